@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The device-mapper contract of cowsnap: names of the targets, order of the
+ * arguments, messages, status lines and events. Kernel module, daemon and
+ * tools include this file; it knows nobody. Plain C11 and C++ can include it.
+ *
+ * Grammar notation: <x> is one word, [x] is optional, x... repeats. Numbers
+ * are unsigned decimals without sign or prefix. Devices are paths or
+ * major:minor.
+ */
+#ifndef COWSNAP_DM_H
+#define COWSNAP_DM_H
+
+/* ------------------------------------------------------------- targets --- */
+
+#define COWSNAP_TARGET_STORE "cow-store"
+#define COWSNAP_TARGET_ORIGIN "cow-origin"
+#define COWSNAP_TARGET_SNAP "cow-snap"
+
+/*
+ * Version of all three targets. Major: the grammar of old lines changed.
+ * Minor: something was added. What each minor version added:
+ *
+ *   1.0  in-order completion (what is released to the origin is always found
+ *        again after a crash), atomic sets, writable snapshots, online
+ *        extension, dropping of the oldest snapshots of a full store
+ */
+#define COWSNAP_DM_VERSION_MAJOR 1
+#define COWSNAP_DM_VERSION_MINOR 0
+#define COWSNAP_DM_VERSION_PATCH 0
+
+/* Ids of origins and snapshots: chosen by user space, 1 to COWSNAP_ID_MAX. */
+#define COWSNAP_ID_MAX 4294967294u
+
+/* The unit of preserving. */
+#define COWSNAP_BLOCK_BYTES 4096u
+#define COWSNAP_BLOCK_SECTORS 8u
+
+/* At most this many origins in one "create" (all in one control record). */
+#define COWSNAP_SET_MAX 64u
+
+/*
+ * ---------------------------------------------------------------- tables ---
+ *
+ * <start> <length> cow-store <dev> <low water> [<#features> <feature>...]
+ *
+ *   start must be 0. length is how many sectors of <dev> the store uses (at
+ *   most the size of dev, at least COWSNAP_STORE_MIN_SECTORS). A device whose
+ *   first COWSNAP_STORE_BLANK_SECTORS sectors are zero is formatted; other
+ *   unknown content is refused. A reload with a greater length extends the
+ *   store; with a smaller one it is refused.
+ *   low water: an event is raised when fewer segments than this are free.
+ *   Features:
+ *     full_wait_ms <n>   how long a write to an origin may wait for room in
+ *                        a full store before the oldest snapshots of that
+ *                        origin are dropped (default 10000, at most
+ *                        COWSNAP_FULL_WAIT_MAX_MS)
+ *     segment_sectors <n> only when formatting: sectors of a segment, a power
+ *                        of two, 128 (64 KiB) to 2048 (1 MiB, the default)
+ *
+ *   The contents of the device are the two slots for the metadata of user
+ *   space (cowsnap_disk.h); what lies behind them reads as zeros and refuses
+ *   writes.
+ *
+ * <start> <length> cow-origin <store> <origin id> <origin dev> [<#features> ...]
+ *
+ *   start must be 0, length must be the size of <origin dev>. An id that the
+ *   store does not know is registered with this size; a known id must have
+ *   the same size. No features yet.
+ *
+ * <start> <length> cow-snap <store> <snapshot id> [<#features> <feature>...]
+ *
+ *   start must be 0, length the size of the snapshot's origin, whose
+ *   cow-origin must be there. One cow-snap for each snapshot. Features:
+ *     read_only          writes are refused (default: writes go to the
+ *                        snapshot's overlay)
+ */
+#define COWSNAP_FEATURE_FULL_WAIT_MS "full_wait_ms"
+#define COWSNAP_FEATURE_SEGMENT_SECTORS "segment_sectors"
+#define COWSNAP_FEATURE_READ_ONLY "read_only"
+
+#define COWSNAP_FULL_WAIT_DEFAULT_MS 10000u
+#define COWSNAP_FULL_WAIT_MAX_MS 3600000u
+
+#define COWSNAP_STORE_MIN_SECTORS 16384u /* 8 MiB */
+#define COWSNAP_STORE_BLANK_SECTORS 256u /* 128 KiB */
+
+/*
+ * -------------------------------------------------------------- messages ---
+ *
+ * All go to the cow-store (dmsetup message <store> 0 <message>). A message
+ * that returns 0 has been made durable. Errors: EINVAL grammar, ENOENT
+ * unknown id, EEXIST id in use, EBUSY open, attached or being worked on,
+ * ENOSPC no room, EIO the store fails; the cause is in the kernel's log.
+ *
+ * create <snapshot id> <origin id> [<snapshot id> <origin id>]...
+ *     Snapshots of these origins at one instant (at most COWSNAP_SET_MAX). File
+ *     systems mounted on the origins are frozen meanwhile.
+ * delete <snapshot id>...
+ *     All or none. EBUSY when one has a cow-snap.
+ * forget <origin id>
+ *     Drops an origin's registration. EBUSY with snapshots or a cow-origin.
+ * origins [<after id>]
+ *     Answers a line for each origin with an id greater than <after id>:
+ *     <origin id> <size in sectors> <attached 0|1> <snapshots>
+ * snapshots [<after id>]
+ *     Answers a line for each snapshot with an id greater than <after id>, in
+ *     the order of ids:
+ *     <snapshot id> <origin id> <created> <set> <state> <open 0|1>
+ *         <blocks> <overlay blocks>
+ *     created: seconds since 1970; set: number of the create that made it,
+ *     equal for all members; state: one of COWSNAP_STATE_*; blocks: preserved
+ *     in the time between this snapshot and the next one, and still needed.
+ * events [<after number>]
+ *     Answers a line for each remembered event (at most COWSNAP_EVENTS_KEPT) with
+ *     a greater number, oldest first:
+ *     <number> <event> <id>
+ */
+#define COWSNAP_MESSAGE_CREATE "create"
+#define COWSNAP_MESSAGE_DELETE "delete"
+#define COWSNAP_MESSAGE_FORGET "forget"
+#define COWSNAP_MESSAGE_ORIGINS "origins"
+#define COWSNAP_MESSAGE_SNAPSHOTS "snapshots"
+#define COWSNAP_MESSAGE_EVENTS "events"
+
+#define COWSNAP_STATE_ACTIVE "active"
+#define COWSNAP_STATE_DAMAGED "damaged" /* some blocks read as EIO */
+#define COWSNAP_STATE_LOST "lost" /* not exact any more: reads are EIO */
+
+/* Events. Each also raises the event counter of the cow-store's device. */
+#define COWSNAP_EVENTS_KEPT 64u
+#define COWSNAP_EVENT_LOW_WATER "low_water" /* id: free segments */
+#define COWSNAP_EVENT_FULL "full" /* id: the origin that waits */
+#define COWSNAP_EVENT_DROPPED "dropped" /* id: the snapshot dropped for room */
+#define COWSNAP_EVENT_DAMAGE "damage" /* id: an origin with damage */
+#define COWSNAP_EVENT_FAILED "failed" /* id: 0; the store fails */
+
+/*
+ * ---------------------------------------------------------------- status ---
+ *
+ * STATUSTYPE_INFO, words separated by one space:
+ *
+ * cow-store:
+ *   <uuid> <state> <segment sectors> <free>/<total segments> <slot sectors>
+ *   <origins> <snapshots> <last event number> <damaged blocks>
+ *
+ *   uuid: the store's, 36 characters. state: COWSNAP_STORE_*. slot sectors: size
+ *   of one metadata slot; slot 0 starts at sector 0, slot 1 behind it.
+ *
+ * cow-origin:
+ *   <origin id> <snapshots> <preserved blocks> <waiting bios> <read blocks>
+ *
+ *   preserved blocks: in the current epoch; read blocks: 4 KiB blocks read
+ *   from the origin for preserving since the target was loaded.
+ *
+ * cow-snap:
+ *   <state> <origin id> <ro|rw> <overlay blocks>
+ *
+ * STATUSTYPE_TABLE repeats the table line with all features that are set.
+ */
+#define COWSNAP_STORE_ACTIVE "active"
+#define COWSNAP_STORE_FULL "full" /* writes are waiting for room */
+#define COWSNAP_STORE_FAILED "failed" /* the device fails; see the events */
+
+/*
+ * Device-mapper UUIDs of devices made by the daemon:
+ * COWSNAP-<32 hex digits of the store's, origin's or snapshot's uuid>-<role>
+ */
+#define COWSNAP_DM_UUID_PREFIX "COWSNAP-"
+#define COWSNAP_DM_ROLE_STORE "store"
+#define COWSNAP_DM_ROLE_DATA "data" /* the devices of a store, concatenated */
+#define COWSNAP_DM_ROLE_ORIGIN "origin"
+#define COWSNAP_DM_ROLE_SNAPSHOT "snapshot"
+
+#endif
