@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The control record: which origins and snapshots there are. Changes are
+ * transactions in a journal, each block of which is written twice; when the
+ * journal is full, the whole state goes into the older of two checkpoints and
+ * the journal starts again. Control context.
+ */
+#include "store.h"
+
+static u64 checkpoint_block(const struct cow_store *store, u32 slot)
+{
+	return store->super.control_block + (u64)slot * store->super.checkpoint_blocks;
+}
+
+static u64 journal_block(const struct cow_store *store, u32 position)
+{
+	return store->super.control_block + 2ull * store->super.checkpoint_blocks + position;
+}
+
+static u64 checkpoint_capacity(const struct cow_store *store)
+{
+	return (store->super.checkpoint_blocks - 1ull) *
+	       (COWSNAP_DISK_BLOCK_SIZE / sizeof(struct cowsnap_disk_op));
+}
+
+/* ---------------------------------------------------------- checkpoints --- */
+
+static u64 count_ops(const struct cow_store *store)
+{
+	const struct cow_snapshot *snapshot;
+	u64 ops = 1 + store->nr_origins + store->nr_snapshots;
+
+	list_for_each_entry(snapshot, &store->snapshots, all)
+		ops += snapshot->lost;
+	return ops;
+}
+
+void cow_op_of_snapshot(struct cow_op *op, const struct cow_snapshot *snapshot)
+{
+	op->op = COWSNAP_OP_CREATE;
+	op->snapshot = snapshot->id;
+	op->origin = snapshot->origin->id;
+	op->epoch = snapshot->epoch;
+	op->sequence = snapshot->sequence;
+	op->created = snapshot->created;
+	op->set = snapshot->set;
+}
+
+/* The state as ops, @ops zeroed and large enough. Snapshots rise in epoch per origin. */
+static void collect_ops(const struct cow_store *store, struct cow_op *ops)
+{
+	const struct cow_snapshot *snapshot;
+	const struct cow_origin *origin;
+	struct cow_op *op = ops;
+
+	op->op = COWSNAP_OP_COUNTERS;
+	op->epoch = store->next_epoch;
+	op->set = store->next_set;
+	op->activation = store->activation;
+	op++;
+	list_for_each_entry(origin, &store->origins, list) {
+		op->op = COWSNAP_OP_ORIGIN;
+		op->origin = origin->id;
+		op->size_sectors = origin->size_sectors;
+		op++;
+		list_for_each_entry(snapshot, &origin->snapshots, list) {
+			cow_op_of_snapshot(op++, snapshot);
+			if (snapshot->lost) {
+				op->op = COWSNAP_OP_LOST;
+				op->snapshot = snapshot->id;
+				op++;
+			}
+		}
+	}
+}
+
+static int write_checkpoint(struct cow_store *store)
+{
+	u64 nr_ops = count_ops(store);
+	u32 op_blocks = DIV_ROUND_UP(nr_ops * sizeof(struct cowsnap_disk_op),
+				     (u64)COWSNAP_DISK_BLOCK_SIZE);
+	u32 slot = !store->checkpoint_slot;
+	struct cow_op *ops;
+	void *image;
+	int r = -ENOMEM;
+
+	if (nr_ops > checkpoint_capacity(store))
+		return -ENOSPC;
+	ops = cow_alloc(nr_ops * sizeof(*ops));
+	image = cow_alloc((1ull + op_blocks) * COWSNAP_DISK_BLOCK_SIZE);
+	if (ops && image) {
+		void *body = (char *)image + COWSNAP_DISK_BLOCK_SIZE;
+
+		collect_ops(store, ops);
+		cow_checkpoint_encode_ops(body, ops, nr_ops);
+		cow_checkpoint_encode(image, store->super.uuid, store->transaction, nr_ops, body);
+		r = store->ops->write(store, checkpoint_block(store, slot) + 1, op_blocks, body);
+		if (!r)
+			r = store->ops->write(store, checkpoint_block(store, slot), 1, image);
+	}
+	cow_free(ops);
+	cow_free(image);
+	if (!r) {
+		store->checkpoint_slot = slot;
+		store->journal_fill = 0;
+	}
+	return r;
+}
+
+/* -------------------------------------------------------------- journal --- */
+
+/* Room for a transaction of @ops ops, so that committing it is one write. */
+int cow_control_room(struct cow_store *store, u32 ops)
+{
+	u32 blocks = DIV_ROUND_UP(ops, COWSNAP_OPS_PER_BLOCK);
+
+	if (blocks > COWSNAP_TRANSACTION_MAX_BLOCKS)
+		return -E2BIG;
+	if (store->journal_fill + 2 * blocks <= store->super.journal_blocks)
+		return 0;
+	return write_checkpoint(store);
+}
+
+/* True when so many more origins and snapshots fit into a checkpoint. */
+static bool capacity_left(const struct cow_store *store, u32 more)
+{
+	/* each snapshot may come to need a LOST op as well */
+	return 1 + store->nr_origins + 2ull * store->nr_snapshots + 2ull * more <=
+	       checkpoint_capacity(store);
+}
+
+/* Into the journal, where there must be room. */
+static int write_transaction(struct cow_store *store, const struct cow_op *ops, u32 count)
+{
+	u32 blocks = max_t(u32, 1, DIV_ROUND_UP(count, COWSNAP_OPS_PER_BLOCK));
+	char *image = cow_alloc(2ull * blocks * COWSNAP_DISK_BLOCK_SIZE);
+	u32 i;
+	int r;
+
+	if (!image)
+		return -ENOMEM;
+	for (i = 0; i < blocks; i++) {
+		char *block = image + 2ull * i * COWSNAP_DISK_BLOCK_SIZE;
+		u32 first = i * COWSNAP_OPS_PER_BLOCK;
+
+		cow_journal_encode(block, store->super.uuid, store->transaction + 1, i, blocks,
+				   ops + first, min_t(u32, COWSNAP_OPS_PER_BLOCK, count - first));
+		memcpy(block + COWSNAP_DISK_BLOCK_SIZE, block, COWSNAP_DISK_BLOCK_SIZE);
+	}
+	r = store->ops->write(store, journal_block(store, store->journal_fill), 2 * blocks, image);
+	cow_free(image);
+	if (r)
+		return r;
+	store->journal_fill += 2 * blocks;
+	store->transaction++;
+	return 0;
+}
+
+/*
+ * Make the ops durable, all or none. When the journal cannot be written it is not
+ * known whether they are: the store is broken then.
+ */
+int cow_control_commit(struct cow_store *store, const struct cow_op *ops, u32 count)
+{
+	u32 i, grows = 0;
+	int r;
+
+	if (store->broken)
+		return -EIO;
+	for (i = 0; i < count; i++)
+		grows += ops[i].op == COWSNAP_OP_CREATE || ops[i].op == COWSNAP_OP_ORIGIN;
+	if (grows && !capacity_left(store, grows))
+		return -ENOSPC;
+	r = cow_control_room(store, count);
+	if (r)
+		return r;
+	r = write_transaction(store, ops, count);
+	if (r && r != -ENOMEM) {
+		store->ops->engine_enter(store);
+		cow_store_fail(store);
+		store->ops->engine_leave(store);
+	}
+	return r;
+}
+
+/*
+ * All snapshots are lost in memory already, and a checkpoint says so. Its number
+ * skips one: a transaction whose write failed may be in the journal nevertheless,
+ * and must not be replayed on top.
+ */
+static int checkpoint_loss(struct cow_store *store)
+{
+	int r;
+
+	store->transaction++;
+	r = write_checkpoint(store);
+	if (r)
+		store->transaction--;
+	return r;
+}
+
+/* The same in the journal; over the transaction whose write failed, if one did. */
+static int journal_loss(struct cow_store *store)
+{
+	u32 left = (store->super.journal_blocks - store->journal_fill) / 2;
+	u32 count = min_t(u32, store->nr_snapshots,
+			  min_t(u32, left, COWSNAP_TRANSACTION_MAX_BLOCKS) * COWSNAP_OPS_PER_BLOCK);
+	struct cow_op *ops = cow_alloc((count + 1ull) * sizeof(*ops));
+	struct cow_snapshot *snapshot;
+	u32 i = 0;
+	int r;
+
+	if (!ops || count < store->nr_snapshots) {
+		cow_free(ops);
+		return ops ? -ENOSPC : -ENOMEM;
+	}
+	list_for_each_entry(snapshot, &store->snapshots, all) {
+		ops[i].op = COWSNAP_OP_LOST;
+		ops[i].snapshot = snapshot->id;
+		i++;
+	}
+	r = write_transaction(store, ops, count);
+	cow_free(ops);
+	return r;
+}
+
+int cow_store_record_loss(struct cow_store *store)
+{
+	int r = checkpoint_loss(store);
+
+	if (r)
+		r = journal_loss(store);
+	store->ops->engine_enter(store);
+	store->failed = true;
+	cow_store_wake_logs(store);
+	store->ops->engine_leave(store);
+	return r;
+}
+
+/* --------------------------------------------------------------- replay --- */
+
+static int replay_create(struct cow_store *store, const struct cow_op *op)
+{
+	struct cow_origin *origin = cow_origin_find(store, op->origin);
+	struct cow_snapshot *snapshot;
+
+	if (!origin || cow_snapshot_find(store, op->snapshot) ||
+	    op->epoch <= cow_origin_newest_epoch(origin))
+		return -EUCLEAN;
+	snapshot = cow_snapshot_new(op->snapshot);
+	if (!snapshot)
+		return -ENOMEM;
+	snapshot->epoch = op->epoch;
+	snapshot->sequence = op->sequence;
+	snapshot->created = op->created;
+	snapshot->set = op->set;
+	cow_snapshot_link(origin, snapshot);
+	store->next_epoch = max(store->next_epoch, op->epoch + 1);
+	store->next_set = max(store->next_set, op->set + 1);
+	origin->log.next_sequence = max(origin->log.next_sequence, op->sequence);
+	return 0;
+}
+
+static int replay_op(struct cow_store *store, const struct cow_op *op)
+{
+	struct cow_snapshot *snapshot;
+	struct cow_origin *origin;
+
+	switch (op->op) {
+	case COWSNAP_OP_ORIGIN:
+		if (cow_origin_find(store, op->origin))
+			return -EUCLEAN;
+		origin = cow_origin_new(store, op->origin, op->size_sectors);
+		if (!origin)
+			return -ENOMEM;
+		return 0;
+	case COWSNAP_OP_FORGET:
+		origin = cow_origin_find(store, op->origin);
+		if (!origin || origin->nr_snapshots)
+			return -EUCLEAN;
+		cow_origin_free(origin);
+		return 0;
+	case COWSNAP_OP_CREATE:
+		return replay_create(store, op);
+	case COWSNAP_OP_DELETE:
+		snapshot = cow_snapshot_find(store, op->snapshot);
+		if (!snapshot)
+			return -EUCLEAN;
+		cow_snapshot_unlink(snapshot);
+		cow_snapshot_free(snapshot);
+		return 0;
+	case COWSNAP_OP_LOST:
+		snapshot = cow_snapshot_find(store, op->snapshot);
+		if (!snapshot)
+			return -EUCLEAN;
+		snapshot->lost = true;
+		return 0;
+	case COWSNAP_OP_COUNTERS:
+		store->next_epoch = max(store->next_epoch, op->epoch);
+		store->next_set = max(store->next_set, op->set);
+		store->activation = max_t(u32, store->activation, op->activation);
+		return 0;
+	}
+	return -EUCLEAN;
+}
+
+static int replay_ops(struct cow_store *store, const struct cow_op *ops, u64 count)
+{
+	u64 i;
+	int r = 0;
+
+	for (i = 0; i < count && !r; i++)
+		r = replay_op(store, &ops[i]);
+	return r;
+}
+
+/* The state of one checkpoint slot; COW_VALID header, transaction and ops. */
+static int load_checkpoint(struct cow_store *store, u32 slot, u64 *transaction,
+			   struct cow_op **ops, u64 *nr_ops)
+{
+	u32 blocks = store->super.checkpoint_blocks;
+	char *image = cow_alloc((u64)blocks * COWSNAP_DISK_BLOCK_SIZE);
+	int r;
+
+	*ops = NULL;
+	if (!image)
+		return -ENOMEM;
+	r = store->ops->read(store, checkpoint_block(store, slot), blocks, image);
+	if (r)
+		goto out;
+	r = -EUCLEAN;
+	if (cow_checkpoint_decode(image, store->super.uuid, blocks, transaction, nr_ops))
+		goto out;
+	*ops = cow_alloc(*nr_ops * sizeof(**ops));
+	r = -ENOMEM;
+	if (!*ops)
+		goto out;
+	r = 0;
+	if (cow_checkpoint_decode_ops(image, image + COWSNAP_DISK_BLOCK_SIZE, *ops))
+		r = -EUCLEAN;
+out:
+	cow_free(image);
+	return r;
+}
+
+static int load_newest_checkpoint(struct cow_store *store)
+{
+	struct cow_op *ops[2] = {NULL, NULL};
+	u64 transaction[2] = {0, 0}, nr_ops[2] = {0, 0};
+	int r[2];
+	int best, error;
+	u32 slot;
+
+	for (slot = 0; slot < 2; slot++)
+		r[slot] = load_checkpoint(store, slot, &transaction[slot], &ops[slot],
+					  &nr_ops[slot]);
+	if (!r[0] && !r[1])
+		best = transaction[1] > transaction[0];
+	else
+		best = !r[1];
+	error = r[best];
+	if (!error) {
+		store->checkpoint_slot = best;
+		store->transaction = transaction[best];
+		error = replay_ops(store, ops[best], nr_ops[best]);
+	}
+	cow_free(ops[0]);
+	cow_free(ops[1]);
+	return error;
+}
+
+struct journal_reader {
+	struct cow_store *store;
+	char *image; /* the whole journal */
+	struct cow_op *ops; /* of one transaction */
+	u32 nr_ops;
+};
+
+/*
+ * One block of a transaction: from the first copy or the second. Ops go behind
+ * those already in reader->ops.
+ */
+static bool read_pair(struct journal_reader *reader, u32 position, u64 transaction, u16 index,
+		      u16 *count)
+{
+	u32 copy;
+
+	for (copy = 0; copy < 2; copy++) {
+		const char *block =
+			reader->image + (u64)(position + copy) * COWSNAP_DISK_BLOCK_SIZE;
+		u64 found_transaction;
+		u16 found_index, found_count;
+		u32 nr_ops;
+
+		if (cow_journal_decode(block, reader->store->super.uuid, &found_transaction,
+				       &found_index, &found_count, reader->ops + reader->nr_ops,
+				       &nr_ops))
+			continue;
+		if (found_transaction != transaction || found_index != index)
+			continue;
+		if (index && found_count != *count)
+			continue;
+		*count = found_count;
+		reader->nr_ops += nr_ops;
+		return true;
+	}
+	return false;
+}
+
+/* The next transaction is there, whole: its ops are in reader->ops. */
+static bool read_transaction(struct journal_reader *reader, u32 *position)
+{
+	struct cow_store *store = reader->store;
+	u16 count = 1;
+	u16 i;
+
+	reader->nr_ops = 0;
+	for (i = 0; i < count; i++) {
+		u32 at = *position + 2u * i;
+
+		if (at + 2 > store->super.journal_blocks)
+			return false;
+		if (!read_pair(reader, at, store->transaction + 1, i, &count))
+			return false;
+	}
+	*position += 2u * count;
+	return true;
+}
+
+/* Something in the journal is newer than what could be replayed: a part is lost. */
+static bool journal_damaged(const struct journal_reader *reader)
+{
+	const struct cow_store *store = reader->store;
+	u32 i;
+
+	for (i = 0; i < store->super.journal_blocks; i++) {
+		const char *block = reader->image + (u64)i * COWSNAP_DISK_BLOCK_SIZE;
+		u64 transaction;
+		u16 index, count;
+		u32 nr_ops;
+
+		if (!cow_journal_decode(block, store->super.uuid, &transaction, &index, &count,
+					reader->ops, &nr_ops) &&
+		    transaction > store->transaction + 1)
+			return true;
+	}
+	return false;
+}
+
+static int replay_journal(struct cow_store *store)
+{
+	struct journal_reader reader = { .store = store };
+	u32 blocks = store->super.journal_blocks;
+	u32 position = 0;
+	int r = -ENOMEM;
+
+	reader.image = cow_alloc((u64)blocks * COWSNAP_DISK_BLOCK_SIZE);
+	reader.ops = cow_alloc((COWSNAP_TRANSACTION_MAX_BLOCKS + 1ull) * COWSNAP_OPS_PER_BLOCK *
+			       sizeof(*reader.ops));
+	if (!reader.image || !reader.ops)
+		goto out;
+	r = store->ops->read(store, journal_block(store, 0), blocks, reader.image);
+	while (!r && read_transaction(&reader, &position)) {
+		store->transaction++;
+		store->journal_fill = position;
+		r = replay_ops(store, reader.ops, reader.nr_ops);
+	}
+	if (!r && journal_damaged(&reader))
+		r = -EUCLEAN;
+out:
+	cow_free(reader.image);
+	cow_free(reader.ops);
+	return r;
+}
+
+int cow_control_load(struct cow_store *store, char *why)
+{
+	int r = load_newest_checkpoint(store);
+
+	if (!r)
+		r = replay_journal(store);
+	if (r == -EUCLEAN)
+		strscpy(why, "the store's control record is damaged; check it with cowsnap-store",
+			COW_WHY_BYTES);
+	else if (r)
+		strscpy(why, "the store's control record cannot be read", COW_WHY_BYTES);
+	return r;
+}
+
+/* Both slots and the journal of an empty store. */
+int cow_control_format(struct cow_store *store)
+{
+	char *zero = cow_alloc(COWSNAP_DISK_BLOCK_SIZE);
+	int r = 0;
+	u32 i;
+
+	if (!zero)
+		return -ENOMEM;
+	for (i = 0; !r && i < store->super.journal_blocks; i++)
+		r = store->ops->write(store, journal_block(store, i), 1, zero);
+	if (!r)
+		r = store->ops->write(store, checkpoint_block(store, 0), 1, zero);
+	if (!r)
+		r = store->ops->write(store, checkpoint_block(store, 1), 1, zero);
+	cow_free(zero);
+	if (r)
+		return r;
+	store->checkpoint_slot = 1;
+	return write_checkpoint(store);
+}

@@ -1,0 +1,713 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Origins, epochs, snapshots and overlays: making, deleting, and the sweeping of
+ * the index after a deletion.
+ *
+ * An epoch belongs to the newest snapshot that is not newer than it. When a
+ * snapshot is deleted, its epochs thereby come to belong to the next older one,
+ * and exceptions that one has already (from its own time) are dead: sweeping
+ * finds them. Without an older one, nobody can see the epochs any more, and their
+ * segments are freed whole. None of this needs a record beside the deletion's.
+ */
+#include "store.h"
+
+/* -------------------------------------------------------------- finding --- */
+
+struct cow_origin *cow_origin_find(struct cow_store *store, u32 id)
+{
+	struct cow_origin *origin;
+
+	list_for_each_entry(origin, &store->origins, list)
+		if (origin->id == id)
+			return origin;
+	return NULL;
+}
+
+struct cow_snapshot *cow_snapshot_find(struct cow_store *store, u32 id)
+{
+	struct cow_snapshot *snapshot;
+
+	/* newest ids are looked for most: at the end */
+	list_for_each_entry_reverse(snapshot, &store->snapshots, all)
+		if (snapshot->id == id)
+			return snapshot;
+	return NULL;
+}
+
+/* Epoch of the oldest snapshot; COW_NONE_SEGMENT-like huge when there is none. */
+u64 cow_origin_oldest_epoch(const struct cow_origin *origin)
+{
+	if (list_empty(&origin->snapshots))
+		return COWSNAP_NONE;
+	return list_first_entry(&origin->snapshots, struct cow_snapshot, list)->epoch;
+}
+
+u64 cow_origin_newest_epoch(const struct cow_origin *origin)
+{
+	if (list_empty(&origin->snapshots))
+		return COW_NO_EPOCH;
+	return list_last_entry(&origin->snapshots, struct cow_snapshot, list)->epoch;
+}
+
+struct cow_epoch *cow_epoch_find(const struct cow_origin *origin, u64 number)
+{
+	struct cow_epoch *epoch;
+
+	list_for_each_entry_reverse(epoch, &origin->epochs, list)
+		if (epoch->number == number)
+			return epoch;
+	return NULL;
+}
+
+/* ------------------------------------------------------ making, freeing --- */
+
+struct cow_origin *cow_origin_new(struct cow_store *store, u32 id, u64 size_sectors)
+{
+	struct cow_origin *origin = cow_alloc(sizeof(*origin));
+	struct cow_origin *after;
+
+	if (!origin)
+		return NULL;
+	origin->store = store;
+	origin->id = id;
+	origin->size_sectors = size_sectors;
+	origin->blocks = DIV_ROUND_UP(size_sectors, (u64)COWSNAP_BLOCK_SECTORS);
+	origin->sweep_chunk = COW_NOT_FOUND;
+	INIT_LIST_HEAD(&origin->snapshots);
+	INIT_LIST_HEAD(&origin->epochs);
+	cow_index_init(&origin->index, &store->pool);
+	cow_log_init(&origin->log, store, origin, NULL);
+	list_for_each_entry(after, &store->origins, list)
+		if (after->id > id)
+			break;
+	list_add_tail(&origin->list, &after->list);
+	store->nr_origins++;
+	return origin;
+}
+
+void cow_origin_free(struct cow_origin *origin)
+{
+	struct cow_epoch *epoch, *next;
+
+	list_for_each_entry_safe(epoch, next, &origin->epochs, list)
+		cow_free(epoch);
+	list_del_init(&origin->log.active);
+	list_del(&origin->list);
+	origin->store->nr_origins--;
+	cow_index_destroy(&origin->index);
+	cow_bitmap_destroy(origin->bitmap);
+	cow_free(origin->log.summary);
+	cow_free(origin);
+}
+
+struct cow_snapshot *cow_snapshot_new(u32 id)
+{
+	struct cow_snapshot *snapshot = cow_alloc(sizeof(*snapshot));
+
+	if (!snapshot)
+		return NULL;
+	snapshot->id = id;
+	INIT_LIST_HEAD(&snapshot->list);
+	INIT_LIST_HEAD(&snapshot->all);
+	return snapshot;
+}
+
+/* Newest of the origin; the view lock is held, or nobody looks yet. */
+void cow_snapshot_link(struct cow_origin *origin, struct cow_snapshot *snapshot)
+{
+	struct cow_store *store = origin->store;
+	struct cow_snapshot *before;
+
+	snapshot->origin = origin;
+	list_add_tail(&snapshot->list, &origin->snapshots);
+	list_for_each_entry_reverse(before, &store->snapshots, all)
+		if (before->id < snapshot->id)
+			break;
+	list_add(&snapshot->all, &before->all);
+	origin->nr_snapshots++;
+	store->nr_snapshots++;
+}
+
+void cow_snapshot_unlink(struct cow_snapshot *snapshot)
+{
+	list_del_init(&snapshot->list);
+	list_del_init(&snapshot->all);
+	snapshot->origin->nr_snapshots--;
+	snapshot->origin->store->nr_snapshots--;
+}
+
+void cow_snapshot_free(struct cow_snapshot *snapshot)
+{
+	cow_free(snapshot);
+}
+
+struct cow_epoch *cow_epoch_add(struct cow_origin *origin, u64 number)
+{
+	struct cow_epoch *epoch = cow_alloc(sizeof(*epoch));
+	struct cow_epoch *before;
+
+	if (!epoch)
+		return NULL;
+	epoch->number = number;
+	INIT_LIST_HEAD(&epoch->segments);
+	list_for_each_entry_reverse(before, &origin->epochs, list)
+		if (before->number < number)
+			break;
+	list_add(&epoch->list, &before->list);
+	return epoch;
+}
+
+int cow_origin_register(struct cow_store *store, u32 id, u64 size_sectors,
+			struct cow_origin **origin, char *why)
+{
+	struct cow_op op = {
+		.op = COWSNAP_OP_ORIGIN, .origin = id, .size_sectors = size_sectors,
+	};
+	int r;
+
+	*origin = cow_origin_find(store, id);
+	if (*origin) {
+		if ((*origin)->size_sectors == size_sectors)
+			return 0;
+		snprintf(why, COW_WHY_BYTES,
+			 "origin %u has %llu sectors in this store, the device has %llu", id,
+			 (unsigned long long)(*origin)->size_sectors,
+			 (unsigned long long)size_sectors);
+		return -ERANGE;
+	}
+	r = cow_control_commit(store, &op, 1);
+	if (r) {
+		snprintf(why, COW_WHY_BYTES, "origin %u cannot be recorded in the store (%d)", id,
+			 r);
+		return r;
+	}
+	store->ops->engine_enter(store);
+	*origin = cow_origin_new(store, id, size_sectors);
+	store->ops->engine_leave(store);
+	return *origin ? 0 : -ENOMEM;
+}
+
+/* Does any I/O of an origin without snapshots go on? */
+static bool in_flight(struct cow_origin *origin)
+{
+	struct cow_store *store = origin->store;
+	struct cow_overlay *overlay;
+	bool busy;
+
+	store->ops->engine_enter(store);
+	busy = !cow_log_idle(&origin->log);
+	list_for_each_entry(overlay, &store->dying_overlays, dying)
+		busy |= overlay->log.origin == origin;
+	store->ops->engine_leave(store);
+	return busy;
+}
+
+int cow_origin_forget(struct cow_store *store, u32 id, char *why)
+{
+	struct cow_op op = { .op = COWSNAP_OP_FORGET, .origin = id };
+	struct cow_origin *origin = cow_origin_find(store, id);
+	int r;
+
+	if (!origin) {
+		snprintf(why, COW_WHY_BYTES, "there is no origin %u", id);
+		return -ENOENT;
+	}
+	if (origin->nr_snapshots || origin->shell) {
+		snprintf(why, COW_WHY_BYTES, "origin %u %s", id,
+			 origin->shell ? "has a cow-origin" : "has snapshots: delete them first");
+		return -EBUSY;
+	}
+	if (in_flight(origin)) {
+		snprintf(why, COW_WHY_BYTES,
+			 "what origin %u has written last is on its way: try again", id);
+		return -EBUSY;
+	}
+	r = cow_control_commit(store, &op, 1);
+	if (r) {
+		snprintf(why, COW_WHY_BYTES, "the store's control record cannot be written (%d)",
+			 r);
+		return r;
+	}
+	store->ops->engine_enter(store);
+	store->ops->view_lock(store);
+	cow_origin_free(origin);
+	store->ops->view_unlock(store);
+	store->ops->engine_leave(store);
+	return 0;
+}
+
+/* ------------------------------------------------------------- creating --- */
+
+void cow_create_abort(struct cow_store *store, struct cow_member *members, u32 count)
+{
+	u32 i;
+
+	(void)store;
+	for (i = 0; i < count; i++) {
+		cow_free(members[i].made);
+		cow_free(members[i].epoch);
+		cow_bitmap_destroy(members[i].bitmap);
+		members[i].made = NULL;
+		members[i].epoch = NULL;
+		members[i].bitmap = NULL;
+	}
+}
+
+static int check_member(struct cow_store *store, const struct cow_member *members, u32 i,
+			char *why)
+{
+	u32 j;
+
+	if (!cow_origin_find(store, members[i].origin)) {
+		snprintf(why, COW_WHY_BYTES, "there is no origin %u", members[i].origin);
+		return -ENOENT;
+	}
+	if (cow_snapshot_find(store, members[i].snapshot)) {
+		snprintf(why, COW_WHY_BYTES, "there is a snapshot %u already",
+			 members[i].snapshot);
+		return -EEXIST;
+	}
+	for (j = 0; j < i; j++) {
+		if (members[j].snapshot != members[i].snapshot &&
+		    members[j].origin != members[i].origin)
+			continue;
+		snprintf(why, COW_WHY_BYTES, "%s %u is named twice",
+			 members[j].origin == members[i].origin ? "origin" : "snapshot",
+			 members[j].origin == members[i].origin ? members[i].origin :
+								   members[i].snapshot);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int prepare_member(struct cow_store *store, struct cow_member *member)
+{
+	struct cow_origin *origin = cow_origin_find(store, member->origin);
+
+	member->made = cow_snapshot_new(member->snapshot);
+	member->epoch = cow_alloc(sizeof(*member->epoch));
+	member->bitmap = cow_bitmap_new(origin->blocks);
+	return member->made && member->epoch && member->bitmap ? 0 : -ENOMEM;
+}
+
+int cow_create_prepare(struct cow_store *store, struct cow_member *members, u32 count, char *why)
+{
+	u32 i;
+	int r = 0;
+
+	for (i = 0; i < count; i++) {
+		members[i].made = NULL;
+		members[i].epoch = NULL;
+		members[i].bitmap = NULL;
+	}
+	if (store->broken) {
+		snprintf(why, COW_WHY_BYTES, "the store has failed");
+		return -EIO;
+	}
+	if (store->next_epoch + count > COW_INDEX_MAX_EPOCH) {
+		snprintf(why, COW_WHY_BYTES, "the store has had its highest number of snapshots");
+		return -ENOSPC;
+	}
+	for (i = 0; i < count && !r; i++)
+		r = check_member(store, members, i, why);
+	for (i = 0; i < count && !r; i++) {
+		r = prepare_member(store, &members[i]);
+		if (r)
+			snprintf(why, COW_WHY_BYTES, "no memory");
+	}
+	if (!r) {
+		r = cow_control_room(store, count);
+		if (r)
+			snprintf(why, COW_WHY_BYTES,
+				 "the store's control record has no room or cannot be written (%d)",
+				 r);
+	}
+	if (r)
+		cow_create_abort(store, members, count);
+	return r;
+}
+
+static void start_epoch(struct cow_member *member, struct cow_origin *origin)
+{
+	struct cow_bitmap *old = origin->bitmap;
+
+	cow_log_close_segment(&origin->log);
+	INIT_LIST_HEAD(&member->epoch->segments);
+	member->epoch->number = member->made->epoch;
+	list_add_tail(&member->epoch->list, &origin->epochs);
+	cow_snapshot_link(origin, member->made);
+	origin->bitmap = member->bitmap;
+	/* a writer that sees the epoch sees its bitmap */
+	smp_store_release(&origin->epoch, member->made->epoch);
+	member->made = NULL;
+	member->epoch = NULL;
+	member->bitmap = old; /* nobody looks at it: the origin is drained */
+}
+
+int cow_create_commit(struct cow_store *store, struct cow_member *members, u32 count,
+		      u64 now_seconds, char *why)
+{
+	struct cow_op *ops = cow_alloc(count * sizeof(*ops));
+	u32 i;
+	int r;
+
+	if (!ops) {
+		cow_create_abort(store, members, count);
+		return -ENOMEM;
+	}
+	for (i = 0; i < count; i++) {
+		struct cow_origin *origin = cow_origin_find(store, members[i].origin);
+
+		members[i].made->epoch = store->next_epoch + i;
+		members[i].made->sequence = origin->log.next_sequence;
+		members[i].made->created = now_seconds;
+		members[i].made->set = store->next_set;
+		members[i].made->origin = origin;
+		cow_op_of_snapshot(&ops[i], members[i].made);
+	}
+	r = cow_control_commit(store, ops, count);
+	cow_free(ops);
+	if (r) {
+		snprintf(why, COW_WHY_BYTES, "the store's control record cannot be written (%d)",
+			 r);
+		cow_create_abort(store, members, count);
+		return r;
+	}
+	store->ops->engine_enter(store);
+	store->ops->view_lock(store);
+	store->next_epoch += count;
+	store->next_set++;
+	for (i = 0; i < count; i++)
+		start_epoch(&members[i], cow_origin_find(store, members[i].origin));
+	store->ops->view_unlock(store);
+	store->ops->engine_leave(store);
+	cow_create_abort(store, members, count); /* the old bitmaps */
+	return 0;
+}
+
+/* ------------------------------------------------------------- overlays --- */
+
+struct cow_overlay *cow_overlay_new(struct cow_snapshot *snapshot)
+{
+	struct cow_origin *origin = snapshot->origin;
+	struct cow_overlay *overlay = cow_alloc(sizeof(*overlay));
+
+	if (!overlay)
+		return NULL;
+	overlay->snapshot = snapshot;
+	INIT_LIST_HEAD(&overlay->segments);
+	INIT_LIST_HEAD(&overlay->dying);
+	cow_index_init(&overlay->index, &origin->store->pool);
+	cow_log_init(&overlay->log, origin->store, origin, overlay);
+	return overlay;
+}
+
+int cow_overlay_make(struct cow_snapshot *snapshot)
+{
+	struct cow_store *store = snapshot->origin->store;
+	struct cow_overlay *overlay;
+
+	if (snapshot->overlay)
+		return 0;
+	overlay = cow_overlay_new(snapshot);
+	if (!overlay)
+		return -ENOMEM;
+	store->ops->engine_enter(store);
+	store->ops->view_lock(store);
+	snapshot->overlay = overlay;
+	store->ops->view_unlock(store);
+	store->ops->engine_leave(store);
+	return 0;
+}
+
+void cow_overlay_free(struct cow_overlay *overlay)
+{
+	list_del_init(&overlay->log.active);
+	list_del_init(&overlay->dying);
+	cow_index_destroy(&overlay->index);
+	cow_free(overlay->log.summary);
+	cow_free(overlay);
+}
+
+/* Free the overlays of deleted snapshots whose I/O has ended. Engine context. */
+void cow_overlays_reap(struct cow_store *store)
+{
+	struct cow_overlay *overlay, *next;
+
+	list_for_each_entry_safe(overlay, next, &store->dying_overlays, dying)
+		if (cow_log_idle(&overlay->log) && list_empty(&overlay->segments))
+			cow_overlay_free(overlay);
+}
+
+/* ------------------------------------------------------------- deleting --- */
+
+/* Epochs that no snapshot can see: their segments are freed whole. */
+static void drop_epochs(struct cow_origin *origin)
+{
+	struct cow_store *store = origin->store;
+	u64 oldest = cow_origin_oldest_epoch(origin);
+	struct cow_epoch *epoch, *next;
+
+	if (!origin->nr_snapshots) {
+		WRITE_ONCE(origin->epoch, COW_NO_EPOCH);
+		cow_log_drop(&origin->log);
+	}
+	list_for_each_entry_safe(epoch, next, &origin->epochs, list) {
+		if (epoch->number >= oldest)
+			break;
+		if (origin->log.spare != COW_NONE_SEGMENT &&
+		    store->segments[origin->log.spare].owner.epoch == epoch->number)
+			cow_log_drop_spare(&origin->log);
+		cow_segment_orphan(store, &epoch->segments);
+		store->ops->view_lock(store);
+		list_del(&epoch->list);
+		origin->nr_incomplete -= epoch->incomplete;
+		store->ops->view_unlock(store);
+		cow_free(epoch);
+	}
+}
+
+/* The overlay goes with its snapshot; what is in flight ends first. */
+static void drop_overlay(struct cow_overlay *overlay)
+{
+	struct cow_store *store = overlay->log.store;
+
+	overlay->snapshot = NULL;
+	cow_log_drop(&overlay->log);
+	cow_segment_orphan(store, &overlay->segments);
+	list_add_tail(&overlay->dying, &store->dying_overlays);
+}
+
+static void want_sweep(struct cow_origin *origin)
+{
+	if (origin->sweep_chunk == COW_NOT_FOUND)
+		origin->sweep_chunk = 0;
+	else
+		origin->sweep_again = true;
+}
+
+static void delete_apply(struct cow_snapshot *snapshot, bool dropped)
+{
+	struct cow_origin *origin = snapshot->origin;
+	struct cow_store *store = origin->store;
+	struct cow_overlay *overlay = snapshot->overlay;
+
+	store->ops->view_lock(store);
+	cow_snapshot_unlink(snapshot);
+	snapshot->overlay = NULL;
+	snapshot->lost = true;
+	store->ops->view_unlock(store);
+	if (overlay)
+		drop_overlay(overlay);
+	drop_epochs(origin);
+	want_sweep(origin);
+	if (dropped)
+		store->ops->event(store, COWSNAP_EVENT_DROPPED, snapshot->id);
+	if (!snapshot->users)
+		cow_snapshot_free(snapshot);
+}
+
+static int check_delete(struct cow_store *store, const u32 *ids, u32 i, bool dropped, char *why)
+{
+	struct cow_snapshot *snapshot = cow_snapshot_find(store, ids[i]);
+	u32 j;
+
+	if (!snapshot) {
+		snprintf(why, COW_WHY_BYTES, "there is no snapshot %u", ids[i]);
+		return -ENOENT;
+	}
+	if (snapshot->users && !dropped) {
+		snprintf(why, COW_WHY_BYTES, "snapshot %u has a cow-snap: remove that first",
+			 ids[i]);
+		return -EBUSY;
+	}
+	for (j = 0; j < i; j++) {
+		if (ids[j] == ids[i]) {
+			snprintf(why, COW_WHY_BYTES, "snapshot %u is named twice", ids[i]);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+int cow_delete(struct cow_store *store, const u32 *ids, u32 count, bool dropped, char *why)
+{
+	struct cow_op *ops;
+	u32 i;
+	int r = 0;
+
+	for (i = 0; i < count && !r; i++)
+		r = check_delete(store, ids, i, dropped, why);
+	if (r)
+		return r;
+	ops = cow_alloc(count * sizeof(*ops));
+	if (!ops)
+		return -ENOMEM;
+	for (i = 0; i < count; i++) {
+		ops[i].op = COWSNAP_OP_DELETE;
+		ops[i].snapshot = ids[i];
+		ops[i].flags = dropped ? COWSNAP_OP_FLAG_DROPPED : 0;
+	}
+	r = cow_control_commit(store, ops, count);
+	cow_free(ops);
+	if (r) {
+		snprintf(why, COW_WHY_BYTES, "the store's control record cannot be written (%d)",
+			 r);
+		return r;
+	}
+	store->ops->engine_enter(store);
+	for (i = 0; i < count; i++)
+		delete_apply(cow_snapshot_find(store, ids[i]), dropped);
+	store->ops->engine_leave(store);
+	return 0;
+}
+
+/* ------------------------------------------------------------- sweeping --- */
+
+#define SWEEP_MAX 256u
+
+struct sweep {
+	struct cow_origin *origin;
+	bool full; /* dead blocks were left for another time */
+	u64 chunk; /* that seen and group are of */
+	u64 group; /* epoch of the snapshot that owns what is visited */
+	u16 seen; /* blocks of the chunk found in an older epoch of the group */
+	u32 nr_emptied, nr_preserved;
+	u64 emptied[SWEEP_MAX]; /* segments without live blocks */
+	struct {
+		u64 chunk;
+		u16 bits;
+	} preserved[SWEEP_MAX]; /* belong to the current time: bits to set */
+};
+
+/* Epoch of the snapshot that @epoch belongs to, or COW_NO_EPOCH. */
+static u64 group_of(const struct cow_origin *origin, u64 epoch)
+{
+	const struct cow_snapshot *snapshot;
+
+	list_for_each_entry_reverse(snapshot, &origin->snapshots, list)
+		if (snapshot->epoch <= epoch)
+			return snapshot->epoch;
+	return COW_NO_EPOCH;
+}
+
+/* The blocks of an entry that are in the same segment as the first of them. */
+static u16 in_one_segment(const struct cow_store *store, u64 base, u16 bits)
+{
+	u64 first = base + __builtin_ctz(bits);
+	u64 number = cow_super_block_segment(&store->super, first);
+	u64 end = cow_super_segment_block(&store->super, number) + store->super.segment_blocks;
+
+	return end - base >= COW_CHUNK_BLOCKS ? bits : bits & ((1u << (end - base)) - 1);
+}
+
+static void sweep_dead(struct sweep *sweep, u64 epoch_number, u64 base, u16 dead)
+{
+	struct cow_store *store = sweep->origin->store;
+	struct cow_epoch *epoch = cow_epoch_find(sweep->origin, epoch_number);
+
+	if (epoch)
+		epoch->live -= hweight16(dead);
+	while (dead) {
+		u64 location = base + __builtin_ctz(dead);
+		u64 segment = cow_super_block_segment(&store->super, location);
+		u16 part = in_one_segment(store, base, dead);
+
+		cow_segment_unlive(store, location, hweight16(part));
+		if (!store->segments[segment].live)
+			sweep->emptied[sweep->nr_emptied++] = segment;
+		dead &= ~part;
+	}
+}
+
+static u16 sweep_visit(void *context, u64 chunk, u64 epoch, u64 base, u16 bits)
+{
+	struct sweep *sweep = context;
+	u64 group = group_of(sweep->origin, epoch);
+	u16 dead, fresh;
+
+	/* nobody sees it; its segment is freed already, perhaps used again */
+	if (group == COW_NO_EPOCH)
+		return 0;
+	if (chunk != sweep->chunk || group != sweep->group) {
+		sweep->chunk = chunk;
+		sweep->group = group;
+		sweep->seen = 0;
+	}
+	dead = bits & sweep->seen;
+	fresh = bits & ~sweep->seen;
+	sweep->seen |= bits;
+	/* at most COW_CHUNK_BLOCKS times a chunk, so that none finds no place */
+	if (fresh && group == cow_origin_newest_epoch(sweep->origin)) {
+		sweep->preserved[sweep->nr_preserved].chunk = chunk;
+		sweep->preserved[sweep->nr_preserved].bits = fresh;
+		sweep->nr_preserved++;
+	}
+	if (!dead)
+		return bits;
+	/* an entry may end in one segment and go on in the next one */
+	if (sweep->nr_emptied + 2 > SWEEP_MAX) {
+		sweep->full = true;
+		return bits;
+	}
+	sweep_dead(sweep, epoch, base, dead);
+	return fresh;
+}
+
+/*
+ * What is preserved in the current snapshot's time need not be again; what is in
+ * the current epoch must not be. False without memory.
+ */
+static bool sweep_set_bits(struct sweep *sweep)
+{
+	struct cow_bitmap *bitmap = sweep->origin->bitmap;
+	u32 i, b;
+
+	for (i = 0; bitmap && i < sweep->nr_preserved; i++) {
+		u64 block = sweep->preserved[i].chunk * COW_CHUNK_BLOCKS;
+
+		if (!cow_bitmap_has_page(bitmap, block)) {
+			void *page = cow_alloc(COW_BITMAP_PAGE_BYTES);
+
+			if (!page)
+				return false;
+			cow_bitmap_give(bitmap, block, page);
+		}
+		for (b = 0; b < COW_CHUNK_BLOCKS; b++)
+			if (sweep->preserved[i].bits >> b & 1)
+				cow_bitmap_set(bitmap, block + b, 1);
+	}
+	return true;
+}
+
+bool cow_sweep(struct cow_origin *origin, u32 budget)
+{
+	struct cow_store *store = origin->store;
+	u64 chunk = origin->sweep_chunk;
+	struct sweep *sweep;
+	u32 i;
+
+	if (origin->sweep_chunk == COW_NOT_FOUND)
+		return false;
+	sweep = cow_alloc(sizeof(*sweep));
+	if (!sweep)
+		return true;
+	sweep->origin = origin;
+	sweep->chunk = COW_NOT_FOUND;
+	store->ops->view_lock(store);
+	origin->sweep_chunk = cow_index_filter(&origin->index, origin->sweep_chunk,
+					       min_t(u32, budget, SWEEP_MAX / 2), sweep_visit,
+					       sweep);
+	store->ops->view_unlock(store);
+	for (i = 0; i < sweep->nr_emptied; i++)
+		cow_segment_release(store, sweep->emptied[i]);
+	origin->sweep_again |= sweep->full;
+	if (!sweep_set_bits(sweep))
+		origin->sweep_chunk = chunk;
+	cow_free(sweep);
+	if (origin->sweep_chunk == COW_NOT_FOUND && origin->sweep_again) {
+		origin->sweep_again = false;
+		origin->sweep_chunk = 0;
+	}
+	return origin->sweep_chunk != COW_NOT_FOUND;
+}

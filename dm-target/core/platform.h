@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What core/ needs from its surroundings: the kernel's types and lists, CRC32C
+ * and memory. In the kernel these are the kernel's own; in user space (tests,
+ * simulator, cowsnap-store) platform_user.h stands for them. core/ includes
+ * nothing else from outside, and proto/.
+ */
+#ifndef COW_PLATFORM_H
+#define COW_PLATFORM_H
+
+#ifdef __KERNEL__
+
+#include <linux/bitops.h>
+#include <linux/bug.h>
+#include <linux/build_bug.h>
+#include <linux/crc32c.h>
+#include <linux/errno.h>
+#include <linux/kernel.h>
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/sort.h>
+#include <linux/string.h>
+#include <linux/types.h>
+
+/* CRC32C as the disk format defines it. */
+static inline u32 cow_crc32c(u32 crc, const void *data, size_t bytes)
+{
+	return ~crc32c(~crc, data, bytes);
+}
+
+/*
+ * Zeroed memory of any size, for tables that live long. May sleep, must not be
+ * called with a lock held; NULL when there is none. Freed with cow_free().
+ */
+static inline void *cow_alloc(size_t bytes)
+{
+	unsigned int flags = memalloc_noio_save();
+	void *p = kvzalloc(bytes, GFP_KERNEL);
+
+	memalloc_noio_restore(flags);
+	return p;
+}
+
+static inline void cow_free(const void *p)
+{
+	kvfree(p);
+}
+
+#else
+#include "platform_user.h"
+#endif
+
+#include "../../proto/cowsnap_disk.h"
+#include "../../proto/cowsnap_dm.h"
+
+#endif

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The promises, see checks.hpp.
+#include "checks.hpp"
+
+#include <algorithm>
+#include <set>
+
+namespace sim {
+
+namespace {
+
+template <typename Visit>
+void for_each_origin(cow_store& store, Visit visit) {
+    for (list_head* at = store.origins.next; at != &store.origins; at = at->next) {
+        visit(container_of(at, cow_origin, list));
+    }
+}
+
+template <typename Visit>
+void for_each_snapshot(cow_store& store, Visit visit) {
+    for (list_head* at = store.snapshots.next; at != &store.snapshots; at = at->next) {
+        visit(container_of(at, cow_snapshot, all));
+    }
+}
+
+struct Recount {
+    cow_store* store;
+    const cow_origin* origin;  // nullptr: an overlay
+    std::vector<std::uint64_t> live;
+};
+
+// Counts blocks by segment, leaving out what nobody can see any more.
+u16 count_entry(void* context, u64, u64 epoch, u64 base, u16 bits) {
+    auto& recount = *static_cast<Recount*>(context);
+    if (recount.origin && epoch < cow_origin_oldest_epoch(recount.origin)) {
+        return bits;
+    }
+    for (unsigned i = 0; i < COW_CHUNK_BLOCKS; ++i) {
+        if (bits >> i & 1) {
+            ++recount.live[cow_super_block_segment(&recount.store->super, base + i)];
+        }
+    }
+    return bits;
+}
+
+void count_index(Recount& recount, cow_index& index) {
+    if (!cow_index_check(&index)) {
+        throw Broken("an index is not in order");
+    }
+    for (u64 chunk = 0; chunk != COW_NOT_FOUND;) {
+        chunk = cow_index_filter(&index, chunk, 1000, count_entry, &recount);
+    }
+}
+
+std::set<std::uint64_t> list_of(const cow_store& store, const list_head& head) {
+    std::set<std::uint64_t> numbers;
+    for (const list_head* at = head.next; at != &head; at = at->next) {
+        numbers.insert(cow_segment_number(&store, container_of(at, cow_segment, list)));
+    }
+    return numbers;
+}
+
+void check_segment(Machine& machine, const cow_segment& segment, std::uint64_t number,
+                   std::uint64_t live, bool idle) {
+    const std::string name = "segment " + std::to_string(number);
+    if (segment.state == COW_SEGMENT_FREE) {
+        if (segment.sums || segment.live || live) {
+            throw Broken(name + " is free, but in use");
+        }
+        return;
+    }
+    if (segment.orphan) {
+        if (idle && !segment.pins && segment.state == COW_SEGMENT_CLOSED) {
+            throw Broken(name + " has lost its owner and is not free");
+        }
+        return;
+    }
+    if (segment.live != live) {
+        throw Broken(name + " counts " + std::to_string(segment.live) + " live blocks, has " +
+                     std::to_string(live));
+    }
+    if (idle && segment.state == COW_SEGMENT_CLOSED && !live && !segment.pins &&
+        !machine.world().damaged) {
+        throw Broken(name + " has no live block and is not free");
+    }
+}
+
+}  // namespace
+
+void resolve(Machine& machine) {
+    World& world = machine.world();
+    const auto exists = [&](std::uint32_t id) {
+        return cow_snapshot_find(&machine.store(), id) != nullptr;
+    };
+    std::size_t created = 0, deleted = 0;
+    std::set<std::uint64_t> sets;
+    for (const auto& [id, model] : world.creating) {
+        created += exists(id);
+        if (exists(id)) {
+            sets.insert(cow_snapshot_find(&machine.store(), id)->set);
+        }
+    }
+    if (created && (created != world.creating.size() || sets.size() != 1)) {
+        throw Broken("a part of a set was made");
+    }
+    for (const std::uint32_t id : world.deleting) {
+        deleted += !exists(id);
+    }
+    if (deleted && deleted != world.deleting.size()) {
+        throw Broken("a part of the snapshots was deleted");
+    }
+    if (created) {
+        world.snapshots.merge(world.creating);
+    }
+    if (deleted) {
+        for (const std::uint32_t id : world.deleting) {
+            world.snapshots.erase(id);
+        }
+    }
+    world.creating.clear();
+    world.deleting.clear();
+    for (const auto& [id, model] : world.snapshots) {
+        if (!exists(id)) {
+            throw Broken("snapshot " + std::to_string(id) + " is gone");
+        }
+    }
+    for_each_snapshot(machine.store(), [&](const cow_snapshot* snapshot) {
+        if (!world.snapshots.contains(snapshot->id)) {
+            throw Broken("snapshot " + std::to_string(snapshot->id) + " came back");
+        }
+    });
+}
+
+void check_contents(Machine& machine, bool learn) {
+    std::vector<std::pair<std::uint32_t, std::uint64_t>> sizes;
+    for (const auto& [id, model] : machine.world().snapshots) {
+        sizes.emplace_back(id, model.contents->size());
+    }
+    for (const auto& [id, blocks] : sizes) {
+        for (std::uint64_t block = 0; block < blocks; ++block) {
+            machine.check_block(id, block, learn);
+        }
+    }
+}
+
+void check_space(Machine& machine, bool idle) {
+    cow_store& store = machine.store();
+    Recount recount{&store, nullptr, std::vector<std::uint64_t>(store.nr_segments)};
+    std::vector<unsigned> owners(store.nr_segments);
+    const auto own = [&](const list_head& list) {
+        for (const std::uint64_t number : list_of(store, list)) {
+            ++owners[number];
+        }
+    };
+    for_each_origin(store, [&](cow_origin* origin) {
+        recount.origin = origin;
+        count_index(recount, origin->index);
+        for (list_head* at = origin->epochs.next; at != &origin->epochs; at = at->next) {
+            own(container_of(at, cow_epoch, list)->segments);
+        }
+    });
+    recount.origin = nullptr;
+    for_each_snapshot(store, [&](cow_snapshot* snapshot) {
+        if (snapshot->overlay) {
+            count_index(recount, snapshot->overlay->index);
+            own(snapshot->overlay->segments);
+        }
+    });
+    own(store.zombies);
+    const std::set<std::uint64_t> free = list_of(store, store.free_segments);
+    if (free.size() != store.nr_free) {
+        throw Broken("the count of free segments is wrong");
+    }
+    for (std::uint64_t i = 0; i < store.nr_segments; ++i) {
+        if (owners[i] + free.contains(i) != 1 ||
+            free.contains(i) != (store.segments[i].state == COW_SEGMENT_FREE)) {
+            throw Broken("segment " + std::to_string(i) + " leaked");
+        }
+        check_segment(machine, store.segments[i], i, recount.live[i], idle);
+    }
+    if (idle && store.pool.reserved) {
+        throw Broken("nodes of the index are promised to nobody");
+    }
+}
+
+void check_empties(Machine& machine) {
+    while (!machine.world().snapshots.empty()) {
+        if (machine.remove({machine.world().snapshots.begin()->first})) {
+            throw Broken("a snapshot cannot be deleted: " + machine.why());
+        }
+    }
+    machine.drain();
+    if (machine.store().nr_free != machine.store().nr_segments) {
+        throw Broken(std::to_string(machine.store().nr_segments - machine.store().nr_free) +
+                     " segments are not free although there is no snapshot");
+    }
+    check_space(machine, true);
+}
+
+}  // namespace sim

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Simulated disks, see disks.hpp.
+#include "disks.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace sim {
+
+namespace {
+
+std::uint64_t key_of(std::uint32_t origin, std::uint64_t block, std::size_t sector,
+                     std::uint32_t version) {
+    Random random((std::uint64_t{origin} << 56) ^ (block << 36) ^ (std::uint64_t{sector} << 32) ^
+                  version);
+    return random.next();
+}
+
+void fill_sector(std::uint8_t* data, std::uint64_t key) {
+    for (std::size_t i = 0; i < kSector / sizeof(key); ++i) {
+        std::memcpy(data + i * sizeof(key), &key, sizeof(key));
+        key += 0x9e3779b97f4a7c15u;
+    }
+}
+
+}  // namespace
+
+Versions all_of(std::uint32_t version) {
+    Versions versions;
+    versions.fill(version);
+    return versions;
+}
+
+void fill(std::uint8_t* data, std::uint32_t origin, std::uint64_t block, const Versions& versions) {
+    for (std::size_t s = 0; s < kSectors; ++s) {
+        fill_sector(data + s * kSector, key_of(origin, block, s, versions[s]));
+    }
+}
+
+bool holds(const std::uint8_t* data, std::uint32_t origin, std::uint64_t block,
+           const Versions& versions) {
+    std::array<std::uint8_t, kBlock> expected;
+    fill(expected.data(), origin, block, versions);
+    return std::memcmp(data, expected.data(), kBlock) == 0;
+}
+
+void StoreImage::read(std::uint64_t block, std::size_t count, void* to) const {
+    auto* out = static_cast<std::uint8_t*>(to);
+    for (std::size_t i = 0; i < count; ++i) {
+        if (blocks_[block + i]) {
+            std::memcpy(out + i * kBlock, blocks_[block + i]->data(), kBlock);
+        } else {
+            std::memset(out + i * kBlock, 0, kBlock);
+        }
+    }
+}
+
+void StoreImage::write(std::uint64_t block, const void* from, std::size_t count) {
+    const auto* in = static_cast<const std::uint8_t*>(from);
+    for (std::size_t i = 0; i < count; ++i, in += kBlock) {
+        if (std::all_of(in, in + kBlock, [](std::uint8_t byte) { return byte == 0; })) {
+            blocks_[block + i].reset();
+            continue;
+        }
+        auto copy = std::make_shared<Block>();
+        std::memcpy(copy->data(), in, kBlock);
+        blocks_[block + i] = std::move(copy);
+    }
+}
+
+void StoreImage::tear(std::uint64_t block, const Bytes& data, Random& random) {
+    const std::uint64_t odds = 1 + random.below(6);
+    for (std::size_t at = 0; at < data.size(); at += kBlock) {
+        Block mixed;
+        read(block + at / kBlock, 1, mixed.data());
+        for (std::size_t s = 0; s < kBlock; s += kSector) {
+            if (random.below(7) < odds) {
+                std::memcpy(mixed.data() + s, data.data() + at + s, kSector);
+            }
+        }
+        write(block + at / kBlock, mixed.data(), 1);
+    }
+}
+
+void OriginDisk::issue(std::uint64_t block, std::uint32_t version) {
+    unflushed_[block].push_back({version, false});
+}
+
+void OriginDisk::complete(std::uint64_t block, std::uint32_t version) {
+    for (Write& write : unflushed_[block]) {
+        write.completed |= write.version == version;
+    }
+}
+
+void OriginDisk::flush() {
+    for (auto entry = unflushed_.begin(); entry != unflushed_.end();) {
+        durable_[entry->first] = current_[entry->first];
+        std::erase_if(entry->second, [](const Write& write) { return write.completed; });
+        entry = entry->second.empty() ? unflushed_.erase(entry) : std::next(entry);
+    }
+}
+
+void OriginDisk::crash(Loss loss, Random& random) {
+    for (const auto& [block, writes] : unflushed_) {
+        for (std::uint32_t& sector : durable_[block]) {
+            if (loss == Loss::nothing) {
+                sector = writes.back().version;
+            } else if (loss == Loss::some) {
+                const std::uint64_t choice = random.below(writes.size() + 1);
+                sector = choice ? writes[choice - 1].version : sector;
+            }
+        }
+    }
+    unflushed_.clear();
+    current_ = durable_;
+}
+
+}  // namespace sim

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Simulated disks. The store's writes are durable when they complete; the origins have a volatile
+// cache. Sectors of 512 bytes are atomic, nothing else is.
+#ifndef COWSNAP_TESTS_SIM_DISKS_HPP
+#define COWSNAP_TESTS_SIM_DISKS_HPP
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "random.hpp"
+
+namespace sim {
+
+inline constexpr std::size_t kBlock = 4096;
+inline constexpr std::size_t kSector = 512;
+inline constexpr std::size_t kSectors = kBlock / kSector;
+
+using Bytes = std::vector<std::uint8_t>;
+
+// What a block of an origin holds: a version for each sector. 0 is what was there first.
+using Versions = std::array<std::uint32_t, kSectors>;
+using Contents = std::vector<Versions>;
+
+Versions all_of(std::uint32_t version);
+// The 4 KiB that stand for these versions of a block of an origin.
+void fill(std::uint8_t* data, std::uint32_t origin, std::uint64_t block, const Versions& versions);
+bool holds(const std::uint8_t* data, std::uint32_t origin, std::uint64_t block,
+           const Versions& versions);
+
+// The durable contents of a store. Copies share blocks.
+class StoreImage {
+public:
+    explicit StoreImage(std::uint64_t blocks) : blocks_(blocks) {}
+
+    std::uint64_t size() const { return blocks_.size(); }
+    void resize(std::uint64_t blocks) { blocks_.resize(blocks); }
+    bool is_zero(std::uint64_t block) const { return !blocks_[block]; }
+    void read(std::uint64_t block, std::size_t count, void* to) const;
+    void write(std::uint64_t block, const void* from, std::size_t count);
+    // Only the sectors of the write for which "keeps" has a bit (by sector modulo 64 draws of a
+    // random number).
+    void tear(std::uint64_t block, const Bytes& data, Random& random);
+
+private:
+    using Block = std::array<std::uint8_t, kBlock>;
+    std::vector<std::shared_ptr<const Block>> blocks_;
+};
+
+// An origin's disk.
+class OriginDisk {
+public:
+    explicit OriginDisk(std::uint64_t blocks)
+        : durable_(blocks, all_of(0)), current_(blocks, all_of(0)) {}
+
+    std::uint64_t size() const { return current_.size(); }
+    // What reads return.
+    const Contents& current() const { return current_; }
+    // From issue on a write may be durable; from here on reads return it.
+    void issue(std::uint64_t block, std::uint32_t version);
+    void apply(std::uint64_t block, std::uint32_t version) { current_[block] = all_of(version); }
+    void complete(std::uint64_t block, std::uint32_t version);
+    void flush();
+    enum class Loss { everything, nothing, some };
+    // After a crash: what was not flushed may be there, sector by sector.
+    void crash(Loss loss, Random& random);
+
+private:
+    struct Write {
+        std::uint32_t version;
+        bool completed;
+    };
+    Contents durable_, current_;
+    std::map<std::uint64_t, std::vector<Write>> unflushed_;
+};
+
+}  // namespace sim
+
+#endif

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A store that fails: no write to an origin fails or waits for ever, and no snapshot that missed a
+// write is ever taken for exact, not after a power cut either.
+#include <catch2/catch.hpp>
+
+#include "worlds.hpp"
+
+using sim::IoKind;
+using sim::Machine;
+
+namespace {
+
+// Everything that happens after the store's n-th write, of which "count" fail. False when there
+// were not so many writes.
+bool fail(std::uint64_t n, std::uint64_t count) {
+    sim::Shape shape;
+    shape.segments = 20;
+    sim::World world = sim::make_world(shape);
+    std::uint64_t writes = 0;
+    {
+        Machine machine(world, n);
+        REQUIRE(machine.open() == 0);
+        sim::Crasher crasher(n, 2);
+        crasher.continue_one_in = 1000;
+        crasher.attach(machine);
+        machine.fails = [&](IoKind) {
+            ++writes;
+            return writes > n && writes <= n + count;
+        };
+        machine.create({{1, 1}, {2, 2}});
+        for (std::uint64_t block = 0; block < 40; block += 8) {
+            machine.write(1, block, 6);
+            machine.write(2, block, 2);
+            if (world.snapshots.contains(1)) {
+                machine.overlay_write(1, block, 2);
+            }
+            machine.step();
+        }
+        machine.create({{3, 1}});
+        machine.write(1, 0, 40);
+        machine.drain();
+        CHECK(machine.writers() == 0);
+        sim::check_contents(machine);
+    }
+    // A crash in the middle of a failing create or delete leaves either.
+    Machine machine(world, n);
+    REQUIRE(machine.open() == 0);
+    if (writes > n && count < 100) {
+        sim::check_contents(machine);
+        for (const auto& [id, model] : world.snapshots) {
+            CHECK(cow_snapshot_find(&machine.store(), id)->lost);
+        }
+    }
+    return writes > n;
+}
+
+}  // namespace
+
+TEST_CASE("a write to the store that fails once loses the snapshots, durably") {
+    for (std::uint64_t n = 0; fail(n, 1); ++n) {
+        INFO("write " << n);
+    }
+}
+
+TEST_CASE("a store that fails for good lets the origins go on") {
+    sim::World world = sim::make_world();
+    Machine machine(world, 1);
+    REQUIRE(machine.open() == 0);
+    REQUIRE(machine.create({{1, 1}}) == 0);
+    machine.fails = [](IoKind) { return true; };
+    machine.write(1, 0, 40);
+    machine.overlay_write(1, 0, 4);
+    machine.drain();
+    machine.write(1, 20, 40);
+    machine.drain();
+    CHECK(machine.writers() == 0);
+    CHECK(machine.create({{2, 1}}) < 0);
+    CHECK(machine.store().failed);
+}

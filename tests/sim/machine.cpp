@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The machine, see machine.hpp: the scheduler, and what a power cut leaves.
+#include "machine.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace sim {
+
+Machine::Machine(World& world, std::uint64_t seed, Options options)
+    : world_(world), random_(seed), options_(options) {
+    cow_store_init(&store_, &ops(), this);
+}
+
+Machine::~Machine() {
+    // As after a power cut: what was in flight is forgotten, memory is not.
+    std::vector<cow_extent*> extents;
+    std::vector<cow_batch*> batches;
+    const auto collect = [&](cow_log& log) {
+        for (list_head& bucket : log.hash) {
+            for (list_head* at = bucket.next; at != &bucket; at = at->next) {
+                extents.push_back(container_of(at, cow_extent, hash));
+            }
+        }
+        for (list_head* at = log.writing.next; at != &log.writing; at = at->next) {
+            batches.push_back(container_of(at, cow_batch, list));
+        }
+    };
+    for (list_head* at = store_.origins.next; at != &store_.origins; at = at->next) {
+        collect(container_of(at, cow_origin, list)->log);
+    }
+    for (list_head* at = store_.snapshots.next; at != &store_.snapshots; at = at->next) {
+        cow_snapshot* snapshot = container_of(at, cow_snapshot, all);
+        if (snapshot->overlay) {
+            collect(snapshot->overlay->log);
+        }
+    }
+    for (list_head* at = store_.dying_overlays.next; at != &store_.dying_overlays; at = at->next) {
+        collect(container_of(at, cow_overlay, dying)->log);
+    }
+    cow_store_destroy(&store_);
+    for (cow_extent* extent : extents) {
+        std::unique_ptr<Extent> owned(static_cast<Extent*>(extent));
+    }
+    for (cow_batch* batch : batches) {
+        std::unique_ptr<cow_batch> owned(batch);
+    }
+}
+
+void Machine::broken(const std::string& what) {
+    if (failure_.empty()) {
+        failure_ = what;
+    }
+}
+
+void Machine::point() {
+    if (!failure_.empty()) {
+        throw Broken(failure_);
+    }
+    if (crash_point) {
+        crash_point(*this);
+    }
+}
+
+void Machine::engine() {
+    run_engine();
+    if (std::exchange(store_failed_, false)) {
+        cow_store_record_loss(&store_);
+        run_engine();
+    }
+}
+
+void Machine::run_engine() {
+    ++engine_depth_;
+    cow_store_run(&store_);
+    while (!ready_.empty()) {
+        const std::vector<const cow_waiter*> ready = std::exchange(ready_, {});
+        for (const cow_waiter* waiter : ready) {
+            if (const auto found = writes_.find(waiter); found != writes_.end()) {
+                advance(*found->second);
+            } else {
+                advance(*overlay_writes_.at(waiter));
+            }
+        }
+        cow_store_run(&store_);
+    }
+    --engine_depth_;
+    if (!failure_.empty()) {
+        throw Broken(failure_);
+    }
+}
+
+void Machine::complete(std::list<Io>::iterator io) {
+    const Io ended = std::move(*io);
+    pending_.erase(io);
+    const bool failed = !ended.data.empty() && fails && fails(ended.kind);
+    if (failed) {
+        world_.store.tear(ended.block, ended.data, random_);
+        world_.damaged = true;
+    } else if (!ended.data.empty()) {
+        world_.store.write(ended.block, ended.data.data(), ended.data.size() / kBlock);
+    }
+    ++engine_depth_;
+    ended.done(failed ? -EIO : 0);
+    --engine_depth_;
+    engine();
+    point();
+}
+
+bool Machine::step(const Choice& choice) {
+    if (pending_.empty()) {
+        return false;
+    }
+    complete(choice(pending_));
+    return true;
+}
+
+bool Machine::step() {
+    return step([this](std::list<Io>& ios) {
+        return std::next(ios.begin(), static_cast<std::ptrdiff_t>(random_.below(ios.size())));
+    });
+}
+
+bool Machine::sweep_step(std::uint32_t budget) {
+    bool more = false;
+    for (list_head* at = store_.origins.next; at != &store_.origins; at = at->next) {
+        cow_origin* origin = container_of(at, cow_origin, list);
+        if (origin->sweep_chunk != COW_NOT_FOUND) {
+            ++engine_depth_;
+            more |= cow_sweep(origin, budget) || origin->sweep_chunk != COW_NOT_FOUND;
+            --engine_depth_;
+        }
+    }
+    engine();
+    return more;
+}
+
+bool Machine::drop_for_room() {
+    if (!options_.drop_when_full || full_.empty()) {
+        return false;
+    }
+    const cow_origin* origin = full_.front()->origin;
+    if (list_empty(&origin->snapshots)) {
+        return false;
+    }
+    const u32 oldest = list_first_entry(&origin->snapshots, cow_snapshot, list)->id;
+    if (remove({oldest}, true)) {
+        throw Broken("the oldest snapshot cannot be dropped: " + why_);
+    }
+    return true;
+}
+
+void Machine::drain() {
+    engine();
+    for (;;) {
+        if (step() || sweep_step(16) || !pending_.empty()) {
+            continue;
+        }
+        if (drop_for_room()) {
+            continue;
+        }
+        break;
+    }
+    if (options_.drop_when_full && writers()) {
+        throw Broken("a write waits for ever");
+    }
+    if (!writers() && !cow_store_idle(&store_)) {
+        throw Broken("the engine is not idle although nothing is to be done");
+    }
+}
+
+World Machine::crash(unsigned variant) {
+    World after = world_;
+    const auto hit = [&](std::uint64_t block, const Bytes& data) {
+        const std::uint64_t fate = variant < 2 ? variant : random_.below(4);
+        if (fate == 1) {
+            after.store.write(block, data.data(), data.size() / kBlock);
+        } else if (fate > 1) {
+            after.store.tear(block, data, random_);
+        }
+    };
+    for (const Io& io : pending_) {
+        if (!io.data.empty()) {
+            hit(io.block, io.data);
+        }
+    }
+    if (control_in_flight_) {
+        hit(control_in_flight_->first, control_in_flight_->second);
+    }
+    for (auto& [id, disk] : after.origins) {
+        disk.crash(variant == 0   ? OriginDisk::Loss::everything
+                   : variant == 1 ? OriginDisk::Loss::nothing
+                                  : OriginDisk::Loss::some,
+                   random_);
+    }
+    return after;
+}
+
+}  // namespace sim

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Users who do anything at any time.
+#ifndef COWSNAP_TESTS_SIM_RANDOM_RUN_HPP
+#define COWSNAP_TESTS_SIM_RANDOM_RUN_HPP
+
+#include <cstdint>
+
+#include "machine.hpp"
+
+namespace sim {
+
+class RandomRun {
+public:
+    RandomRun(Machine& machine, std::uint64_t seed) : machine_(machine), random_(seed) {}
+
+    // Whether snapshots are made and deleted.
+    bool creates = true;
+    std::size_t max_snapshots = 6;
+
+    void steps(std::uint64_t count);
+
+private:
+    void step();
+    void write();
+    void create();
+    void remove();
+    void use_snapshot();
+    void extend();
+    std::uint32_t any_origin();
+    std::uint32_t any_snapshot();
+
+    Machine& machine_;
+    Random random_;
+};
+
+}  // namespace sim
+
+#endif

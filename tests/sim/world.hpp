@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What outlives the machine: the disks; and what must be on them: the model of origins and
+// snapshots that the checks compare with. Copies are independent of each other.
+#ifndef COWSNAP_TESTS_SIM_WORLD_HPP
+#define COWSNAP_TESTS_SIM_WORLD_HPP
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "disks.hpp"
+
+namespace sim {
+
+// A promise was broken.
+class Broken : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+// A block that was written in a snapshot: 0 is the snapshot's own contents.
+struct OverlayBlock {
+    std::uint32_t acknowledged = 0;
+    std::set<std::uint32_t> unacknowledged;
+};
+
+struct SnapshotModel {
+    std::uint32_t origin = 0;
+    std::shared_ptr<const Contents> contents;
+    std::map<std::uint64_t, OverlayBlock> overlay;
+    std::set<std::uint64_t> unreadable;  // the origin's blocks could not be read: EIO
+    std::uint64_t overlay_changes = 0;
+};
+
+struct World {
+    explicit World(std::uint64_t store_blocks) : store(store_blocks) {}
+
+    StoreImage store;
+    std::map<std::uint32_t, OriginDisk> origins;
+    std::map<std::uint32_t, SnapshotModel> snapshots;
+    // Of a create that was not acknowledged yet: all of them exist, or none.
+    std::map<std::uint32_t, SnapshotModel> creating;
+    // Of a delete that was not acknowledged yet: all of them are gone, or none.
+    std::set<std::uint32_t> deleting;
+    std::uint32_t next_version = 1;
+    std::set<std::pair<std::uint32_t, std::uint64_t>> bad_origin_blocks;
+    // The store was damaged: EIO and refusing are right, wrong data are not.
+    bool damaged = false;
+};
+
+}  // namespace sim
+
+#endif
