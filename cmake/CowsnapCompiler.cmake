@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Languages, warnings and sanitizers, the same for every target of the tree.
+#
+# COWSNAP_WERROR     warnings are errors
+# COWSNAP_SANITIZE   address and undefined behaviour sanitizers, in C and C++
+
+option(COWSNAP_WERROR "Treat compiler warnings as errors" OFF)
+option(COWSNAP_SANITIZE "Build with the address and undefined behaviour sanitizers" OFF)
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+# dm-target/core is kernel code, which is written in GNU C.
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+add_compile_options(
+  -Wall
+  -Wextra
+  $<$<COMPILE_LANGUAGE:CXX>:-Wpedantic>
+  $<$<COMPILE_LANGUAGE:CXX>:-Wconversion>)
+
+if(COWSNAP_WERROR)
+  add_compile_options(-Werror)
+endif()
+
+if(COWSNAP_SANITIZE)
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address,undefined)
+  # GCC sees uninitialized values where there are none once the sanitizers' checks are in the code.
+  add_compile_options(-Wno-maybe-uninitialized)
+endif()

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The only place that knows how kernels differ. COW_HAVE_* come from Kbuild, which
+ * looks into the kernel's headers; version numbers say little, as stable kernels
+ * take over changes of interfaces.
+ */
+#ifndef COW_COMPAT_H
+#define COW_COMPAT_H
+
+#include <linux/blkdev.h>
+#include <linux/device-mapper.h>
+
+/* Exported, but their prototypes are in drivers/md/dm.h, which is not installed. */
+void dm_internal_suspend_noflush(struct mapped_device *md);
+void dm_internal_resume(struct mapped_device *md);
+
+#ifdef COW_HAVE_BDEV_FREEZE
+
+static inline int cow_bdev_freeze(struct block_device *bdev)
+{
+	return bdev_freeze(bdev);
+}
+
+static inline void cow_bdev_thaw(struct block_device *bdev)
+{
+	bdev_thaw(bdev);
+}
+
+#else
+
+static inline int cow_bdev_freeze(struct block_device *bdev)
+{
+	return freeze_bdev(bdev);
+}
+
+static inline void cow_bdev_thaw(struct block_device *bdev)
+{
+	thaw_bdev(bdev);
+}
+
+#endif
+
+/* A block device that is open, shared and without a holder. */
+struct cow_bdev {
+	struct block_device *bdev; /* NULL: not open */
+#ifdef COW_HAVE_BDEV_FILE
+	struct file *file;
+#endif
+};
+
+#ifdef COW_HAVE_BDEV_FILE
+
+static inline int cow_bdev_open(struct cow_bdev *device, dev_t dev)
+{
+	device->file = bdev_file_open_by_dev(dev, BLK_OPEN_READ | BLK_OPEN_WRITE, NULL, NULL);
+	if (IS_ERR(device->file))
+		return PTR_ERR(device->file);
+	device->bdev = file_bdev(device->file);
+	return 0;
+}
+
+static inline void cow_bdev_close(struct cow_bdev *device)
+{
+	if (device->bdev)
+		bdev_fput(device->file);
+	device->bdev = NULL;
+}
+
+#else
+
+static inline int cow_bdev_open(struct cow_bdev *device, dev_t dev)
+{
+	struct block_device *bdev = blkdev_get_by_dev(dev, FMODE_READ | FMODE_WRITE, NULL);
+
+	if (IS_ERR(bdev))
+		return PTR_ERR(bdev);
+	device->bdev = bdev;
+	return 0;
+}
+
+static inline void cow_bdev_close(struct cow_bdev *device)
+{
+	if (device->bdev)
+		blkdev_put(device->bdev, FMODE_READ | FMODE_WRITE);
+	device->bdev = NULL;
+}
+
+#endif
+
+#endif

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The kernel's side of a store: what the files of this directory share. The
+ * engine itself, its contexts and its states are in core/store.h.
+ *
+ * Locks, from the outermost:
+ *
+ *   cow_engines_mutex     the list of engines, references to them
+ *   engine->create_mutex  one create at a time; held while origins are drained
+ *   engine->control       the control record (core's "control" context)
+ *   engine->mutex         core's "engine" context; held by the worker, never
+ *                         while waiting for I/O
+ *   engine->view          spinlock, interrupts off: core's "view" context
+ *   engine->queue_lock    spinlock, interrupts off: what the worker is to do;
+ *                         innermost, taken from interrupts
+ *
+ *   Dropping snapshots of a full store takes "control" only: a create that
+ *   drains origins whose bios wait for room must not stop it.
+ *
+ * Who does what
+ *
+ *   map() functions never sleep: a bio passes, or is queued for the worker.
+ *   The worker is the only one that admits bios, forms batches, publishes.
+ *   Completions (interrupts) only queue and wake the worker.
+ *   Reads of snapshots that need more than a remap (parts of blocks, blocks
+ *   that were preserved while the origin was read) are done by slow_wq, whose
+ *   work items may wait for I/O, one each.
+ */
+#ifndef COWSNAP_H
+#define COWSNAP_H
+
+#include <linux/bio.h>
+#include <linux/kref.h>
+#include <linux/mempool.h>
+#include <linux/mutex.h>
+#include <linux/spinlock.h>
+#include <linux/uuid.h>
+#include <linux/workqueue.h>
+
+#include "compat.h"
+#include "core/store.h"
+
+#define DM_MSG_PREFIX "cow"
+
+/* Blocks being preserved at a time, in one store: 32 MiB of memory at most. */
+#define COW_CREDIT_BLOCKS 8192
+#define COW_MARK_DELAY_MS 300
+
+struct cow_engine;
+
+/* An I/O of the engine that has ended, on its way to the worker. */
+struct cow_done {
+	struct list_head list;
+	void (*finish)(struct cow_engine *engine, struct cow_done *done);
+	int error;
+};
+
+struct cow_kextent {
+	struct cow_extent core;
+	struct cow_done done;
+	struct cow_engine *engine;
+	u32 nr_pages;
+	struct page *pages[COW_WINDOW_BLOCKS];
+};
+
+struct cow_kbatch {
+	struct cow_batch core;
+	struct cow_done done;
+	struct cow_engine *engine;
+	struct page *header;
+};
+
+struct cow_event {
+	u64 number;
+	const char *name;
+	u64 id;
+};
+
+/*
+ * An origin or a snapshot that has a device: one mapped device, whose active and
+ * inactive table may both have a target for it. Protected by engine->control.
+ */
+struct cow_attachment {
+	struct cow_engine *engine;
+	struct mapped_device *md;
+	dev_t dev; /* of md */
+	u64 order; /* attached later: may be stacked on those before */
+	unsigned int targets; /* cow-origins; without one origin->shell is another */
+	unsigned int references; /* targets and cow-snaps */
+	struct cow_origin *origin;
+	struct cow_bdev lower; /* the origin's device */
+};
+
+struct cow_engine {
+	struct list_head list; /* cow_engines */
+	unsigned int references; /* targets; cow_engines_mutex */
+	struct mapped_device *md; /* of the cow-store */
+	struct cow_bdev device;
+	struct cow_store store;
+
+	/* see the locks above */
+	struct mutex create_mutex; /* one create at a time */
+	struct mutex control; /* the control record, attachments */
+	struct mutex mutex; /* the engine */
+	spinlock_t view; /* what snapshot reads look at */
+	unsigned long view_flags;
+
+	struct workqueue_struct *wq;
+	struct workqueue_struct *slow_wq;
+	struct work_struct work;
+	struct delayed_work mark_work;
+	struct delayed_work drop_work;
+	struct work_struct sweep_work;
+	struct work_struct loss_work;
+	wait_queue_head_t idle; /* woken after each round of the worker */
+
+	spinlock_t queue_lock; /* done, bios */
+	struct list_head done; /* cow_done */
+	struct list_head bios; /* cow_bio */
+
+	mempool_t extent_pool;
+	mempool_t page_pool;
+	struct bio_set bios_set;
+	unsigned int credits; /* blocks; engine context */
+	unsigned int starving; /* logs without room; engine context */
+	bool giving_up; /* releasing those that get no room; engine context */
+	u64 attach_order;
+
+	unsigned int full_wait_ms;
+	spinlock_t event_lock; /* events, event[] */
+	u64 events;
+	struct cow_event event[COWSNAP_EVENTS_KEPT];
+	struct work_struct event_work;
+	struct mutex bound_mutex; /* bound */
+	struct dm_target *bound; /* the live cow-store; bound_mutex */
+};
+
+enum cow_bio_kind {
+	COW_BIO_ORIGIN, /* a write to an origin */
+	COW_BIO_OVERLAY, /* a write to a snapshot */
+};
+
+struct cow_snap_target;
+
+/* A bio that waits, in its target's per-bio data. */
+struct cow_bio {
+	struct list_head list; /* engine->bios */
+	struct cow_waiter waiter;
+	struct bio *bio;
+	enum cow_bio_kind kind;
+	struct cow_origin *origin;
+	struct block_device *lower;
+	struct cow_snap_target *snap;
+	bool own; /* its own extent is on its way to the overlay */
+	u32 done_blocks; /* of the write to a snapshot, published */
+	struct cow_extent *extent; /* being filled */
+	struct work_struct slow;
+};
+
+/* Per-bio data of a cow-snap. */
+struct cow_snap_bio {
+	struct cow_bio write;
+	struct work_struct slow;
+	struct cow_snap_target *snap;
+	struct bio *bio;
+	struct bvec_iter iter; /* as it came in */
+	u64 location; /* pinned store block, or COW_NOT_FOUND */
+	const u32 *crcs; /* of location and what follows */
+	bool from_origin; /* look again when it ends */
+};
+
+struct cow_snap_target {
+	struct dm_target *ti;
+	struct cow_engine *engine;
+	struct dm_dev *store_dev;
+	struct cow_snapshot *snapshot;
+	struct cow_attachment *attachment; /* of the origin */
+	struct cow_bdev origin_md; /* keeps the cow-origin's device */
+	bool read_only;
+};
+
+/* engine.c */
+extern struct mutex cow_engines_mutex;
+struct cow_engine *cow_engine_find(struct mapped_device *md);
+struct cow_engine *cow_engine_of_device(struct block_device *bdev);
+struct cow_engine *cow_engine_make(struct mapped_device *md, struct block_device *bdev,
+				   u64 length_sectors, u32 segment_blocks, char *why);
+void cow_engine_get(struct cow_engine *engine);
+void cow_engine_put(struct cow_engine *engine);
+void cow_engine_kick(struct cow_engine *engine);
+void cow_engine_done(struct cow_engine *engine, struct cow_done *done, int error);
+void cow_engine_queue(struct cow_engine *engine, struct cow_bio *bio);
+void cow_engine_event(struct cow_engine *engine, const char *name, u64 id);
+bool cow_engine_starving(struct cow_engine *engine);
+void cow_engine_swept(struct cow_engine *engine);
+int cow_engine_init(void);
+void cow_engine_exit(void);
+
+/* io.c */
+extern const struct cow_ops cow_kernel_ops;
+int cow_io_init(struct cow_engine *engine);
+void cow_io_exit(struct cow_engine *engine);
+int cow_io_sync(struct block_device *bdev, sector_t sector, void *buffer, u32 bytes,
+		blk_opf_t opf);
+u32 cow_page_crc(struct page *page);
+
+/* message.c */
+int cow_store_message(struct cow_engine *engine, unsigned int argc, char **argv, char *result,
+		      unsigned int maxlen);
+
+/* create.c */
+int cow_create(struct cow_engine *engine, struct cow_member *members, u32 count);
+
+/* snap-slow.c */
+void cow_snap_read_slow(struct work_struct *work);
+void cow_snap_fill_slow(struct work_struct *work);
+void cow_snap_fill(struct cow_bio *write);
+
+/* the targets */
+extern struct target_type cow_store_type;
+extern struct target_type cow_origin_type;
+extern struct target_type cow_snap_type;
+void cow_attachment_put(struct cow_attachment *attachment);
+int cow_parse_u32(const char *word, u32 low, u32 high, u32 *value);
+int cow_parse_features(struct dm_target *ti, unsigned int argc, char **argv,
+		       int (*feature)(void *context, const char *name, const char *value),
+		       void *context);
+struct cow_engine *cow_engine_from_arg(struct dm_target *ti, const char *arg,
+				       struct dm_dev **device);
+
+static inline struct cow_engine *cow_engine_of(struct cow_store *store)
+{
+	return store->shell;
+}
+
+#endif

@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The I/O that the engine asks for: reading origins, writing batches, summaries
+ * and table blocks. Every write to the store is REQ_FUA: durable when it has
+ * ended, whether the device has FUA or the block layer adds a flush.
+ */
+#include <linux/highmem.h>
+#include <linux/module.h>
+#include <linux/vmalloc.h>
+
+#include "cowsnap.h"
+
+static struct kmem_cache *extent_cache;
+
+static sector_t block_sector(u64 block)
+{
+	return block * COWSNAP_BLOCK_SECTORS;
+}
+
+/* --------------------------------------------------- synchronous (control) --- */
+
+static struct page *page_of(const void *address)
+{
+	return is_vmalloc_addr(address) ? vmalloc_to_page(address) : virt_to_page(address);
+}
+
+static int sync_chunk(struct block_device *bdev, sector_t sector, char *buffer, u32 bytes,
+		      blk_opf_t opf)
+{
+	u32 pages = DIV_ROUND_UP(bytes, PAGE_SIZE);
+	struct bio *bio = bio_alloc(bdev, pages, opf, GFP_NOIO);
+	int r = -ENOMEM;
+
+	bio->bi_iter.bi_sector = sector;
+	while (bytes) {
+		u32 n = min_t(u32, bytes, PAGE_SIZE);
+
+		if (bio_add_page(bio, page_of(buffer), n, offset_in_page(buffer)) != n)
+			goto out;
+		buffer += n;
+		bytes -= n;
+	}
+	r = submit_bio_wait(bio);
+out:
+	bio_put(bio);
+	return r;
+}
+
+/* @buffer is page aligned, from kvmalloc. May sleep. */
+int cow_io_sync(struct block_device *bdev, sector_t sector, void *buffer, u32 bytes, blk_opf_t opf)
+{
+	while (bytes) {
+		u32 n = min_t(u32, bytes, BIO_MAX_VECS * PAGE_SIZE / 2);
+		int r = sync_chunk(bdev, sector, buffer, n, opf);
+
+		if (r)
+			return r;
+		buffer += n;
+		sector += n >> SECTOR_SHIFT;
+		bytes -= n;
+	}
+	return 0;
+}
+
+static int io_read(struct cow_store *store, u64 block, u32 blocks, void *buffer)
+{
+	return cow_io_sync(cow_engine_of(store)->device.bdev, block_sector(block), buffer,
+			   blocks * COWSNAP_BLOCK_BYTES, REQ_OP_READ | REQ_META);
+}
+
+static int io_write(struct cow_store *store, u64 block, u32 blocks, const void *buffer)
+{
+	return cow_io_sync(cow_engine_of(store)->device.bdev, block_sector(block), (void *)buffer,
+			   blocks * COWSNAP_BLOCK_BYTES,
+			   REQ_OP_WRITE | REQ_META | REQ_SYNC | REQ_FUA);
+}
+
+/* ---------------------------------------------------------------- locking --- */
+
+static void io_engine_enter(struct cow_store *store)
+{
+	mutex_lock(&cow_engine_of(store)->mutex);
+}
+
+static void io_engine_leave(struct cow_store *store)
+{
+	mutex_unlock(&cow_engine_of(store)->mutex);
+	cow_engine_kick(cow_engine_of(store));
+}
+
+static void io_view_lock(struct cow_store *store)
+	__acquires(&cow_engine_of(store)->view)
+{
+	struct cow_engine *engine = cow_engine_of(store);
+	unsigned long flags;
+
+	spin_lock_irqsave(&engine->view, flags);
+	engine->view_flags = flags;
+}
+
+static void io_view_unlock(struct cow_store *store)
+	__releases(&cow_engine_of(store)->view)
+{
+	struct cow_engine *engine = cow_engine_of(store);
+	unsigned long flags = engine->view_flags;
+
+	spin_unlock_irqrestore(&engine->view, flags);
+}
+
+/* ---------------------------------------------------------------- extents --- */
+
+static struct cow_kextent *to_kextent(struct cow_extent *extent)
+{
+	return container_of(extent, struct cow_kextent, core);
+}
+
+static void free_kextent(struct cow_engine *engine, struct cow_kextent *extent)
+{
+	while (extent->nr_pages)
+		mempool_free(extent->pages[--extent->nr_pages], &engine->page_pool);
+	mempool_free(extent, &engine->extent_pool);
+}
+
+/*
+ * Must not wait for memory that only the worker itself would free: without room in
+ * the reserves the waiter is asked again when something has been published.
+ */
+static struct cow_extent *io_extent_new(struct cow_store *store, u32 blocks)
+{
+	struct cow_engine *engine = cow_engine_of(store);
+	struct cow_kextent *extent;
+
+	if (engine->credits < blocks)
+		return NULL;
+	extent = mempool_alloc(&engine->extent_pool, GFP_NOWAIT | __GFP_NOWARN);
+	if (!extent)
+		return NULL;
+	memset(extent, 0, sizeof(*extent));
+	extent->engine = engine;
+	for (; extent->nr_pages < blocks; extent->nr_pages++) {
+		struct page *page =
+			mempool_alloc(&engine->page_pool, GFP_NOWAIT | __GFP_NOWARN);
+
+		if (!page) {
+			free_kextent(engine, extent);
+			return NULL;
+		}
+		extent->pages[extent->nr_pages] = page;
+	}
+	engine->credits -= blocks;
+	return &extent->core;
+}
+
+static void io_extent_free(struct cow_store *store, struct cow_extent *extent)
+{
+	struct cow_engine *engine = cow_engine_of(store);
+
+	engine->credits += to_kextent(extent)->nr_pages;
+	free_kextent(engine, to_kextent(extent));
+}
+
+static void extent_read_finish(struct cow_engine *engine, struct cow_done *done)
+{
+	struct cow_kextent *extent = container_of(done, struct cow_kextent, done);
+
+	cow_extent_filled(&extent->core, done->error);
+}
+
+static void extent_read_end(struct bio *bio)
+{
+	struct cow_kextent *extent = bio->bi_private;
+
+	cow_engine_done(extent->engine, &extent->done, blk_status_to_errno(bio->bi_status));
+	bio_put(bio);
+}
+
+/* The last block of an origin may be short: what is not there stays zero. */
+static void io_extent_read(struct cow_store *store, struct cow_extent *core)
+{
+	struct cow_kextent *extent = to_kextent(core);
+	struct cow_engine *engine = extent->engine;
+	struct cow_attachment *attachment = core->log->origin->shell;
+	u64 sectors = core->log->origin->size_sectors - block_sector(core->block);
+	u64 bytes = min_t(u64, sectors << SECTOR_SHIFT, core->length * COWSNAP_BLOCK_BYTES);
+	struct bio *bio;
+	u32 i;
+
+	bio = bio_alloc_bioset(attachment->lower.bdev, core->length, REQ_OP_READ, GFP_NOIO,
+			       &engine->bios_set);
+	bio->bi_iter.bi_sector = block_sector(core->block);
+	bio->bi_private = extent;
+	bio->bi_end_io = extent_read_end;
+	extent->done.finish = extent_read_finish;
+	for (i = 0; i < core->length; i++) {
+		u32 n = min_t(u64, bytes, COWSNAP_BLOCK_BYTES);
+
+		if (n < COWSNAP_BLOCK_BYTES)
+			clear_highpage(extent->pages[i]);
+		__bio_add_page(bio, extent->pages[i], n, 0);
+		bytes -= n;
+	}
+	submit_bio_noacct(bio);
+}
+
+/* ---------------------------------------------------------------- batches --- */
+
+u32 cow_page_crc(struct page *page)
+{
+	void *address = kmap_local_page(page);
+	u32 crc = cow_crc32c(0, address, COWSNAP_BLOCK_BYTES);
+
+	kunmap_local(address);
+	return crc;
+}
+
+static struct cow_batch *io_batch_new(struct cow_store *store)
+{
+	struct cow_kbatch *batch = kzalloc(sizeof(*batch), GFP_NOIO | __GFP_NOFAIL);
+
+	batch->engine = cow_engine_of(store);
+	batch->header = alloc_page(GFP_NOIO | __GFP_NOFAIL);
+	return &batch->core;
+}
+
+static void io_batch_free(struct cow_store *store, struct cow_batch *core)
+{
+	struct cow_kbatch *batch = container_of(core, struct cow_kbatch, core);
+
+	__free_page(batch->header);
+	kfree(batch);
+}
+
+static void batch_finish(struct cow_engine *engine, struct cow_done *done)
+{
+	cow_batch_written(&container_of(done, struct cow_kbatch, done)->core, done->error);
+}
+
+static void batch_write_end(struct bio *bio)
+{
+	struct cow_kbatch *batch = bio->bi_private;
+
+	cow_engine_done(batch->engine, &batch->done, blk_status_to_errno(bio->bi_status));
+	bio_put(bio);
+}
+
+static void io_batch_write(struct cow_store *store, struct cow_batch *core)
+{
+	struct cow_kbatch *batch = container_of(core, struct cow_kbatch, core);
+	struct cow_engine *engine = batch->engine;
+	struct cow_extent *extent;
+	struct bio *bio;
+	u32 i;
+
+	list_for_each_entry(extent, &core->extents, queue)
+		for (i = 0; i < extent->length; i++)
+			extent->crc[i] = cow_page_crc(to_kextent(extent)->pages[i]);
+	cow_batch_image(core, page_address(batch->header));
+	bio = bio_alloc_bioset(engine->device.bdev, 1 + core->info.blocks,
+			       REQ_OP_WRITE | REQ_SYNC | REQ_IDLE | REQ_FUA, GFP_NOIO,
+			       &engine->bios_set);
+	bio->bi_iter.bi_sector = block_sector(core->store_block);
+	bio->bi_private = batch;
+	bio->bi_end_io = batch_write_end;
+	batch->done.finish = batch_finish;
+	__bio_add_page(bio, batch->header, COWSNAP_BLOCK_BYTES, 0);
+	list_for_each_entry(extent, &core->extents, queue)
+		for (i = 0; i < extent->length; i++)
+			__bio_add_page(bio, to_kextent(extent)->pages[i], COWSNAP_BLOCK_BYTES, 0);
+	submit_bio_noacct(bio);
+}
+
+/* ------------------------------------------- summaries and table blocks --- */
+
+struct meta_write {
+	struct cow_done done;
+	struct cow_engine *engine;
+	struct cow_summary_data *summary;
+	struct cow_table_block *table;
+	void *buffer; /* of a summary */
+};
+
+static void meta_finish(struct cow_engine *engine, struct cow_done *done)
+{
+	struct meta_write *write = container_of(done, struct meta_write, done);
+
+	if (write->summary)
+		cow_summary_written(write->summary, done->error);
+	else
+		cow_table_written(write->table, done->error, &engine->store);
+	kfree(write->buffer);
+	kfree(write);
+}
+
+static void meta_end(struct bio *bio)
+{
+	struct meta_write *write = bio->bi_private;
+
+	cow_engine_done(write->engine, &write->done, blk_status_to_errno(bio->bi_status));
+	bio_put(bio);
+}
+
+static void meta_submit(struct cow_engine *engine, struct meta_write *write, u64 block,
+			char *buffer, u32 blocks)
+{
+	struct bio *bio = bio_alloc_bioset(engine->device.bdev, blocks,
+					   REQ_OP_WRITE | REQ_META | REQ_SYNC | REQ_FUA, GFP_NOIO,
+					   &engine->bios_set);
+	u32 i;
+
+	write->engine = engine;
+	write->done.finish = meta_finish;
+	bio->bi_iter.bi_sector = block_sector(block);
+	bio->bi_private = write;
+	bio->bi_end_io = meta_end;
+	for (i = 0; i < blocks; i++, buffer += COWSNAP_BLOCK_BYTES)
+		__bio_add_page(bio, page_of(buffer), COWSNAP_BLOCK_BYTES, offset_in_page(buffer));
+	submit_bio_noacct(bio);
+}
+
+static void io_summary_write(struct cow_store *store, struct cow_summary_data *summary)
+{
+	u32 blocks = COWSNAP_SUMMARY_BLOCKS(store->super.segment_blocks);
+	struct meta_write *write = kzalloc(sizeof(*write), GFP_NOIO | __GFP_NOFAIL);
+
+	write->buffer = kzalloc(blocks * COWSNAP_BLOCK_BYTES, GFP_NOIO | __GFP_NOFAIL);
+	write->summary = summary;
+	cow_summary_image(summary, write->buffer);
+	meta_submit(cow_engine_of(store), write, summary->store_block, write->buffer, blocks);
+}
+
+static void io_table_write(struct cow_store *store, struct cow_table_block *table, u64 block)
+{
+	struct meta_write *write = kzalloc(sizeof(*write), GFP_NOIO | __GFP_NOFAIL);
+
+	write->table = table;
+	meta_submit(cow_engine_of(store), write, block, table->image, 1);
+}
+
+/* --------------------------------------------------------------- waiters --- */
+
+static void io_waiter_ready(struct cow_store *store, struct cow_waiter *waiter)
+{
+	struct cow_engine *engine = cow_engine_of(store);
+	struct cow_bio *bio = container_of(waiter, struct cow_bio, waiter);
+
+	if (bio->kind == COW_BIO_OVERLAY && engine->giving_up) {
+		bio->bio->bi_status = BLK_STS_NOSPC;
+		bio_endio(bio->bio);
+		return;
+	}
+	cow_engine_queue(engine, bio);
+}
+
+static void io_no_room(struct cow_store *store, struct cow_log *log)
+{
+	struct cow_engine *engine = cow_engine_of(store);
+
+	cow_engine_event(engine, COWSNAP_EVENT_FULL, log->origin->id);
+	if (!engine->starving++)
+		queue_delayed_work(system_unbound_wq, &engine->drop_work,
+				   msecs_to_jiffies(engine->full_wait_ms));
+}
+
+static void io_room_again(struct cow_store *store, struct cow_log *log)
+{
+	struct cow_engine *engine = cow_engine_of(store);
+
+	if (!--engine->starving)
+		cancel_delayed_work(&engine->drop_work);
+}
+
+static void io_event(struct cow_store *store, const char *event, u64 id)
+{
+	cow_engine_event(cow_engine_of(store), event, id);
+}
+
+const struct cow_ops cow_kernel_ops = {
+	.engine_enter = io_engine_enter,
+	.engine_leave = io_engine_leave,
+	.view_lock = io_view_lock,
+	.view_unlock = io_view_unlock,
+	.extent_new = io_extent_new,
+	.extent_free = io_extent_free,
+	.batch_new = io_batch_new,
+	.batch_free = io_batch_free,
+	.extent_read = io_extent_read,
+	.batch_write = io_batch_write,
+	.summary_write = io_summary_write,
+	.table_write = io_table_write,
+	.waiter_ready = io_waiter_ready,
+	.no_room = io_no_room,
+	.room_again = io_room_again,
+	.event = io_event,
+	.read = io_read,
+	.write = io_write,
+};
+
+/* Reserves that let at least two of the largest extents and batches pass. */
+int cow_io_init(struct cow_engine *engine)
+{
+	int r;
+
+	engine->credits = COW_CREDIT_BLOCKS;
+	r = mempool_init_slab_pool(&engine->extent_pool, 16, extent_cache);
+	if (!r)
+		r = mempool_init_page_pool(&engine->page_pool, 2 * COW_WINDOW_BLOCKS, 0);
+	if (!r)
+		r = bioset_init(&engine->bios_set, 16, 0, BIOSET_NEED_BVECS);
+	return r;
+}
+
+void cow_io_exit(struct cow_engine *engine)
+{
+	mempool_exit(&engine->extent_pool);
+	mempool_exit(&engine->page_pool);
+	bioset_exit(&engine->bios_set);
+}
+
+int cow_engine_init(void)
+{
+	extent_cache = kmem_cache_create("cowsnap_extent", sizeof(struct cow_kextent), 0, 0, NULL);
+	return extent_cache ? 0 : -ENOMEM;
+}
+
+void cow_engine_exit(void)
+{
+	kmem_cache_destroy(extent_cache);
+}
