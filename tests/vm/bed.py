@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The VM bed: a guest with Debian's own kernel in QEMU, the host's userland and scratch disks of its own.
+
+    guest = Guest("6.12", work_dir, program, disks=[Disk(256 << 20)])
+    end = guest.run()              # boots, follows reboots and power cuts, until the program has ended
+
+The program (a file on the host) runs as root in the guest. Guests have no network. Nothing outside work_dir and the cache
+of kernels is written. Knows nothing of how tests are found or counted.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import random
+import re
+import selectors
+import shlex
+import shutil
+import subprocess
+import time
+
+import console
+import kernel_image
+import volatile_cache
+
+HERE = pathlib.Path(__file__).resolve().parent
+SOURCE = HERE.parent.parent
+
+# An emulated machine now and then hangs or crashes on its way up. A boot that has not reached the program (after this
+# long) has shown nothing about what is tested, so it is repeated.
+START_LIMIT_S = 90
+START_ATTEMPTS = 3
+# How long the console is read on after the first sign of trouble, to have the whole report.
+TROUBLE_GRACE_S = 3
+# How long a kernel may take to restart after it was asked to.
+RESTART_LIMIT_S = 60
+# A virtual CPU of QEMU's emulator at times runs a breakpoint that the kernel, patching itself, has already taken away. No
+# module can cause this report (a BUG is an invalid opcode), so what was run is to be repeated.
+EMULATOR_FAULT = re.compile(r"\bint3: 0000 ")
+
+
+class BedError(Exception):
+    """The bed itself cannot do its work: a missing kernel or program, a machine that does not start."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Disk:
+    """A scratch disk, all zeroes at first."""
+    size_bytes: int
+    logical_block_bytes: int = 512
+
+
+@dataclasses.dataclass
+class End:
+    """How a boot, or a whole run, ended."""
+    how: str                       # exit, skip, reboot, cut, timeout, trouble, died
+    status: int | None = None      # the program's, for exit
+    reason: str = ""               # for people; for reboot and cut: the next phase
+    start_s: float | None = None   # from the start of QEMU to the program
+
+    @property
+    def passed(self):
+        return self.how == "exit" and self.status == 0
+
+    @property
+    def emulator_fault(self):
+        return EMULATOR_FAULT.search(self.reason) is not None
+
+
+def kernels():
+    """The bootable kernels, {"6.1": release, ...}."""
+    return kernel_image.installed()
+
+
+def build_dir():
+    return SOURCE / "build"
+
+
+def binaries_dir():
+    """Where the programs of the CMake preset under test are."""
+    return build_dir() / os.environ.get("COWSNAP_PRESET", "dev")
+
+
+def module_path(release):
+    """dm-cow-snap.ko as built for that kernel, or None."""
+    path = build_dir() / f"module-{release}" / "dm-target" / "dm-cow-snap.ko"
+    return path if path.exists() else None
+
+
+@functools.cache
+def _cpu():
+    info = pathlib.Path("/proc/cpuinfo").read_text()
+    mhz = re.search(r"^cpu MHz\s*: ([\d.]+)", info, re.MULTILINE)
+    flags = re.search(r"^flags\s*:(.*)", info, re.MULTILINE)
+    virtualizes = bool(flags and {"vmx", "svm"} & set(flags[1].split()))
+    return (int(float(mhz[1]) * 1000) if mhz else None, virtualizes and os.access("/dev/kvm", os.R_OK | os.W_OK))
+
+
+class Guest:
+    """One virtual machine: a kernel, a program, disks and a share that outlive its boots."""
+
+    def __init__(self, kernel, work_dir, program, *, disks=(), env=None, memory_mib=1024, timeout_s=300, seed=None,
+                 volatile_cache=False, on_output=None, shell=False):
+        """
+        kernel          a series ("6.12")
+        work_dir        a directory for disks, share and logs; what is there already is used again
+        program         an executable file; its output goes to on_output(bytes) and to work_dir/output.log
+        env             more variables for the program
+        timeout_s       the longest the program may run in a boot, then the machine is killed; None for no limit
+        seed            of the random choices at power cuts
+        volatile_cache  at a power cut the disks lose what was not flushed, or parts of it
+        shell           after the program, an interactive shell on this terminal
+        """
+        installed = kernels()
+        if kernel not in installed:
+            raise BedError(f"kernel {kernel} is not installed (tools/install-deps does)")
+        self.kernel = kernel
+        self.release = installed[kernel]
+        self.work_dir = pathlib.Path(work_dir)
+        self.program = pathlib.Path(program).resolve()
+        self.memory_mib = memory_mib
+        self.timeout_s = timeout_s
+        self.seed = random.randrange(1 << 31) if seed is None else seed
+        self.on_output = on_output
+        self.volatile_cache = volatile_cache
+        self.shell = shell
+        self.start_times_s = []
+        self.failed_starts = 0
+        self._random = random.Random(self.seed)
+        self._disks = list(disks)
+        self._env = dict(env or {})
+        self.share = self.work_dir / "share"
+        self._prepare()
+
+    # Public: running
+
+    def run(self, first_phase="start", max_boots=100):
+        """Boots again and again as the program asks, and returns how it all ended."""
+        phase = first_phase
+        for _ in range(max_boots):
+            end = self.boot(phase)
+            if end.how not in ("reboot", "cut"):
+                return end
+            phase = end.reason
+        return End("died", reason=f"asked for more than {max_boots} boots")
+
+    def boot(self, phase):
+        """Boots once, with PHASE=phase, until the program has ended, restarts the machine or is cut off."""
+        self._write_env(phase)
+        for attempt in range(1, START_ATTEMPTS + 1):
+            self._log(f"boot of {self.release}, phase {phase}, attempt {attempt}")
+            self._before_boot()
+            end = _Boot(self).follow()
+            if end.how == "cut":
+                self._after_cut()
+            if end.start_s is not None:
+                self.start_times_s.append(end.start_s)
+                return end
+            self._log(f"did not start: {end.how}: {end.reason}")
+            self.failed_starts += 1
+        return end
+
+    # Files
+
+    def _cache_files(self):
+        """For each disk: its image, its contents before the boot, the log of the boot's writes."""
+        for number in range(len(self._disks)):
+            image = self.disk_path(number)
+            yield image, image.with_suffix(".before"), image.with_suffix(".log")
+
+    def _before_boot(self):
+        if self.volatile_cache:
+            for files in self._cache_files():
+                volatile_cache.before_boot(*files)
+
+    def _after_cut(self):
+        if self.volatile_cache:
+            for files in self._cache_files():
+                self._log(f"{files[0].name}: {volatile_cache.after_cut(*files, self._random)}")
+
+    def disk_path(self, number):
+        return self.work_dir / f"disk{number}.img"
+
+    def _prepare(self):
+        control = self.share / ".bed"
+        control.mkdir(parents=True, exist_ok=True)
+        shutil.copy(HERE / "guest" / "init", control / "init")
+        program = control / "program"
+        program.unlink(missing_ok=True)
+        program.symlink_to(self.program)
+        for number, disk in enumerate(self._disks):
+            path = self.disk_path(number)
+            if not path.exists():
+                with open(path, "wb") as image:
+                    image.truncate(disk.size_bytes)
+
+    def _write_env(self, phase):
+        env = {
+            "PHASE": phase, "KERNEL": self.kernel, "SRC": SOURCE, "BUILD": binaries_dir(), "SEED": self.seed,
+            "MODULE": module_path(self.release) or "",
+        }
+        if self.shell:
+            size = shutil.get_terminal_size()
+            env |= {"BED_SHELL": "1", "LINES": size.lines, "COLUMNS": size.columns}
+        env |= self._env
+        text = "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in env.items())
+        (self.share / ".bed" / "env").write_text(text)
+
+    def _log(self, message):
+        for name in ("console.log", "output.log"):
+            with open(self.work_dir / name, "ab") as log:
+                log.write(f"--- bed: {message}\n".encode())
+
+    # QEMU
+
+    def _command(self, fds):
+        """QEMU's command line; fds are its ends of the pipes for console, output and result."""
+        cache = build_dir() / "vm"
+        tsc_khz, kvm = _cpu()
+        command = [
+            # QEMU must not outlive the bed.
+            "setpriv", "--pdeathsig", "KILL",
+            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+            "-M", "microvm,rtc=on,ioapic2=on", "-cpu", "host" if kvm else "max",
+            "-accel", "kvm" if kvm else "tcg,thread=multi",
+            "-smp", "2", "-m", str(self.memory_mib),
+            "-kernel", str(kernel_image.vmlinux(self.release, cache)),
+            "-initrd", str(kernel_image.initramfs(self.release, HERE / "guest" / "initramfs-init", cache)),
+            "-append", self._kernel_command_line(tsc_khz),
+            "-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap",
+            "-device", "virtio-9p-device,fsdev=host,mount_tag=host",
+            "-fsdev", f"local,id=bed,path={_quoted(self.share)},security_model=none,multidevs=remap",
+            "-device", "virtio-9p-device,fsdev=bed,mount_tag=bed",
+            "-chardev", f"file,id=console,path=/dev/fd/{fds['console']}", "-serial", "chardev:console",
+            "-device", "virtio-serial-device",
+        ]
+        for name in ("output", "result"):
+            command += ["-chardev", f"file,id={name},path=/dev/fd/{fds[name]}",
+                        "-device", f"virtserialport,chardev={name},name={name}"]
+        if self.shell:
+            command += ["-chardev", "stdio,id=terminal,signal=off", "-device", "virtconsole,chardev=terminal"]
+        for number, (disk, files) in enumerate(zip(self._disks, self._cache_files())):
+            command += [
+                "-drive", self._drive(number, *files),
+                "-device", f"virtio-blk-device,drive=disk{number},serial=DISK{number},"
+                           f"logical_block_size={disk.logical_block_bytes},"
+                           f"physical_block_size={max(4096, disk.logical_block_bytes)}",
+            ]
+        return command
+
+    def _drive(self, number, image, _, log):
+        common = f"if=none,id=disk{number},cache=writeback,discard=unmap"
+        if self.volatile_cache:
+            return (f"{common},driver=blklogwrites,file.driver=file,file.filename={_quoted(image)},"
+                    f"log.driver=file,log.filename={_quoted(log)}")
+        return f"{common},driver=raw,file.driver=file,file.filename={_quoted(image)}"
+
+    @staticmethod
+    def _kernel_command_line(tsc_khz):
+        words = [
+            "console=ttyS0", "loglevel=7", "panic=-1", "oops=panic", "reboot=t", "nokaslr", "mitigations=off",
+            "tsc=reliable", "no_timer_check", "random.trust_cpu=on", "rdinit=/init",
+            "sysctl.kernel.hung_task_timeout_secs=60", "sysctl.kernel.hung_task_warnings=-1",
+            # Emulated CPUs stand still for seconds when the host is busy.
+            "sysctl.kernel.watchdog_thresh=30", "rcupdate.rcu_cpu_stall_timeout=60",
+        ]
+        if tsc_khz:
+            words.append(f"tsc_early_khz={tsc_khz}")
+        return " ".join(words)
+
+
+def _quoted(path):
+    """A path inside a QEMU option list."""
+    return str(path).replace(",", ",,")
+
+
+class _Boot:
+    """One run of QEMU, from its start until it is gone."""
+
+    def __init__(self, guest):
+        self._guest = guest
+        self._end = None            # set when it is known how this boot ends
+        self._kill_at = None        # when the machine is to be killed, for whatever _end says
+        self._start_s = None
+        self._lines = {"console": b"", "result": b""}
+        self._console_log = open(guest.work_dir / "console.log", "ab")
+        self._output_log = open(guest.work_dir / "output.log", "ab")
+
+    def follow(self):
+        pipes = {name: os.pipe() for name in ("console", "output", "result")}
+        writers = {name: pipe[1] for name, pipe in pipes.items()}
+        self._begin = time.monotonic()
+        process = subprocess.Popen(self._guest._command(writers), pass_fds=writers.values(),
+                                   stdin=None if self._guest.shell else subprocess.DEVNULL,
+                                   stderr=self._console_log)
+        for writer in writers.values():
+            os.close(writer)
+        try:
+            self._read(pipes)
+        finally:
+            process.kill()
+            process.wait()
+            self._console_log.close()
+            self._output_log.close()
+            for reader, _ in pipes.values():
+                os.close(reader)
+        end = self._end or End("died", reason="the machine went down by itself")
+        end.start_s = self._start_s
+        return end
+
+    def _read(self, pipes):
+        """Reads the three pipes until the machine is to be killed or is gone."""
+        with selectors.DefaultSelector() as selector:
+            for name, (reader, _) in pipes.items():
+                os.set_blocking(reader, False)
+                selector.register(reader, selectors.EVENT_READ, name)
+            while selector.get_map():
+                limit = self._limit()
+                timeout = None if limit is None else limit - time.monotonic()
+                if timeout is not None and timeout <= 0:
+                    self._time_is_up()
+                    break
+                for key, _ in selector.select(timeout):
+                    data = os.read(key.fd, 1 << 16)
+                    if data:
+                        self._take(key.data, data)
+                    else:
+                        selector.unregister(key.fd)
+            # What was written before the end is still in the pipes.
+            for name in ("console", "output"):
+                try:
+                    while data := os.read(pipes[name][0], 1 << 16):
+                        self._take(name, data)
+                except BlockingIOError:
+                    pass
+
+    def _limit(self):
+        """When the machine is to be killed next, or None."""
+        if self._kill_at is not None:
+            return self._kill_at
+        if self._start_s is None:
+            return self._begin + START_LIMIT_S
+        if self._guest.timeout_s is None:
+            return None
+        return self._begin + self._start_s + self._guest.timeout_s
+
+    def _time_is_up(self):
+        if self._end is None:
+            what = "the program" if self._start_s is not None else "the boot"
+            limit = self._guest.timeout_s if self._start_s is not None else START_LIMIT_S
+            self._end = End("timeout", reason=f"{what} took longer than {limit} s")
+        elif self._end.how == "reboot":
+            self._end = End("timeout", reason=f"the kernel did not restart within {RESTART_LIMIT_S} s")
+
+    def _finish(self, end, delay_s):
+        self._end = end
+        self._kill_at = time.monotonic() + delay_s
+
+    def _take(self, name, data):
+        if name == "output":
+            self._output_log.write(data)
+            if self._guest.on_output:
+                self._guest.on_output(data)
+            return
+        if name == "console":
+            self._console_log.write(data)
+        *lines, self._lines[name] = (self._lines[name] + data).split(b"\n")
+        for line in lines:
+            text = line.decode(errors="replace")
+            if name == "console":
+                self._watch(text)
+            else:
+                self._obey(text)
+
+    def _watch(self, line):
+        found = console.trouble(line)
+        if found is None:
+            return
+        if self._end is None or self._end.how != "trouble":
+            self._finish(End("trouble", reason=found), TROUBLE_GRACE_S)
+
+    def _obey(self, line):
+        """One line of the result port: what the guest tells or asks."""
+        word, *rest = line.split(" ")
+        if word == "started":
+            self._start_s = time.monotonic() - self._begin
+        elif self._end is not None and self._end.how in ("trouble", "skip"):
+            if word == "exit" and self._end.how == "skip":
+                self._kill_at = time.monotonic()
+        elif word == "exit" and self._end is not None and self._end.how == "cut" and rest[0] == "0":
+            self._finish(End("died", reason="the program ended before the power cut that it asked for"), 0)
+        elif word == "exit":
+            self._finish(End("exit", status=int(rest[0])), 0.1)
+        elif word == "skip":
+            self._finish(End("skip", reason=" ".join(rest)), 5)
+        elif word == "reboot":
+            self._finish(End("reboot", reason=rest[0]), RESTART_LIMIT_S)
+        elif word == "cut":
+            after_ms = self._guest._random.randint(int(rest[1]), int(rest[2]))
+            self._guest._log(f"power cut after {after_ms} ms")
+            self._finish(End("cut", reason=rest[0]), after_ms / 1000)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+# What a test program of the VM bed can say and ask for. Sourced with `. "$SRC/tests/vm/guest/lib.sh"`.
+#
+# A test passes when it exits with 0 and the kernel's console shows nothing the bed's watchdog objects to.
+# Variables: PHASE (start, then what the test asked for), KERNEL (6.1 or 6.12), DISK0, DISK1 ... (block devices),
+# MODULE (dm-cow-snap.ko for this kernel), SRC, BUILD, SEED (a number; the same again when a run is repeated with --seed).
+# /bed is a directory that outlives reboots and power cuts: what is written and synced there stays.
+
+set -u
+
+# note MESSAGE...: a line in the test's output.
+note() {
+	printf '# %s\n' "$*"
+}
+
+# fail MESSAGE...: ends the test as failed.
+fail() {
+	printf 'FAIL: %s\n' "$*"
+	exit 1
+}
+
+# skip REASON...: ends the test as skipped.
+skip() {
+	printf 'skip %s\n' "$*" >"$RESULT_PORT"
+	exit 77
+}
+
+# check WHAT COMMAND...: runs the command; its success is the promise WHAT, anything else ends the test as failed.
+check() {
+	local what=$1 status
+	shift
+	"$@"
+	status=$?
+	((status == 0)) || fail "$what: '$*' returned $status"
+	printf 'ok: %s\n' "$what"
+}
+
+# refused WHAT COMMAND...: like check, for a command that must fail.
+refused() {
+	local what=$1
+	shift
+	if "$@"; then
+		fail "$what: '$*' succeeded"
+	fi
+	printf 'ok: %s\n' "$what"
+}
+
+# same WHAT EXPECTED ACTUAL: two values that must be equal.
+same() {
+	[[ $2 == "$3" ]] || fail "$1: expected '$2', found '$3'"
+	printf 'ok: %s\n' "$1"
+}
+
+# phase: the name of the current phase, "start" on the first boot.
+phase() {
+	printf '%s\n' "$PHASE"
+}
+
+# reboot_to NEXT: restarts the machine through the kernel; the program runs again with PHASE=NEXT.
+# Unmount first what is to be unmounted cleanly.
+reboot_to() {
+	sync
+	printf 'reboot %s\n' "$1" >"$RESULT_PORT"
+	reboot --force --force
+	sleep infinity
+}
+
+# ask_power_cut NEXT MS [MAX_MS]: MS milliseconds from now (a random time between the two, if two are given) the
+# machine loses its power; the program runs again with PHASE=NEXT. Returns at once, for the test to go on working.
+ask_power_cut() {
+	printf 'cut %s %s %s\n' "$1" "$2" "${3:-$2}" >"$RESULT_PORT"
+}
+
+# until_power_cut COMMAND...: repeats the command until the power goes. A failing command ends the test as failed.
+until_power_cut() {
+	while "$@"; do
+		:
+	done
+	fail "'$*' failed before the power cut"
+}
+
+# load_module [PARAMETER=VALUE...]: dm-cow-snap, and the kernel's modules that it needs.
+load_module() {
+	local needs
+	[[ -n ${MODULE-} ]] || fail "dm-cow-snap.ko is not built for kernel $KERNEL"
+	IFS=, read -r -a needs <<<"$(modinfo -F depends "$MODULE")"
+	modprobe -a dm-mod "${needs[@]}" || fail "the kernel's own modules do not load: ${needs[*]}"
+	insmod "$MODULE" "$@" || fail "$MODULE does not load"
+}
+
+# start_system_bus: a D-Bus system bus as Debian configures it.
+start_system_bus() {
+	dbus-daemon --system --fork || fail "the system bus does not start"
+}

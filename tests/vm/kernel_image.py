@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Debian kernels as QEMU can boot them directly.
+
+Finds the installed kernels, takes the uncompressed vmlinux out of a vmlinuz (booted through its PVH entry point, which
+skips firmware and decompression), and packs the initramfs that mounts the host's root. Knows nothing of QEMU or of tests.
+"""
+
+import gzip
+import hashlib
+import lzma
+import os
+import pathlib
+import re
+import shutil
+import stat
+import struct
+import subprocess
+
+SERIES = ("6.1", "6.12")
+
+# What the initramfs must load itself, before it sees the host's /lib/modules.
+BOOT_MODULES = (
+    "virtio_mmio", "virtio_pci", "virtio_console", "virtio_blk", "9pnet_virtio", "9p", "overlay",
+)
+
+SETUP_SECTORS_OFFSET = 0x1F1
+SETUP_MAGIC_OFFSET = 0x202
+PAYLOAD_OFFSET = 0x248
+
+
+class KernelError(Exception):
+    """A kernel that cannot be booted, and why."""
+
+
+def installed(boot=pathlib.Path("/boot"), modules=pathlib.Path("/lib/modules")):
+    """The newest installed release of each series, as {"6.1": release, ...}."""
+    newest = {}
+    for image in boot.glob("vmlinuz-*-amd64"):
+        release = image.name[len("vmlinuz-"):]
+        series = re.match(r"\d+\.\d+", release)
+        if not series or series[0] not in SERIES or re.search(r"-(rt|cloud)-", release):
+            continue
+        if not (modules / release / "modules.dep").exists():
+            continue
+        key = [int(number) for number in re.findall(r"\d+", release)]
+        if series[0] not in newest or key > newest[series[0]][0]:
+            newest[series[0]] = (key, release)
+    return {series: newest[series][1] for series in SERIES if series in newest}
+
+
+def vmlinux(release, cache_dir):
+    """The path of the uncompressed kernel, extracted into cache_dir when it is not there yet."""
+    source = pathlib.Path("/boot") / f"vmlinuz-{release}"
+    return _cached(pathlib.Path(cache_dir), f"vmlinux-{release}", _stamp([source]),
+                   lambda: _extract(source.read_bytes(), source))
+
+
+def initramfs(release, init, cache_dir):
+    """The path of the initramfs that runs the script init, with the modules of that release."""
+    modules = _with_dependencies(release, BOOT_MODULES)
+    busybox = pathlib.Path(shutil.which("busybox") or "/usr/bin/busybox")
+    return _cached(pathlib.Path(cache_dir), f"initramfs-{release}",
+                   _stamp([*modules, busybox, pathlib.Path(init), pathlib.Path(__file__)]),
+                   lambda: _pack(modules, busybox, pathlib.Path(init)))
+
+
+def _stamp(paths):
+    digest = hashlib.sha256()
+    for path in paths:
+        info = path.stat()
+        digest.update(f"{path} {info.st_size} {info.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _cached(cache_dir, name, stamp, make):
+    path = cache_dir / f"{name}-{stamp}"
+    if not path.exists():
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        unfinished = cache_dir / f"{path.name}.{os.getpid()}"
+        unfinished.write_bytes(make())
+        unfinished.rename(path)
+        for old in cache_dir.glob(f"{name}-????????????????"):
+            if old != path:
+                old.unlink(missing_ok=True)
+    return path
+
+
+def _extract(image, source):
+    """vmlinux out of a bzImage: its setup header says where the compressed payload is."""
+    if image[SETUP_MAGIC_OFFSET:SETUP_MAGIC_OFFSET + 4] != b"HdrS":
+        raise KernelError(f"{source}: not a Linux bzImage")
+    offset, length = struct.unpack_from("<II", image, PAYLOAD_OFFSET)
+    start = (image[SETUP_SECTORS_OFFSET] + 1) * 512 + offset
+    # The payload ends with its unpacked size, which is no part of the compressed stream.
+    payload = image[start:start + length - 4]
+    kernel = _unpack(payload, source)
+    if kernel[:4] != b"\x7fELF":
+        raise KernelError(f"{source}: the payload is not an ELF image")
+    return kernel
+
+
+def _unpack(data, source):
+    if data[:6] == b"\xfd7zXZ\0":
+        return lzma.LZMADecompressor().decompress(data)
+    if data[:3] == b"\x1f\x8b\x08":
+        return gzip.decompress(data)
+    if data[:4] == b"\x28\xb5\x2f\xfd":
+        return subprocess.run(["zstd", "-dcq"], input=data, stdout=subprocess.PIPE, check=True).stdout
+    raise KernelError(f"{source}: unknown compression, first bytes {data[:6].hex()}")
+
+
+def _with_dependencies(release, names):
+    """The files of the named modules and of what they need, in the order of loading; what is built in is left out."""
+    root = pathlib.Path("/lib/modules") / release
+    files, needs = {}, {}
+    for line in (root / "modules.dep").read_text().splitlines():
+        file, _, dependencies = line.partition(":")
+        name = pathlib.Path(file).name.partition(".ko")[0].replace("-", "_")
+        files[name] = root / file
+        # modules.dep lists what must be loaded first last.
+        needs[name] = [root / dependency for dependency in reversed(dependencies.split())]
+    builtin = {pathlib.Path(line).name.partition(".ko")[0].replace("-", "_")
+               for line in (root / "modules.builtin").read_text().splitlines()}
+    order = []
+    for name in names:
+        if name in builtin:
+            continue
+        if name not in files:
+            raise KernelError(f"{release}: has no module {name}")
+        for file in [*needs[name], files[name]]:
+            if file not in order:
+                order.append(file)
+    return order
+
+
+def _pack(modules, busybox, init):
+    """An uncompressed cpio archive (newc): init, busybox, and the modules, numbered in the order of loading."""
+    archive = bytearray()
+
+    def add(name, mode, data=b"", device=(0, 0)):
+        fields = (len(archive), mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(name) + 1, 0)
+        archive.extend(b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0")
+        archive.extend(b"\0" * (-len(archive) % 4))
+        archive.extend(data)
+        archive.extend(b"\0" * (-len(archive) % 4))
+
+    for directory in ("bin", "dev", "modules", "proc", "sys", "host", "writable", "new"):
+        add(directory, stat.S_IFDIR | 0o755)
+    add("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
+    add("bin/busybox", stat.S_IFREG | 0o755, busybox.read_bytes())
+    add("init", stat.S_IFREG | 0o755, init.read_bytes())
+    for number, module in enumerate(modules):
+        data = module.read_bytes()
+        if module.suffix != ".ko":
+            data = _unpack(data, module)
+        add(f"modules/{number:02d}-{module.name.partition('.ko')[0]}.ko", stat.S_IFREG | 0o644, data)
+    add("TRAILER!!!", 0)
+    return bytes(archive)
