@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// One function a method, found by interface and name.
+#include "bus/methods.h"
+
+#include <map>
+
+#include "base/error.h"
+#include "bus/options.h"
+#include "model/published.h"
+
+namespace cowsnap {
+
+namespace {
+
+using Reader = Work (*)(Message& call);
+
+Work createStore(Message& call) {
+    auto devices = call.readStrings();
+    auto name = call.readString();
+    Options options(call);
+    StoreOptions store_options;
+    store_options.full_wait_ms = options.take<std::uint64_t>("full_wait_ms");
+    store_options.segment_sectors = options.take<std::uint64_t>("segment_sectors");
+    options.finish();
+    return
+        [=](Engine& engine) { return storePath(engine.createStore(devices, name, store_options)); };
+}
+
+Work openStore(Message& call) {
+    auto devices = call.readStrings();
+    Options options(call);
+    auto name = options.take<std::string>("name").value_or("");
+    options.finish();
+    return [=](Engine& engine) { return storePath(engine.openStore(devices, name)); };
+}
+
+Work attach(Message& call) {
+    auto device = call.readString();
+    const Uuid store = uuidInPath(call.readObjectPath(), "store");
+    Options options(call);
+    auto name = options.take<std::string>("name").value_or("");
+    options.finish();
+    return [=](Engine& engine) { return originPath(engine.attach(device, store, name)); };
+}
+
+Work createSnapshots(Message& call) {
+    std::vector<std::pair<Uuid, std::string>> members;
+    for (const auto& [origin, name] : call.readPairs())
+        members.emplace_back(uuidInPath(origin, "origin"), name);
+    Options options(call);
+    SnapshotOptions snapshot_options;
+    snapshot_options.writable = options.take<bool>("writable").value_or(false);
+    snapshot_options.description = options.take<std::string>("description").value_or("");
+    options.finish();
+    return [=](Engine& engine) {
+        std::vector<ObjectPath> paths;
+        for (const Uuid& uuid : engine.createSnapshots(members, snapshot_options))
+            paths.push_back(snapshotPath(uuid));
+        return paths;
+    };
+}
+
+Work deleteSnapshots(Message& call) {
+    std::vector<Uuid> snapshots;
+    for (const auto& path : call.readObjectPaths())
+        snapshots.push_back(uuidInPath(path, "snapshot"));
+    Options(call).finish();
+    return [=](Engine& engine) {
+        engine.deleteSnapshots(snapshots);
+        return std::nullopt;
+    };
+}
+
+Work refresh(Message& call) {
+    Options(call).finish();
+    return [](Engine& engine) {
+        engine.refresh();
+        return std::nullopt;
+    };
+}
+
+Work extendStore(Message& call) {
+    const Uuid store = uuidInPath({call.path()}, "store");
+    auto devices = call.readStrings();
+    Options(call).finish();
+    return [=](Engine& engine) {
+        engine.extendStore(store, devices);
+        return std::nullopt;
+    };
+}
+
+Work closeStore(Message& call) {
+    const Uuid store = uuidInPath({call.path()}, "store");
+    Options(call).finish();
+    return [=](Engine& engine) {
+        engine.closeStore(store);
+        return std::nullopt;
+    };
+}
+
+Work detach(Message& call) {
+    const Uuid origin = uuidInPath({call.path()}, "origin");
+    Options(call).finish();
+    return [=](Engine& engine) {
+        engine.detach(origin);
+        return std::nullopt;
+    };
+}
+
+Work deleteSnapshot(Message& call) {
+    const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
+    Options(call).finish();
+    return [=](Engine& engine) {
+        engine.deleteSnapshots({snapshot});
+        return std::nullopt;
+    };
+}
+
+Work activate(Message& call) {
+    const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
+    Options options(call);
+    const bool read_only = options.take<bool>("read_only").value_or(true);
+    options.finish();
+    return [=](Engine& engine) { return engine.activate(snapshot, read_only); };
+}
+
+Work deactivate(Message& call) {
+    const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
+    Options(call).finish();
+    return [=](Engine& engine) {
+        engine.deactivate(snapshot);
+        return std::nullopt;
+    };
+}
+
+const std::map<std::pair<std::string, std::string>, Reader> kReaders{
+    {{kManagerInterface, "CreateStore"}, createStore},
+    {{kManagerInterface, "OpenStore"}, openStore},
+    {{kManagerInterface, "Attach"}, attach},
+    {{kManagerInterface, "CreateSnapshots"}, createSnapshots},
+    {{kManagerInterface, "DeleteSnapshots"}, deleteSnapshots},
+    {{kManagerInterface, "Refresh"}, refresh},
+    {{kStoreInterface, "Extend"}, extendStore},
+    {{kStoreInterface, "Close"}, closeStore},
+    {{kOriginInterface, "Detach"}, detach},
+    {{kSnapshotInterface, "Delete"}, deleteSnapshot},
+    {{kSnapshotInterface, "Activate"}, activate},
+    {{kSnapshotInterface, "Deactivate"}, deactivate},
+};
+
+}  // namespace
+
+Work readCall(Message& call) {
+    const auto reader = kReaders.find({call.interface(), call.member()});
+    if (reader == kReaders.end())
+        fail(ErrorKind::InvalidArgument, "there is no method {}.{}", call.interface(),
+             call.member());
+    return reader->second(call);
+}
+
+}  // namespace cowsnap

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// From a method call on the bus to work for the engine: reads and checks the
+// arguments. Knows the engine's operations, not how they are run or answered.
+#ifndef COWSNAP_DAEMON_BUS_METHODS_H
+#define COWSNAP_DAEMON_BUS_METHODS_H
+
+#include <functional>
+#include <optional>
+
+#include "bus/message.h"
+#include "model/engine.h"
+
+namespace cowsnap {
+
+/// Runs on the worker; returns what the method answers, if anything.
+using Work = std::function<std::optional<Value>(Engine&)>;
+
+/// The work that a call asks for. Throws Error (InvalidArgument) for wrong arguments.
+Work readCall(Message& call);
+
+}  // namespace cowsnap
+
+#endif

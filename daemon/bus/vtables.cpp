@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Methods, properties and signals of the four interfaces.
+#include "bus/vtables.h"
+
+#include <cstddef>
+
+#include "base/error.h"
+#include "model/published.h"
+
+namespace cowsnap {
+
+namespace {
+
+using Entries = std::vector<sd_bus_vtable>;
+
+// Whoever calls is checked by the service, which has an error of its own for it.
+constexpr auto kMethodFlags = SD_BUS_VTABLE_UNPRIVILEGED;
+constexpr auto kConstant = SD_BUS_VTABLE_PROPERTY_CONST;
+constexpr auto kChanging = SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE;
+
+void addManager(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_property_get_t on_get) {
+    const Entries own{
+        SD_BUS_METHOD_WITH_NAMES("CreateStore", "assa{sv}",
+                                 SD_BUS_PARAM(devices) SD_BUS_PARAM(name) SD_BUS_PARAM(options),
+                                 "o", SD_BUS_PARAM(store), on_call, kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("OpenStore", "asa{sv}",
+                                 SD_BUS_PARAM(devices) SD_BUS_PARAM(options), "o",
+                                 SD_BUS_PARAM(store), on_call, kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("Attach", "soa{sv}",
+                                 SD_BUS_PARAM(device) SD_BUS_PARAM(store) SD_BUS_PARAM(options),
+                                 "o", SD_BUS_PARAM(origin), on_call, kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("CreateSnapshots", "a(os)a{sv}",
+                                 SD_BUS_PARAM(members) SD_BUS_PARAM(options), "ao",
+                                 SD_BUS_PARAM(snapshots), on_call, kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("DeleteSnapshots", "aoa{sv}",
+                                 SD_BUS_PARAM(snapshots) SD_BUS_PARAM(options), "", "", on_call,
+                                 kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("Refresh", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,
+                                 kMethodFlags),
+        SD_BUS_PROPERTY("Version", "s", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("ModuleVersion", "s", on_get, 0, kChanging),
+    };
+    entries.insert(entries.end(), own.begin(), own.end());
+}
+
+void addStore(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_property_get_t on_get) {
+    const Entries own{
+        SD_BUS_METHOD_WITH_NAMES("Extend", "asa{sv}", SD_BUS_PARAM(devices) SD_BUS_PARAM(options),
+                                 "", "", on_call, kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("Close", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,
+                                 kMethodFlags),
+        SD_BUS_SIGNAL_WITH_NAMES(
+            "Event", "tsts",
+            SD_BUS_PARAM(number) SD_BUS_PARAM(event) SD_BUS_PARAM(id) SD_BUS_PARAM(text), 0),
+        SD_BUS_SIGNAL_WITH_NAMES("SnapshotDropped", "oss",
+                                 SD_BUS_PARAM(snapshot) SD_BUS_PARAM(name) SD_BUS_PARAM(reason), 0),
+        SD_BUS_PROPERTY("Uuid", "s", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("Name", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Devices", "as", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Device", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("State", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Problem", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("SizeBytes", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("SegmentBytes", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("FreeBytes", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("UsedBytes", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("LowWaterBytes", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("DamagedBytes", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("OriginCount", "u", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("SnapshotCount", "u", on_get, 0, kChanging),
+    };
+    entries.insert(entries.end(), own.begin(), own.end());
+}
+
+void addOrigin(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_property_get_t on_get) {
+    const Entries own{
+        SD_BUS_METHOD_WITH_NAMES("Detach", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,
+                                 kMethodFlags),
+        SD_BUS_PROPERTY("Uuid", "s", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("Name", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Id", "u", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("Store", "o", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("BackingDevice", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Device", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("State", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Problem", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("SizeBytes", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("SnapshotCount", "u", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("PreservedBytes", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("ReadBytes", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("WaitingBios", "t", on_get, 0, kChanging),
+    };
+    entries.insert(entries.end(), own.begin(), own.end());
+}
+
+void addSnapshot(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_property_get_t on_get) {
+    const Entries own{
+        SD_BUS_METHOD_WITH_NAMES("Delete", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,
+                                 kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("Activate", "a{sv}", SD_BUS_PARAM(options), "s",
+                                 SD_BUS_PARAM(device), on_call, kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("Deactivate", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,
+                                 kMethodFlags),
+        SD_BUS_PROPERTY("Uuid", "s", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("Name", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Id", "u", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("Store", "o", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("Origin", "o", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("Created", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Set", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Writable", "b", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("Description", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("State", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Device", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("DeviceReadOnly", "b", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Open", "b", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("SizeBytes", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("UsedBytes", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("OverlayBytes", "t", on_get, 0, kChanging),
+    };
+    entries.insert(entries.end(), own.begin(), own.end());
+}
+
+}  // namespace
+
+VTable::VTable(const std::string& interface, sd_bus_message_handler_t on_call,
+               sd_bus_property_get_t on_get) {
+    entries_.push_back(SD_BUS_VTABLE_START(0));
+    if (interface == kManagerInterface)
+        addManager(entries_, on_call, on_get);
+    else if (interface == kStoreInterface)
+        addStore(entries_, on_call, on_get);
+    else if (interface == kOriginInterface)
+        addOrigin(entries_, on_call, on_get);
+    else if (interface == kSnapshotInterface)
+        addSnapshot(entries_, on_call, on_get);
+    else
+        fail(ErrorKind::Failed, "there is no interface {}", interface);
+    entries_.push_back(SD_BUS_VTABLE_END);
+}
+
+}  // namespace cowsnap

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Starting and stopping.
+#include "daemon.h"
+
+#include <boost/asio/executor_work_guard.hpp>
+
+namespace cowsnap {
+
+Daemon::Daemon(DeviceMapper& mapper, BlockDevices& devices,
+               const std::filesystem::path& state_directory)
+    : engine_(mapper, devices, StoreRegistry(state_directory)),
+      service_(loop_, worker_, engine_, mapper) {}
+
+Daemon::~Daemon() {
+    worker_.join();
+}
+
+std::string Daemon::run(std::function<void()> on_ready) {
+    service_.start(std::move(on_ready));
+    // While the worker is the only one who works, the loop has nothing to wait for.
+    const auto work = boost::asio::make_work_guard(loop_);
+    loop_.run();
+    worker_.join();  // what was begun is finished
+    return service_.failure();
+}
+
+void Daemon::stop() {
+    loop_.stop();
+}
+
+}  // namespace cowsnap

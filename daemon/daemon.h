@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The parts of cowsnapd put together: loop, worker, engine, bus. Knows nothing of
+// the command line or of what kind of device-mapper it is given.
+#ifndef COWSNAP_DAEMON_DAEMON_H
+#define COWSNAP_DAEMON_DAEMON_H
+
+#include <utility>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/thread_pool.hpp>
+
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "bus/service.h"
+#include "model/engine.h"
+
+namespace cowsnap {
+
+class Daemon {
+public:
+    Daemon(DeviceMapper& mapper, BlockDevices& devices,
+           const std::filesystem::path& state_directory);
+    ~Daemon();
+    Daemon(const Daemon&) = delete;
+    Daemon& operator=(const Daemon&) = delete;
+
+    /// Serves until stop(); on_ready is called when the bus name is taken. Returns
+    /// what went wrong, empty if nothing did. Leaves all mapped devices in place.
+    std::string run(std::function<void()> on_ready);
+    /// Ends run(). May be called from any thread.
+    void stop();
+
+    boost::asio::io_context& loop() { return loop_; }
+
+private:
+    boost::asio::io_context loop_;
+    boost::asio::thread_pool worker_{1};
+    Engine engine_;
+    Service service_;
+};
+
+}  // namespace cowsnap
+
+#endif

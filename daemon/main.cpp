@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// cowsnapd: command line, logging, signals, and the real device-mapper.
+#include <sys/mman.h>
+#include <systemd/sd-daemon.h>
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <CLI/CLI.hpp>
+#include <boost/asio/signal_set.hpp>
+
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+
+#include "block/linux_block_devices.h"
+#include "daemon.h"
+#include "dm/module.h"
+
+namespace {
+
+void setUpLog(const std::string& level) {
+    auto logger = spdlog::stderr_logger_mt("cowsnapd");
+    // The journal has its own time stamps.
+    const bool to_journal = std::getenv("JOURNAL_STREAM") != nullptr;
+    logger->set_pattern(to_journal ? "%l: %v" : "%Y-%m-%d %H:%M:%S.%e %l: %v");
+    logger->set_level(spdlog::level::from_str(level));
+    spdlog::set_default_logger(std::move(logger));
+}
+
+void lockMemory() {
+    // The device under the root file system may be an origin that waits for us.
+    if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
+        spdlog::warn("cannot lock memory: {}", std::strerror(errno));
+}
+
+int serve(const std::string& state_directory) {
+    const auto mapper = cowsnap::openDeviceMapper();
+    cowsnap::LinuxBlockDevices devices;
+    cowsnap::Daemon daemon(*mapper, devices, state_directory);
+    lockMemory();
+    boost::asio::signal_set signals(daemon.loop(), SIGTERM, SIGINT);
+    signals.async_wait([&](const boost::system::error_code& error, int) {
+        if (error)
+            return;
+        sd_notify(0, "STOPPING=1");
+        daemon.stop();
+    });
+    const std::string failure = daemon.run([] {
+        spdlog::info("ready");
+        sd_notify(0, "READY=1");
+    });
+    if (failure.empty())
+        return EXIT_SUCCESS;
+    spdlog::critical("{}", failure);
+    return EXIT_FAILURE;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app("cowsnapd: snapshots of live block devices, on D-Bus as org.cowsnap1");
+    std::string state_directory(cowsnap::kDefaultStateDirectory);
+    std::string level = "info";
+    app.add_option("--state-directory", state_directory, "Where the list of stores is kept")
+        ->capture_default_str();
+    app.add_option("--log-level", level, "debug, info, warning or error")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
+    app.set_version_flag("--version", COWSNAP_VERSION);
+    CLI11_PARSE(app, argc, argv);
+    setUpLog(level);
+    try {
+        return serve(state_directory);
+    } catch (const std::exception& error) {
+        spdlog::critical("{}", error.what());
+        return EXIT_FAILURE;
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The operations on stores, origins and snapshots, each validated, made durable in
+// the metadata before the kernel is told, and finished or undone at the next start
+// if it was interrupted. Blocks; runs on the daemon's one worker thread. Knows
+// nothing of D-Bus.
+#ifndef COWSNAP_MODEL_ENGINE_H
+#define COWSNAP_MODEL_ENGINE_H
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "assembly/store_assembly.h"
+#include "block/block_devices.h"
+#include "dm/device_mapper.h"
+#include "meta/registry.h"
+#include "model/store_state.h"
+
+namespace cowsnap {
+
+struct SnapshotOptions {
+    bool writable = false;
+    std::string description;
+};
+
+/// All methods throw Error; then nothing has changed, or the message says what has.
+class Engine {
+public:
+    Engine(DeviceMapper& mapper, BlockDevices& devices, StoreRegistry registry);
+
+    /// Finds the stores that run, starts those that are registered, and finishes or
+    /// undoes what was interrupted. What fails is logged and shown as a store's problem.
+    void start();
+
+    /// Formats devices as a store and opens it.
+    Uuid createStore(const std::vector<std::string>& paths, const std::string& name,
+                     const StoreOptions& options);
+    /// Opens a store that stands on these devices, in their order. name is for a store that has
+    /// none yet.
+    Uuid openStore(const std::vector<std::string>& paths, const std::string& name);
+    /// Appends devices to a store.
+    void extendStore(const Uuid& store, const std::vector<std::string>& paths);
+    /// Stops a store without origins and forgets where it is.
+    void closeStore(const Uuid& store);
+
+    /// Stacks a cow-origin over a device that is not in use. An empty name: that of the device.
+    Uuid attach(const std::string& path, const Uuid& store, const std::string& name);
+    /// Takes the cow-origin away from an origin that has no snapshots.
+    void detach(const Uuid& origin);
+
+    /// Makes a snapshot of each origin (first) with its name (second), all at one instant.
+    std::vector<Uuid> createSnapshots(const std::vector<std::pair<Uuid, std::string>>& members,
+                                      const SnapshotOptions& options);
+    /// Deletes all of the snapshots or none; they may be of several stores, then all of a store or
+    /// none.
+    void deleteSnapshots(const std::vector<Uuid>& snapshots);
+    /// Makes the device of a snapshot and returns its path.
+    std::string activate(const Uuid& snapshot, bool read_only);
+    void deactivate(const Uuid& snapshot);
+
+    /// Reads everything again from the kernel and takes in what happened meanwhile.
+    void refresh();
+
+    const std::map<Uuid, StoreState>& stores() const { return stores_; }
+    std::vector<EventNotice> takeEvents() { return std::exchange(events_, {}); }
+    std::vector<DroppedNotice> takeDropped() { return std::exchange(dropped_, {}); }
+
+private:
+    // engine_stores.cpp
+    std::vector<BlockDevice> describeNewStoreDevices(const std::vector<std::string>& paths);
+    void checkNewStoreDevice(const BlockDevice& device);
+    void takeActive(StoreState& store, ActiveStore&& active);
+    void bringUp(StoreState& store);
+    void registerStore(const StoreState& store);
+    StoreState& usableStore(const Uuid& uuid);
+    StoreState& storeOfOrigin(const Uuid& origin);
+    StoreState& storeOfSnapshot(const Uuid& snapshot);
+
+    // engine_origins.cpp
+    BlockDevice checkNewOriginDevice(const std::string& path);
+    void reattach(StoreState& store, const OriginRecord& origin, const BlockDevice& device);
+    std::string newOriginName(const StoreState& store, const std::string& path,
+                              const std::string& wanted, const Uuid& uuid) const;
+    std::string freeMappedName(std::string_view prefix, const std::string& name, const Uuid& uuid);
+    void finishDetach(StoreState& store, const Uuid& origin);
+    void restack(StoreState& store);
+
+    // engine_snapshots.cpp
+    void deleteInStore(StoreState& store, const std::vector<Uuid>& snapshots);
+    void removeSnapshotDevice(const StoreState& store, const SnapshotRecord& snapshot);
+
+    // engine_refresh.cpp
+    void persist(StoreState& store, Metadata metadata);
+    void load(StoreState& store);
+    void readKernel(StoreState& store, const std::vector<MappedDevice>& devices);
+    void readEvents(StoreState& store);
+    void reconcile(StoreState& store);
+    void finishInterrupted(StoreState& store);
+    std::string dropReason(const StoreState& store, std::uint32_t snapshot_id) const;
+
+    DeviceMapper& mapper_;
+    BlockDevices& devices_;
+    StoreAssembly assembly_;
+    StoreRegistry registry_;
+    std::map<Uuid, StoreState> stores_;
+    std::vector<EventNotice> events_;
+    std::vector<DroppedNotice> dropped_;
+};
+
+}  // namespace cowsnap
+
+#endif

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Origins: attaching by stacking, detaching, and stacking again after a reboot.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/names.h"
+#include "cowsnap_dm.h"
+#include "model/engine.h"
+
+namespace cowsnap {
+
+namespace {
+
+/// Whether identity may be that of device, its size aside.
+bool sameDevice(const DeviceIdentity& identity, const DeviceIdentity& device) {
+    if (identity.partition != device.partition)
+        return false;
+    if (!identity.serial.empty() || !device.serial.empty())
+        return identity.serial == device.serial;
+    if (!identity.id_link.empty() && identity.id_link == device.id_link)
+        return true;
+    return identity.path == device.path;
+}
+
+}  // namespace
+
+BlockDevice Engine::checkNewOriginDevice(const std::string& path) {
+    BlockDevice device = devices_.describe(path);
+    const std::string& found_path = device.identity.path;
+    for (const auto& mapped : mapper_.devices()) {
+        const auto parsed = parseDeviceMapperUuid(mapped.uuid);
+        if (!parsed || mapped.number != device.number)
+            continue;
+        if (parsed->role == COWSNAP_DM_ROLE_ORIGIN)
+            fail(ErrorKind::Exists, "{} is the device of an origin that is attached already",
+                 found_path);
+        if (parsed->role == COWSNAP_DM_ROLE_SNAPSHOT)
+            fail(ErrorKind::NotSupported,
+                 "{} is a snapshot: snapshots of snapshots are not there yet", found_path);
+        fail(ErrorKind::InvalidArgument, "{} is the device of a store, it cannot be an origin",
+             found_path);
+    }
+    for (auto& [uuid, store] : stores_) {
+        for (const auto& member : store.devices) {
+            std::optional<DeviceNumber> number;
+            try {
+                number = findDevice(devices_, member).number;
+            } catch (const Error&) {
+                continue;  // a device that is not there is in nobody's way
+            }
+            if (*number == device.number)
+                fail(ErrorKind::InvalidArgument,
+                     "{} belongs to the store {}, it cannot be an origin", found_path, store.name);
+            if (related(devices_, *number, device.number))
+                fail(ErrorKind::InvalidArgument,
+                     "{} and the device {} of the store {} stand on each other", found_path,
+                     member.path, store.name);
+        }
+        for (const auto& origin : store.metadata.origins) {
+            const auto state = store.origins.find(origin.id);
+            if (state == store.origins.end() || !state->second.mapped)
+                continue;
+            const auto lower = devices_.below(state->second.mapped->number);
+            if (std::find(lower.begin(), lower.end(), device.number) != lower.end())
+                fail(ErrorKind::Exists, "{} is attached already, as the origin {}: use {}",
+                     found_path, origin.name, state->second.mapped->path());
+        }
+    }
+    if (device.read_only)
+        fail(ErrorKind::InvalidArgument, "{} is read-only, it cannot change", found_path);
+    if (const auto user = devices_.user(found_path))
+        fail(ErrorKind::Busy,
+             "{} is {}: interposing a device in use is not there yet. Unmount it, attach it, and "
+             "mount the origin's device "
+             "in its place",
+             found_path, *user);
+    if (device.identity.size_sectors < COWSNAP_BLOCK_SECTORS)
+        fail(ErrorKind::InvalidArgument, "{} has {} sectors, too few for an origin", found_path,
+             device.identity.size_sectors);
+    return device;
+}
+
+std::string Engine::newOriginName(const StoreState& store, const std::string& path,
+                                  const std::string& wanted, const Uuid& uuid) const {
+    if (!wanted.empty()) {
+        checkName("origin", wanted);
+        if (store.metadata.originNameTaken(wanted))
+            fail(ErrorKind::Exists, "the store {} has an origin named \"{}\" already", store.name,
+                 wanted);
+        return wanted;
+    }
+    std::string name = std::filesystem::path(path).filename().string();
+    if (store.metadata.originNameTaken(name))
+        name += "-" + uuid.brief();
+    checkName("origin", name);
+    return name;
+}
+
+std::string Engine::freeMappedName(std::string_view prefix, const std::string& name,
+                                   const Uuid& uuid) {
+    std::string mapped_name = fmt::format("{}{}", prefix, asDeviceMapperName(name));
+    return mapper_.nameTaken(mapped_name) ? fmt::format("{}-{}", mapped_name, uuid.brief())
+                                          : mapped_name;
+}
+
+Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::string& name) {
+    StoreState& store = usableStore(store_uuid);
+    const BlockDevice device = checkNewOriginDevice(path);
+    for (const auto& known : store.metadata.origins) {
+        const bool claimed =
+            known.device.path.empty() && name == known.name;  // its device is not known
+        if (!claimed && !sameDevice(known.device, device.identity))
+            continue;
+        if (!name.empty() && name != known.name)
+            fail(ErrorKind::Exists,
+                 "{} is known as the origin \"{}\": attach it without a name, or with that one",
+                 device.identity.path, known.name);
+        const Uuid uuid = known.uuid;
+        reattach(store, known, device);
+        return uuid;
+    }
+    OriginRecord origin;
+    origin.uuid = Uuid::random();
+    origin.id = store.metadata.next_origin_id;
+    origin.name = newOriginName(store, device.identity.path, name, origin.uuid);
+    origin.device = device.identity;
+    origin.mapped_name = freeMappedName("cowsnap-", origin.name, origin.uuid);
+    if (origin.id > COWSNAP_ID_MAX)
+        fail(ErrorKind::Overflowed, "the store {} has used up its ids", store.name);
+    Metadata changed = store.metadata;
+    ++changed.next_origin_id;
+    changed.origins.push_back(origin);
+    persist(store, std::move(changed));
+    try {
+        assembly_.stack(*store.mapped, origin, device);
+    } catch (const Error&) {
+        try {
+            mapper_.message(store.mapped->name, forgetMessage(origin.id));
+        } catch (const Error& error) {
+            // Usually it was never registered; if it was, it is found as an unknown origin at the
+            // next start.
+            if (error.kind() != ErrorKind::NotFound)
+                spdlog::warn("{}", error.what());
+        }
+        changed = store.metadata;
+        std::erase_if(changed.origins,
+                      [&](const auto& other) { return other.uuid == origin.uuid; });
+        persist(store, std::move(changed));
+        throw;
+    }
+    load(store);
+    spdlog::info("attached {} as the origin {}", device.identity.path, origin.name);
+    return origin.uuid;
+}
+
+void Engine::reattach(StoreState& store, const OriginRecord& origin, const BlockDevice& device) {
+    if (device.identity.size_sectors != origin.device.size_sectors)
+        fail(ErrorKind::InvalidArgument,
+             "{} is {} than when it was attached: {} sectors instead of {}", device.identity.path,
+             device.identity.size_sectors < origin.device.size_sectors ? "smaller" : "larger",
+             device.identity.size_sectors, origin.device.size_sectors);
+    assembly_.stack(*store.mapped, origin, device);
+    Metadata changed = store.metadata;
+    changed.origin(origin.uuid)->device = device.identity;
+    persist(store, std::move(changed));
+    load(store);
+}
+
+void Engine::detach(const Uuid& uuid) {
+    StoreState& store = storeOfOrigin(uuid);
+    load(store);
+    const OriginRecord* const origin = store.metadata.origin(uuid);
+    if (origin == nullptr)
+        fail(ErrorKind::NotFound, "there is no origin {} any more", uuid.dashed());
+    const auto snapshots =
+        std::count_if(store.metadata.snapshots.begin(), store.metadata.snapshots.end(),
+                      [&](const auto& snapshot) { return snapshot.origin == uuid; });
+    if (snapshots > 0)
+        fail(ErrorKind::Busy, "the origin {} still has snapshots ({}): delete them first",
+             origin->name, snapshots);
+    const auto state = store.origins.find(origin->id);
+    if (state != store.origins.end() && state->second.mapped &&
+        state->second.mapped->open_count > 0)
+        fail(ErrorKind::Busy, "{} is open: unmount it, or stop what uses it, first",
+             state->second.mapped->path());
+    const std::string name = origin->name;
+    Metadata changed = store.metadata;
+    changed.origin(uuid)->detaching = true;
+    persist(store, std::move(changed));
+    try {
+        finishDetach(store, uuid);
+    } catch (const Error&) {
+        changed = store.metadata;
+        if (auto* record = changed.origin(uuid))
+            record->detaching = false;
+        persist(store, std::move(changed));
+        load(store);
+        throw;
+    }
+    load(store);
+    spdlog::info("detached the origin {}", name);
+}
+
+void Engine::finishDetach(StoreState& store, const Uuid& uuid) {
+    const std::uint32_t id = store.metadata.origin(uuid)->id;
+    if (const auto mapped = assembly_.find(uuid, COWSNAP_DM_ROLE_ORIGIN))
+        mapper_.remove(mapped->name, Visibility::Visible);
+    try {
+        mapper_.message(store.mapped->name, forgetMessage(id));
+    } catch (const Error& error) {
+        if (error.kind() != ErrorKind::NotFound)
+            throw;
+    }
+    Metadata changed = store.metadata;
+    std::erase_if(changed.origins, [&](const auto& origin) { return origin.uuid == uuid; });
+    persist(store, std::move(changed));
+}
+
+void Engine::restack(StoreState& store) {
+    const auto problems = stackOrigins(mapper_, devices_, *store.mapped, store.metadata);
+    load(store);
+    for (const auto& problem : problems) {
+        const OriginRecord* const origin = store.metadata.origin(problem.origin);
+        if (origin == nullptr)
+            continue;
+        spdlog::error("the origin {} is not attached: {}", origin->name, problem.reason);
+        store.origins[origin->id].problem = problem.reason;
+    }
+}
+
+}  // namespace cowsnap

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What the kernel says, and making the metadata agree with it: the kernel tells
+// which origins and snapshots there are, the metadata what they are called.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <set>
+
+#include "cowsnap_dm.h"
+#include "model/engine.h"
+
+namespace cowsnap {
+
+namespace {
+
+/// All answers to a message that takes the last number seen.
+template <typename Parse>
+auto askAll(DeviceMapper& mapper, const std::string& store, std::string_view message, Parse parse) {
+    decltype(parse(std::string_view())) all;
+    for (;;) {
+        const std::string text =
+            all.empty() ? std::string(message) : fmt::format("{} {}", message, all.back().id);
+        const auto lines = parse(mapper.message(store, text));
+        if (lines.empty())
+            return all;
+        if (!all.empty() && lines.front().id <= all.back().id)
+            fail(ErrorKind::Failed, "the answer to \"{}\" is not in the order of ids", text);
+        all.insert(all.end(), lines.begin(), lines.end());
+    }
+}
+
+std::string eventText(const StoreState& store, const EventLine& event) {
+    const auto origin_name = [&] {
+        for (const auto& origin : store.metadata.origins)
+            if (origin.id == event.id)
+                return origin.name;
+        return fmt::format("with the id {}", event.id);
+    };
+    if (event.event == COWSNAP_EVENT_LOW_WATER)
+        return fmt::format("the store {} has only {} free segments: extend it", store.name,
+                           event.id);
+    if (event.event == COWSNAP_EVENT_FULL)
+        return fmt::format("the store {} is full, writes to the origin {} wait: extend it now",
+                           store.name, origin_name());
+    if (event.event == COWSNAP_EVENT_DROPPED)
+        return fmt::format("a snapshot was dropped for room in the store {}", store.name);
+    if (event.event == COWSNAP_EVENT_DAMAGE)
+        return fmt::format("damage was found in the log of the origin {}", origin_name());
+    if (event.event == COWSNAP_EVENT_FAILED)
+        return fmt::format("a device of the store {} fails", store.name);
+    return fmt::format("the store {} raised the event {}", store.name, event.event);
+}
+
+}  // namespace
+
+void Engine::persist(StoreState& store, Metadata metadata) {
+    store.slots->write(kMetadataSchema, formatMetadata(metadata));
+    store.metadata = std::move(metadata);
+}
+
+void Engine::load(StoreState& store) {
+    readKernel(store, mapper_.devices());
+    readEvents(store);
+    reconcile(store);
+}
+
+void Engine::refresh() {
+    for (auto& [uuid, store] : stores_) {
+        if (!store.slots)
+            continue;  // its metadata was never read: only opening it again helps
+        try {
+            load(store);
+            store.problem.clear();
+        } catch (const Error& error) {
+            spdlog::error("cannot read the state of the store {}: {}", store.name, error.what());
+            store.problem = error.what();
+            store.problem_kind = error.kind();
+        }
+    }
+}
+
+void Engine::readKernel(StoreState& store, const std::vector<MappedDevice>& devices) {
+    std::map<std::string, const MappedDevice*> by_uuid;
+    for (const auto& device : devices)
+        by_uuid.emplace(device.uuid, &device);
+    const auto find = [&](const Uuid& uuid, std::string_view role) -> std::optional<MappedDevice> {
+        const auto found = by_uuid.find(deviceMapperUuid(uuid, role));
+        if (found == by_uuid.end())
+            return std::nullopt;
+        return *found->second;
+    };
+    store.mapped = find(store.uuid, COWSNAP_DM_ROLE_STORE);
+    if (!store.mapped)
+        fail(ErrorKind::NotFound,
+             "its device is gone: someone removed it; restart the daemon to activate the store "
+             "again");
+    const auto target =
+        onlyTarget(mapper_.table(store.mapped->name), COWSNAP_TARGET_STORE, store.mapped->name);
+    store.length_sectors = target.length_sectors;
+    store.low_water_segments = parseStoreTable(target.arguments).low_water_segments;
+    store.status = storeStatus(mapper_, *store.mapped);
+    std::map<std::uint32_t, OriginState> origins;
+    for (const auto& line :
+         askAll(mapper_, store.mapped->name, COWSNAP_MESSAGE_ORIGINS, parseOriginsAnswer)) {
+        OriginState& state = origins[line.id];
+        state.line = line;
+        if (const auto known = store.origins.find(line.id); known != store.origins.end())
+            state.problem = known->second.problem;
+        if (const auto* record = store.metadata.originWithId(line.id))
+            state.mapped = find(record->uuid, COWSNAP_DM_ROLE_ORIGIN);
+        if (!state.mapped)
+            continue;
+        state.problem.clear();
+        state.status = parseOriginStatus(onlyTarget(mapper_.status(state.mapped->name),
+                                                    COWSNAP_TARGET_ORIGIN, state.mapped->name)
+                                             .arguments);
+    }
+    std::map<std::uint32_t, SnapshotState> snapshots;
+    for (const auto& line :
+         askAll(mapper_, store.mapped->name, COWSNAP_MESSAGE_SNAPSHOTS, parseSnapshotsAnswer)) {
+        SnapshotState& state = snapshots[line.id];
+        state.line = line;
+        if (const auto* record = store.metadata.snapshotWithId(line.id))
+            state.mapped = find(record->uuid, COWSNAP_DM_ROLE_SNAPSHOT);
+        if (!state.mapped)
+            continue;
+        state.read_only = parseSnapTable(onlyTarget(mapper_.table(state.mapped->name),
+                                                    COWSNAP_TARGET_SNAP, state.mapped->name)
+                                             .arguments)
+                              .read_only;
+    }
+    store.origins = std::move(origins);
+    store.snapshots = std::move(snapshots);
+}
+
+void Engine::readEvents(StoreState& store) {
+    if (store.events_known && store.status.last_event <= store.last_event)
+        return;
+    auto& remembered = store.remembered_events;
+    for (const auto& line : parseEventsAnswer(mapper_.message(
+             store.mapped->name, fmt::format("{} {}", COWSNAP_MESSAGE_EVENTS, store.last_event)))) {
+        store.last_event = std::max(store.last_event, line.number);
+        remembered.push_back(line);
+        // What happened before this daemon ran was told by the one before it.
+        if (!store.events_known)
+            continue;
+        events_.push_back({store.uuid, line.number, line.event, line.id, eventText(store, line)});
+        spdlog::warn("{}", events_.back().text);
+    }
+    store.events_known = true;
+    if (remembered.size() > COWSNAP_EVENTS_KEPT)
+        remembered.erase(remembered.begin(), remembered.end() - COWSNAP_EVENTS_KEPT);
+}
+
+std::string Engine::dropReason(const StoreState& store, std::uint32_t snapshot_id) const {
+    for (const auto& event : store.remembered_events)
+        if (event.event == COWSNAP_EVENT_DROPPED && event.id == snapshot_id)
+            return "it was dropped to make room in a full store";
+    return "it is not in the store: its creation was interrupted, or it was deleted by other means";
+}
+
+void Engine::reconcile(StoreState& store) {
+    Metadata changed = store.metadata;
+    bool different = false;
+    for (const auto& [id, state] : store.origins) {
+        changed.next_origin_id = std::max(changed.next_origin_id, id + 1);
+        if (changed.originWithId(id) != nullptr)
+            continue;
+        OriginRecord origin;
+        origin.uuid = Uuid::random();
+        origin.id = id;
+        origin.name = fmt::format("recovered-{}", id);
+        origin.device.size_sectors = state.line.size_sectors;
+        origin.mapped_name = fmt::format("cowsnap-recovered-{}", origin.uuid.brief());
+        spdlog::warn(
+            "the store {} has an origin with the id {} that the metadata does not know: it is "
+            "named {}",
+            store.name, id, origin.name);
+        changed.origins.push_back(std::move(origin));
+        different = true;
+    }
+    for (const auto& [id, state] : store.snapshots) {
+        changed.next_snapshot_id = std::max(changed.next_snapshot_id, id + 1);
+        if (auto* record = changed.snapshotWithId(id)) {
+            record->created = state.line.created;
+            record->set = state.line.set;
+            continue;
+        }
+        SnapshotRecord snapshot;
+        snapshot.uuid = Uuid::random();
+        snapshot.id = id;
+        snapshot.name = fmt::format("recovered-{}", id);
+        while (changed.snapshotNameTaken(snapshot.name))
+            snapshot.name += "-" + snapshot.uuid.brief();
+        const auto* const origin = changed.originWithId(state.line.origin);
+        if (origin == nullptr)
+            fail(ErrorKind::Failed,
+                 "the kernel has a snapshot {} of an origin {} that it does not have", id,
+                 state.line.origin);
+        snapshot.origin = origin->uuid;
+        snapshot.created = state.line.created;
+        snapshot.set = state.line.set;
+        snapshot.writable = state.line.overlay_blocks > 0;
+        spdlog::warn(
+            "the store {} has a snapshot with the id {} that the metadata does not know: it is "
+            "named {}",
+            store.name, id, snapshot.name);
+        changed.snapshots.push_back(std::move(snapshot));
+        different = true;
+    }
+    std::erase_if(changed.snapshots, [&](const SnapshotRecord& record) {
+        if (store.snapshots.contains(record.id))
+            return false;
+        different = true;
+        if (record.deleting)
+            return true;
+        dropped_.push_back({store.uuid, record.uuid, record.name, dropReason(store, record.id)});
+        spdlog::warn("the snapshot {} is gone: {}", record.name, dropped_.back().reason);
+        return true;
+    });
+    std::erase_if(changed.origins, [&](const OriginRecord& record) {
+        if (store.origins.contains(record.id))
+            return false;
+        different = true;
+        if (!record.detaching)
+            spdlog::warn("the origin {} was never completely attached: it is forgotten",
+                         record.name);
+        return true;
+    });
+    if (different)
+        persist(store, std::move(changed));
+    else
+        store.metadata = std::move(changed);
+}
+
+void Engine::finishInterrupted(StoreState& store) {
+    std::vector<Uuid> deleting;
+    for (const auto& snapshot : store.metadata.snapshots)
+        if (snapshot.deleting)
+            deleting.push_back(snapshot.uuid);
+    if (!deleting.empty()) {
+        try {
+            deleteInStore(store, deleting);
+            spdlog::info("finished an interrupted deletion of {} snapshots", deleting.size());
+        } catch (const Error& error) {
+            spdlog::warn("an interrupted deletion was undone: {}", error.what());
+        }
+    }
+    std::vector<Uuid> detaching;
+    for (const auto& origin : store.metadata.origins)
+        if (origin.detaching)
+            detaching.push_back(origin.uuid);
+    for (const Uuid& uuid : detaching) {
+        try {
+            finishDetach(store, uuid);
+            spdlog::info("finished an interrupted detach");
+        } catch (const Error& error) {
+            spdlog::warn("an interrupted detach was undone: {}", error.what());
+            Metadata changed = store.metadata;
+            if (auto* record = changed.origin(uuid))
+                record->detaching = false;
+            persist(store, std::move(changed));
+        }
+    }
+    load(store);
+}
+
+}  // namespace cowsnap

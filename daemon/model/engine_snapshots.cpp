@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Snapshots: creating sets, deleting, and their devices.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <ctime>
+#include <set>
+
+#include "base/names.h"
+#include "cowsnap_dm.h"
+#include "model/engine.h"
+
+namespace cowsnap {
+
+std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std::string>>& members,
+                                          const SnapshotOptions& options) {
+    if (members.empty())
+        fail(ErrorKind::InvalidArgument, "name at least one origin to snapshot");
+    if (members.size() > COWSNAP_SET_MAX)
+        fail(ErrorKind::InvalidArgument, "a set has at most {} origins, these are {}",
+             COWSNAP_SET_MAX, members.size());
+    checkDescription(options.description);
+    StoreState& store = storeOfOrigin(members.front().first);
+    load(store);
+    Metadata changed = store.metadata;
+    std::vector<Uuid> created;
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> ids;
+    std::set<Uuid> origins;
+    for (const auto& [origin_uuid, name] : members) {
+        checkName("snapshot", name);
+        if (&storeOfOrigin(origin_uuid) != &store)
+            fail(ErrorKind::InvalidArgument, "the origins of a set must be of one store");
+        const OriginRecord& origin = *store.metadata.origin(origin_uuid);
+        if (!origins.insert(origin_uuid).second)
+            fail(ErrorKind::InvalidArgument, "the origin {} is named twice in the set",
+                 origin.name);
+        const auto state = store.origins.find(origin.id);
+        if (state == store.origins.end() || !state->second.mapped)
+            fail(ErrorKind::NotFound, "the origin {} is not attached: attach {} first", origin.name,
+                 origin.device.path);
+        if (changed.snapshotNameTaken(name))
+            fail(ErrorKind::Exists,
+                 "there is a snapshot named \"{}\" already in the store {}: choose another name, "
+                 "or delete it",
+                 name, store.name);
+        SnapshotRecord snapshot;
+        snapshot.uuid = Uuid::random();
+        snapshot.id = changed.next_snapshot_id;
+        snapshot.name = name;
+        snapshot.origin = origin_uuid;
+        snapshot.created = static_cast<std::uint64_t>(std::time(nullptr));
+        snapshot.writable = options.writable;
+        snapshot.description = options.description;
+        if (snapshot.id > COWSNAP_ID_MAX)
+            fail(ErrorKind::Overflowed, "the store {} has used up its ids", store.name);
+        ++changed.next_snapshot_id;
+        ids.emplace_back(snapshot.id, origin.id);
+        created.push_back(snapshot.uuid);
+        changed.snapshots.push_back(std::move(snapshot));
+    }
+    persist(store, std::move(changed));
+    try {
+        mapper_.message(store.mapped->name, createMessage(ids));
+    } catch (const Error& error) {
+        changed = store.metadata;
+        std::erase_if(changed.snapshots, [&](const auto& snapshot) {
+            return std::find(created.begin(), created.end(), snapshot.uuid) != created.end();
+        });
+        persist(store, std::move(changed));
+        load(store);
+        fail(error.kind(), "no snapshot was created: {}", error.what());
+    }
+    load(store);
+    return created;
+}
+
+void Engine::deleteSnapshots(const std::vector<Uuid>& snapshots) {
+    if (snapshots.empty())
+        fail(ErrorKind::InvalidArgument, "name at least one snapshot to delete");
+    std::map<Uuid, std::vector<Uuid>> by_store;
+    std::set<Uuid> seen;
+    for (const Uuid& uuid : snapshots) {
+        StoreState& store = storeOfSnapshot(uuid);
+        if (seen.insert(uuid).second)
+            by_store[store.uuid].push_back(uuid);
+    }
+    for (const auto& [store, members] : by_store) {
+        load(usableStore(store));
+        for (const Uuid& uuid : members) {
+            const auto* const record = usableStore(store).metadata.snapshot(uuid);
+            if (record == nullptr)
+                fail(ErrorKind::NotFound, "the snapshot {} is gone already", uuid.dashed());
+            const auto state = stores_.at(store).snapshots.find(record->id);
+            if (state != stores_.at(store).snapshots.end() && state->second.mapped &&
+                state->second.mapped->open_count > 0)
+                fail(ErrorKind::Busy,
+                     "the snapshot {} is open as {}: unmount it, or stop what uses it, first",
+                     record->name, state->second.mapped->path());
+        }
+    }
+    for (const auto& [store, members] : by_store)
+        deleteInStore(usableStore(store), members);
+}
+
+void Engine::removeSnapshotDevice(const StoreState& store, const SnapshotRecord& snapshot) {
+    const auto state = store.snapshots.find(snapshot.id);
+    if (state == store.snapshots.end() || !state->second.mapped)
+        return;
+    mapper_.remove(state->second.mapped->name, Visibility::Hidden);
+}
+
+void Engine::deleteInStore(StoreState& store, const std::vector<Uuid>& snapshots) {
+    Metadata changed = store.metadata;
+    std::vector<std::uint32_t> ids;
+    for (const Uuid& uuid : snapshots) {
+        SnapshotRecord& record = *changed.snapshot(uuid);
+        record.deleting = true;
+        ids.push_back(record.id);
+    }
+    persist(store, std::move(changed));
+    const auto chosen = [&](const SnapshotRecord& record) {
+        return std::find(snapshots.begin(), snapshots.end(), record.uuid) != snapshots.end();
+    };
+    try {
+        for (const auto& record : store.metadata.snapshots)
+            if (chosen(record))
+                removeSnapshotDevice(store, record);
+        mapper_.message(store.mapped->name, deleteMessage(ids));
+    } catch (const Error& error) {
+        changed = store.metadata;
+        for (auto& record : changed.snapshots)
+            if (chosen(record))
+                record.deleting = false;
+        persist(store, std::move(changed));
+        load(store);
+        fail(error.kind(), "no snapshot was deleted: {}", error.what());
+    }
+    changed = store.metadata;
+    std::erase_if(changed.snapshots, chosen);
+    persist(store, std::move(changed));
+    load(store);
+}
+
+std::string Engine::activate(const Uuid& uuid, bool read_only) {
+    StoreState& store = storeOfSnapshot(uuid);
+    load(store);
+    const SnapshotRecord* const snapshot = store.metadata.snapshot(uuid);
+    if (snapshot == nullptr)
+        fail(ErrorKind::NotFound, "the snapshot {} is gone", uuid.dashed());
+    if (!read_only && !snapshot->writable)
+        fail(ErrorKind::InvalidArgument,
+             "the snapshot {} is read-only: activate it so, or create a writable one",
+             snapshot->name);
+    const SnapshotState& state = store.snapshots.at(snapshot->id);
+    if (state.line.state == COWSNAP_STATE_LOST)
+        fail(ErrorKind::Overflowed,
+             "the snapshot {} is lost: it missed writes of its origin and can only be deleted",
+             snapshot->name);
+    if (state.mapped) {
+        if (state.read_only == read_only)
+            return state.mapped->path();
+        fail(ErrorKind::Busy, "the snapshot {} is active as {}, {}: deactivate it first",
+             snapshot->name, state.mapped->path(), state.read_only ? "read-only" : "writable");
+    }
+    const OriginRecord& origin = *store.metadata.origin(snapshot->origin);
+    const OriginState& origin_state = store.origins.at(origin.id);
+    if (!origin_state.mapped)
+        fail(ErrorKind::NotFound,
+             "the origin {} of the snapshot {} is not attached: attach {} first", origin.name,
+             snapshot->name, origin.device.path);
+    const std::string mapped_name = freeMappedName("cowsnap-snap-", snapshot->name, uuid);
+    const SnapTable table{store.mapped->number.text(), snapshot->id, read_only};
+    mapper_.create(mapped_name, deviceMapperUuid(uuid, COWSNAP_DM_ROLE_SNAPSHOT),
+                   {{0, origin_state.line.size_sectors, COWSNAP_TARGET_SNAP, formatTable(table)}},
+                   Visibility::Hidden, read_only);
+    load(store);
+    return std::string(kMapperDirectory) + mapped_name;
+}
+
+void Engine::deactivate(const Uuid& uuid) {
+    StoreState& store = storeOfSnapshot(uuid);
+    load(store);
+    const SnapshotRecord* const snapshot = store.metadata.snapshot(uuid);
+    if (snapshot == nullptr)
+        fail(ErrorKind::NotFound, "the snapshot {} is gone", uuid.dashed());
+    const SnapshotState& state = store.snapshots.at(snapshot->id);
+    if (!state.mapped)
+        return;
+    if (state.mapped->open_count > 0)
+        fail(ErrorKind::Busy, "{} is open: unmount it, or stop what uses it, first",
+             state.mapped->path());
+    removeSnapshotDevice(store, *snapshot);
+    load(store);
+}
+
+}  // namespace cowsnap

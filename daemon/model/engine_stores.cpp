@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Stores: creating, opening, extending, closing, and finding them at the start.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "assembly/store_header.h"
+#include "base/names.h"
+#include "cowsnap_disk.h"
+#include "cowsnap_dm.h"
+#include "dm/module.h"
+#include "model/engine.h"
+
+namespace cowsnap {
+
+Engine::Engine(DeviceMapper& mapper, BlockDevices& devices, StoreRegistry registry)
+    : mapper_(mapper),
+      devices_(devices),
+      assembly_(mapper, devices),
+      registry_(std::move(registry)) {}
+
+void Engine::start() {
+    assembly_.removeLeftovers();
+    std::vector<RegisteredStore> registered;
+    try {
+        registered = registry_.read();
+    } catch (const Error& error) {
+        spdlog::error("{}", error.what());
+    }
+    for (const auto& device : mapper_.devices()) {
+        const auto parsed = parseDeviceMapperUuid(device.uuid);
+        if (!parsed || parsed->role != COWSNAP_DM_ROLE_STORE)
+            continue;
+        const bool known =
+            std::any_of(registered.begin(), registered.end(),
+                        [&](const auto& store) { return store.uuid == parsed->uuid; });
+        if (known)
+            continue;
+        spdlog::info("found the running store {}, which is not registered", parsed->uuid.dashed());
+        try {
+            registered.push_back({parsed->uuid, {}, assembly_.devicesOf(parsed->uuid)});
+        } catch (const Error& error) {
+            spdlog::error("cannot use the store {}: {}", parsed->uuid.dashed(), error.what());
+        }
+    }
+    for (const auto& entry : registered) {
+        StoreState& store = stores_[entry.uuid];
+        store.uuid = entry.uuid;
+        store.name = entry.name;
+        store.devices = entry.devices;
+        try {
+            bringUp(store);
+        } catch (const Error& error) {
+            store.problem = error.what();
+            store.problem_kind = error.kind();
+            spdlog::error("the store {} cannot be used: {}", store.uuid.dashed(), error.what());
+        }
+    }
+}
+
+void Engine::takeActive(StoreState& store, ActiveStore&& active) {
+    store.mapped = active.device;
+    store.status = active.status;
+    store.slots.emplace(std::move(active.slots));
+    if (active.metadata) {
+        store.metadata = std::move(*active.metadata);
+        store.name = store.metadata.name;
+        return;
+    }
+    store.metadata = Metadata();
+    store.metadata.store = store.uuid;
+    if (store.name.empty())
+        store.name = "store-" + store.uuid.brief();
+    store.metadata.name = store.name;
+    store.metadata.devices = store.devices;
+    // Both slots, so that a slot that is blank later says that this was interrupted.
+    persist(store, store.metadata);
+    persist(store, store.metadata);
+}
+
+void Engine::bringUp(StoreState& store) {
+    requireModule(mapper_);
+    try {
+        takeActive(store,
+                   activateStore(mapper_, devices_, {store.uuid, store.name, store.devices}));
+    } catch (const Error&) {
+        store.mapped = assembly_.find(store.uuid, COWSNAP_DM_ROLE_STORE);
+        throw;
+    }
+    load(store);
+    finishInterrupted(store);
+    restack(store);
+    store.problem.clear();
+    if (store.metadata.devices != store.devices) {
+        Metadata changed = store.metadata;
+        changed.devices = store.devices;
+        persist(store, std::move(changed));
+    }
+    registerStore(store);
+    load(store);
+}
+
+void Engine::registerStore(const StoreState& store) {
+    try {
+        registry_.put({store.uuid, store.name, store.devices});
+    } catch (const std::exception& error) {
+        spdlog::warn("the store {} will not be activated at boot: {}", store.name, error.what());
+    }
+}
+
+StoreState& Engine::usableStore(const Uuid& uuid) {
+    const auto found = stores_.find(uuid);
+    if (found == stores_.end())
+        fail(ErrorKind::NotFound,
+             "there is no store {}: \"snapd-cli store list\" shows those that are open",
+             uuid.dashed());
+    StoreState& store = found->second;
+    if (!store.problem.empty())
+        fail(store.problem_kind, "the store {} cannot be used: {}", store.name, store.problem);
+    return store;
+}
+
+StoreState& Engine::storeOfOrigin(const Uuid& origin) {
+    for (auto& [uuid, store] : stores_)
+        if (store.metadata.origin(origin) != nullptr)
+            return usableStore(uuid);
+    fail(ErrorKind::NotFound,
+         "there is no origin {}: \"snapd-cli origin list\" shows those that are known",
+         origin.dashed());
+}
+
+StoreState& Engine::storeOfSnapshot(const Uuid& snapshot) {
+    for (auto& [uuid, store] : stores_)
+        if (store.metadata.snapshot(snapshot) != nullptr)
+            return usableStore(uuid);
+    fail(ErrorKind::NotFound,
+         "there is no snapshot {}: \"snapd-cli list\" shows those that are there",
+         snapshot.dashed());
+}
+
+namespace {
+
+/// The number of a device that is there; nothing if it is not, then it is in nobody's way.
+std::optional<DeviceNumber> numberOf(BlockDevices& devices, const DeviceIdentity& identity) {
+    try {
+        return findDevice(devices, identity).number;
+    } catch (const Error&) {
+        return std::nullopt;
+    }
+}
+
+}  // namespace
+
+void Engine::checkNewStoreDevice(const BlockDevice& device) {
+    const std::string& path = device.identity.path;
+    for (const auto& mapped : mapper_.devices()) {
+        const auto parsed = parseDeviceMapperUuid(mapped.uuid);
+        if (!parsed || mapped.number != device.number)
+            continue;
+        if (parsed->role == COWSNAP_DM_ROLE_ORIGIN)
+            fail(ErrorKind::InvalidArgument, "{} is an origin: a store cannot stand on an origin",
+                 path);
+        fail(ErrorKind::InvalidArgument, "{} is a device of cowsnap itself", path);
+    }
+    for (const auto& [uuid, store] : stores_) {
+        for (const auto& member : store.devices)
+            if (const auto number = numberOf(devices_, member);
+                number && related(devices_, *number, device.number))
+                fail(ErrorKind::Exists,
+                     "{} belongs to the store {} already: two stores cannot share a device", path,
+                     store.name);
+        for (const auto& [id, origin] : store.origins)
+            if (origin.mapped && related(devices_, device.number, origin.mapped->number))
+                fail(ErrorKind::InvalidArgument,
+                     "{} stands on, or below, the origin {}: a store cannot stand on an origin",
+                     path, origin.mapped->path());
+    }
+    if (device.read_only)
+        fail(ErrorKind::InvalidArgument, "{} is read-only", path);
+    if (const auto user = devices_.user(path))
+        fail(ErrorKind::Busy, "{} is {}: a store needs it for itself", path, *user);
+}
+
+std::vector<BlockDevice> Engine::describeNewStoreDevices(const std::vector<std::string>& paths) {
+    if (paths.empty())
+        fail(ErrorKind::InvalidArgument, "a store needs at least one device");
+    std::vector<BlockDevice> described;
+    for (const auto& path : paths) {
+        std::error_code code;
+        if (std::filesystem::is_regular_file(path, code))
+            fail(ErrorKind::NotSupported,
+                 "{} is a file: stores in files are not there yet, give a block device", path);
+        BlockDevice device = devices_.describe(path);
+        for (const auto& other : described)
+            if (related(devices_, device.number, other.number))
+                fail(ErrorKind::InvalidArgument,
+                     "{} and {} are the same device, or one stands on the other",
+                     device.identity.path, other.identity.path);
+        checkNewStoreDevice(device);
+        described.push_back(std::move(device));
+    }
+    return described;
+}
+
+namespace {
+
+void checkFormatOptions(const StoreOptions& options) {
+    if (options.full_wait_ms && *options.full_wait_ms > COWSNAP_FULL_WAIT_MAX_MS)
+        fail(ErrorKind::InvalidArgument, "full_wait_ms is at most {}, not {}",
+             COWSNAP_FULL_WAIT_MAX_MS, *options.full_wait_ms);
+    constexpr std::uint64_t smallest = 128;
+    constexpr std::uint64_t largest = 2048;
+    if (const auto sectors = options.segment_sectors;
+        sectors && (*sectors < smallest || *sectors > largest || (*sectors & (*sectors - 1)) != 0))
+        fail(ErrorKind::InvalidArgument, "segment_sectors is a power of two from {} to {}, not {}",
+             smallest, largest, *sectors);
+}
+
+void checkBlank(BlockDevices& devices, const std::string& path) {
+    if (devices.describe(path).identity.size_sectors < COWSNAP_STORE_BLANK_SECTORS)
+        fail(ErrorKind::InvalidArgument, "{} is too small for a store", path);
+    if (const auto header = readStoreHeader(devices, path))
+        fail(ErrorKind::Exists,
+             "{} holds the store {} already: open it with \"snapd-cli store open {}\"", path,
+             header->uuid.dashed(), path);
+    const std::string contents = devices.contents(path);
+    const std::string advice = fmt::format(
+        "if nobody needs it: \"wipefs --all {0}\", then \"dd if=/dev/zero of={0} bs=128K count=1 "
+        "conv=fsync\"",
+        path);
+    if (!contents.empty())
+        fail(ErrorKind::Exists, "{} holds {}: {}", path, contents, advice);
+    if (!isBlank(devices, path))
+        fail(ErrorKind::Exists, "{} is not blank: {}", path, advice);
+}
+
+std::vector<DeviceIdentity> identitiesOf(const std::vector<BlockDevice>& devices) {
+    std::vector<DeviceIdentity> identities;
+    for (const auto& device : devices)
+        identities.push_back(device.identity);
+    return identities;
+}
+
+}  // namespace
+
+Uuid Engine::createStore(const std::vector<std::string>& paths, const std::string& name,
+                         const StoreOptions& options) {
+    checkName("store", name);
+    checkFormatOptions(options);
+    for (const auto& [uuid, store] : stores_)
+        if (store.name == name)
+            fail(ErrorKind::Exists, "there is a store named \"{}\" already", name);
+    const auto described = describeNewStoreDevices(paths);
+    std::uint64_t sectors = 0;
+    for (const auto& device : described) {
+        checkBlank(devices_, device.identity.path);
+        sectors += device.identity.size_sectors / COWSNAP_BLOCK_SECTORS * COWSNAP_BLOCK_SECTORS;
+    }
+    if (sectors < COWSNAP_STORE_MIN_SECTORS)
+        fail(ErrorKind::InvalidArgument, "a store needs at least {}, these devices have {}",
+             sizeText(COWSNAP_STORE_MIN_SECTORS * kSectorBytes), sizeText(sectors * kSectorBytes));
+    requireModule(mapper_);
+    const Uuid uuid = assembly_.format(described, options);
+    StoreState store;
+    store.uuid = uuid;
+    store.name = name;
+    store.devices = identitiesOf(described);
+    registerStore(store);
+    takeActive(store, activateStore(mapper_, devices_, {uuid, name, store.devices}));
+    if (options.full_wait_ms) {
+        Metadata changed = store.metadata;
+        changed.full_wait_ms = options.full_wait_ms;
+        persist(store, std::move(changed));
+        assembly_.setFullWait(*store.mapped, *options.full_wait_ms);
+    }
+    load(store);
+    stores_.insert_or_assign(uuid, std::move(store));
+    spdlog::info("created the store {} ({})", name, uuid.dashed());
+    return uuid;
+}
+
+Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string& name) {
+    if (paths.empty())
+        fail(ErrorKind::InvalidArgument, "a store needs at least one device");
+    if (!name.empty())
+        checkName("store", name);
+    const BlockDevice first = devices_.describe(paths.front());
+    const auto header = readStoreHeader(devices_, first.identity.path);
+    if (!header)
+        fail(ErrorKind::NotFound,
+             "no store starts on {}: name the devices of a store in their order",
+             first.identity.path);
+    if (const auto known = stores_.find(header->uuid); known != stores_.end()) {
+        if (known->second.problem.empty())
+            fail(ErrorKind::Exists, "the store {} is open already", known->second.name);
+    }
+    std::vector<BlockDevice> described;
+    for (const auto& path : paths) {
+        BlockDevice device = devices_.describe(path);
+        const bool running = assembly_.find(header->uuid, COWSNAP_DM_ROLE_DATA).has_value();
+        if (!running)
+            if (const auto user = devices_.user(device.identity.path))
+                fail(ErrorKind::Busy, "{} is {}: a store needs it for itself", device.identity.path,
+                     *user);
+        described.push_back(std::move(device));
+    }
+    const bool ran_before = assembly_.find(header->uuid, COWSNAP_DM_ROLE_STORE).has_value();
+    StoreState store;
+    store.uuid = header->uuid;
+    store.name = name;
+    store.devices = identitiesOf(described);
+    try {
+        bringUp(store);
+    } catch (const Error&) {
+        if (!ran_before)
+            assembly_.takeApart(store.uuid);
+        throw;
+    }
+    stores_.insert_or_assign(store.uuid, std::move(store));
+    return header->uuid;
+}
+
+void Engine::extendStore(const Uuid& uuid, const std::vector<std::string>& paths) {
+    StoreState& store = usableStore(uuid);
+    if (paths.empty())
+        fail(ErrorKind::InvalidArgument, "name at least one device to extend the store {} with",
+             store.name);
+    const auto described = describeNewStoreDevices(paths);
+    for (const auto& device : described) {
+        checkBlank(devices_, device.identity.path);
+    }
+    std::vector<BlockDevice> all;
+    for (const auto& identity : store.devices)
+        all.push_back(findDevice(devices_, identity));
+    all.insert(all.end(), described.begin(), described.end());
+    const RegisteredStore before{store.uuid, store.name, store.devices};
+    // Registered first: assemble() at the next start finishes an interrupted extension.
+    registry_.put({store.uuid, store.name, identitiesOf(all)});
+    try {
+        assembly_.assemble(uuid, all);
+    } catch (const Error&) {
+        registry_.put(before);
+        throw;
+    }
+    store.devices = identitiesOf(all);
+    Metadata changed = store.metadata;
+    changed.devices = store.devices;
+    persist(store, std::move(changed));
+    load(store);
+}
+
+void Engine::closeStore(const Uuid& uuid) {
+    const auto found = stores_.find(uuid);
+    if (found == stores_.end())
+        fail(ErrorKind::NotFound, "there is no store {}", uuid.dashed());
+    const StoreState& store = found->second;
+    if (!store.metadata.origins.empty())
+        fail(ErrorKind::Busy, "the store {} still has origins ({}): detach them first", store.name,
+             store.metadata.origins.size());
+    assembly_.takeApart(uuid);
+    registry_.remove(uuid);
+    stores_.erase(found);
+}
+
+}  // namespace cowsnap

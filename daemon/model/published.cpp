@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Properties from state.
+#include "model/published.h"
+
+#include <algorithm>
+
+#include "cowsnap_dm.h"
+
+namespace cowsnap {
+
+namespace {
+
+ObjectPath pathOf(std::string_view kind, const Uuid& uuid) {
+    return {fmt::format("{}/{}/{}", kRootPath, kind, uuid.underscored())};
+}
+
+std::uint32_t count(std::size_t number) {
+    return static_cast<std::uint32_t>(number);
+}
+
+PublishedObject publishStore(const StoreState& store) {
+    std::vector<std::string> devices;
+    for (const auto& device : store.devices)
+        devices.push_back(device.path);
+    const std::uint64_t segment_bytes = store.status.segment_sectors * kSectorBytes;
+    return {storePath(store.uuid).path,
+            kStoreInterface,
+            {
+                {"Uuid", store.uuid.dashed()},
+                {"Name", store.name},
+                {"Devices", devices},
+                {"Device", store.mapped ? store.mapped->path() : std::string()},
+                {"State", store.problem.empty() ? store.status.state : std::string("unusable")},
+                {"Problem", store.problem},
+                {"SizeBytes", store.status.total_segments * segment_bytes},
+                {"SegmentBytes", segment_bytes},
+                {"FreeBytes", store.status.free_segments * segment_bytes},
+                {"UsedBytes",
+                 (store.status.total_segments - store.status.free_segments) * segment_bytes},
+                {"LowWaterBytes", store.low_water_segments * segment_bytes},
+                {"DamagedBytes", store.status.damaged_blocks * COWSNAP_BLOCK_BYTES},
+                {"OriginCount", count(store.metadata.origins.size())},
+                {"SnapshotCount", count(store.metadata.snapshots.size())},
+            }};
+}
+
+PublishedObject publishOrigin(const StoreState& store, const OriginRecord& origin) {
+    const auto found = store.origins.find(origin.id);
+    const OriginState state = found == store.origins.end() ? OriginState() : found->second;
+    const auto snapshots =
+        std::count_if(store.metadata.snapshots.begin(), store.metadata.snapshots.end(),
+                      [&](const auto& snapshot) { return snapshot.origin == origin.uuid; });
+    return {originPath(origin.uuid).path,
+            kOriginInterface,
+            {
+                {"Uuid", origin.uuid.dashed()},
+                {"Name", origin.name},
+                {"Id", origin.id},
+                {"Store", storePath(store.uuid)},
+                {"BackingDevice", origin.device.path},
+                {"Device", state.mapped ? state.mapped->path() : std::string()},
+                {"State", std::string(state.mapped ? "attached" : "missing")},
+                {"Problem", state.problem},
+                {"SizeBytes", origin.device.size_sectors * kSectorBytes},
+                {"SnapshotCount", count(static_cast<std::size_t>(snapshots))},
+                {"PreservedBytes", state.status.preserved_blocks * COWSNAP_BLOCK_BYTES},
+                {"ReadBytes", state.status.read_blocks * COWSNAP_BLOCK_BYTES},
+                {"WaitingBios", state.status.waiting_bios},
+            }};
+}
+
+PublishedObject publishSnapshot(const StoreState& store, const SnapshotRecord& snapshot) {
+    const auto found = store.snapshots.find(snapshot.id);
+    const SnapshotState state = found == store.snapshots.end() ? SnapshotState() : found->second;
+    std::uint64_t size_sectors = 0;
+    for (const auto& origin : store.metadata.origins)
+        if (origin.uuid == snapshot.origin)
+            size_sectors = origin.device.size_sectors;
+    return {snapshotPath(snapshot.uuid).path,
+            kSnapshotInterface,
+            {
+                {"Uuid", snapshot.uuid.dashed()},
+                {"Name", snapshot.name},
+                {"Id", snapshot.id},
+                {"Store", storePath(store.uuid)},
+                {"Origin", originPath(snapshot.origin)},
+                {"Created", snapshot.created},
+                {"Set", snapshot.set},
+                {"Writable", snapshot.writable},
+                {"Description", snapshot.description},
+                {"State", state.line.state},
+                {"Device", state.mapped ? state.mapped->path() : std::string()},
+                {"DeviceReadOnly", state.mapped && state.read_only},
+                {"Open", state.mapped && state.mapped->open_count > 0},
+                {"SizeBytes", size_sectors * kSectorBytes},
+                {"UsedBytes", state.line.blocks * COWSNAP_BLOCK_BYTES},
+                {"OverlayBytes", state.line.overlay_blocks * COWSNAP_BLOCK_BYTES},
+            }};
+}
+
+}  // namespace
+
+std::vector<PublishedObject> publish(const Engine& engine) {
+    std::vector<PublishedObject> objects;
+    for (const auto& [uuid, store] : engine.stores()) {
+        objects.push_back(publishStore(store));
+        for (const auto& origin : store.metadata.origins)
+            objects.push_back(publishOrigin(store, origin));
+        for (const auto& snapshot : store.metadata.snapshots)
+            objects.push_back(publishSnapshot(store, snapshot));
+    }
+    return objects;
+}
+
+ObjectPath storePath(const Uuid& uuid) {
+    return pathOf("store", uuid);
+}
+ObjectPath originPath(const Uuid& uuid) {
+    return pathOf("origin", uuid);
+}
+ObjectPath snapshotPath(const Uuid& uuid) {
+    return pathOf("snapshot", uuid);
+}
+
+Uuid uuidInPath(const ObjectPath& object, std::string_view kind) {
+    const std::string prefix = fmt::format("{}/{}/", kRootPath, kind);
+    if (object.path.starts_with(prefix))
+        if (const auto uuid = Uuid::parse(object.path.substr(prefix.size())))
+            return *uuid;
+    fail(ErrorKind::InvalidArgument, "{} is not the path of a {}: it would be {}<uuid>",
+         object.path, kind, prefix);
+}
+
+}  // namespace cowsnap

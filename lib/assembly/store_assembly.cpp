@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Tables of stores and origins, made from devices.
+#include "assembly/store_assembly.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "assembly/store_header.h"
+#include "base/error.h"
+#include "cowsnap_dm.h"
+
+namespace cowsnap {
+
+namespace {
+
+constexpr std::string_view kLinear = "linear";
+
+std::string mappedName(std::string_view role, const Uuid& uuid) {
+    return fmt::format("cowsnap-{}-{}", role, uuid.brief());
+}
+
+std::uint64_t usableSectors(const BlockDevice& device) {
+    return device.identity.size_sectors / COWSNAP_BLOCK_SECTORS * COWSNAP_BLOCK_SECTORS;
+}
+
+std::uint64_t lengthOf(const std::vector<MappedTarget>& table) {
+    return table.empty() ? 0 : table.back().start_sector + table.back().length_sectors;
+}
+
+/// A twentieth of the store, so that there is time to extend it; but some segments in
+/// a small one, and no more than a gigabyte or so in a large one.
+std::uint64_t lowWaterSegments(std::uint64_t store_sectors, std::uint64_t segment_sectors) {
+    constexpr std::uint64_t part = 20;
+    constexpr std::uint64_t fewest = 4;
+    constexpr std::uint64_t most = 1024;
+    return std::clamp(store_sectors / segment_sectors / part, fewest, most);
+}
+
+constexpr std::uint64_t kDefaultSegmentSectors = 2048;
+
+}  // namespace
+
+MappedTarget onlyTarget(const std::vector<MappedTarget>& targets, std::string_view type,
+                        const std::string& name) {
+    if (targets.size() != 1 || targets.front().type != type)
+        fail(ErrorKind::Failed, "the device {} is no {}: someone changed its table", name, type);
+    return targets.front();
+}
+
+StoreStatus storeStatus(DeviceMapper& mapper, const MappedDevice& store) {
+    return parseStoreStatus(
+        onlyTarget(mapper.status(store.name), COWSNAP_TARGET_STORE, store.name).arguments);
+}
+
+std::optional<MappedDevice> StoreAssembly::find(const Uuid& uuid, std::string_view role) {
+    const std::string wanted = deviceMapperUuid(uuid, role);
+    for (auto& device : mapper_.devices())
+        if (device.uuid == wanted)
+            return std::move(device);
+    return std::nullopt;
+}
+
+std::vector<MappedTarget> StoreAssembly::concatenation(
+    const std::vector<BlockDevice>& devices) const {
+    std::vector<MappedTarget> table;
+    for (const auto& device : devices)
+        table.push_back({lengthOf(table), usableSectors(device), std::string(kLinear),
+                         device.number.text() + " 0"});
+    return table;
+}
+
+Uuid StoreAssembly::format(const std::vector<BlockDevice>& devices, const StoreOptions& options) {
+    const Uuid temporary = Uuid::random();
+    const std::string data_name = mappedName(kRoleFormatData, temporary);
+    const std::string store_name = mappedName(kRoleFormatStore, temporary);
+    const auto data_table = concatenation(devices);
+    mapper_.create(data_name, deviceMapperUuid(temporary, kRoleFormatData), data_table,
+                   Visibility::Hidden, false);
+    try {
+        const auto data = find(temporary, kRoleFormatData);
+        if (!data)
+            fail(ErrorKind::Failed, "the device {} vanished", data_name);
+        const std::uint64_t segment_sectors =
+            options.segment_sectors.value_or(kDefaultSegmentSectors);
+        const StoreTable table{data->number.text(),
+                               lowWaterSegments(lengthOf(data_table), segment_sectors),
+                               options.full_wait_ms, options.segment_sectors};
+        mapper_.create(store_name, deviceMapperUuid(temporary, kRoleFormatStore),
+                       {{0, lengthOf(data_table), COWSNAP_TARGET_STORE, formatTable(table)}},
+                       Visibility::Hidden, false);
+        const auto store = find(temporary, kRoleFormatStore);
+        if (!store)
+            fail(ErrorKind::Failed, "the device {} vanished", store_name);
+        const Uuid uuid = storeStatus(mapper_, *store).uuid;
+        mapper_.remove(store_name, Visibility::Hidden);
+        mapper_.remove(data_name, Visibility::Hidden);
+        return uuid;
+    } catch (const Error&) {
+        removeLeftovers();
+        throw;
+    }
+}
+
+void StoreAssembly::removeLeftovers() {
+    const auto devices = mapper_.devices();
+    for (const std::string_view role : {kRoleFormatStore, kRoleFormatData})
+        for (const auto& device : devices) {
+            const auto parsed = parseDeviceMapperUuid(device.uuid);
+            if (!parsed || parsed->role != role)
+                continue;
+            try {
+                mapper_.remove(device.name, Visibility::Hidden);
+            } catch (const Error& error) {
+                spdlog::warn("cannot remove {}, left by an interrupted formatting: {}", device.name,
+                             error.what());
+            }
+        }
+}
+
+MappedDevice StoreAssembly::assemble(const Uuid& store, const std::vector<BlockDevice>& devices) {
+    const auto data_table = concatenation(devices);
+    auto data = find(store, COWSNAP_DM_ROLE_DATA);
+    if (!data) {
+        mapper_.create(mappedName(COWSNAP_DM_ROLE_DATA, store),
+                       deviceMapperUuid(store, COWSNAP_DM_ROLE_DATA), data_table,
+                       Visibility::Hidden, false);
+        data = find(store, COWSNAP_DM_ROLE_DATA);
+    } else if (lengthOf(mapper_.table(data->name)) < lengthOf(data_table)) {
+        mapper_.reload(data->name, data_table, Visibility::Hidden);
+    }
+    if (!data)
+        fail(ErrorKind::Failed, "the data device of the store {} vanished", store.dashed());
+    auto mapped = find(store, COWSNAP_DM_ROLE_STORE);
+    const std::uint64_t length_sectors = lengthOf(data_table);
+    if (!mapped) {
+        const auto header = readStoreHeader(devices_, data->path());
+        if (!header || header->uuid != store) {
+            mapper_.remove(data->name, Visibility::Hidden);
+            fail(ErrorKind::NotFound, "the store {} does not start on {}", store.dashed(),
+                 devices.front().identity.path);
+        }
+        if (header->store_sectors > length_sectors) {
+            mapper_.remove(data->name, Visibility::Hidden);
+            fail(ErrorKind::InvalidArgument,
+                 "the store {} has {}, the devices given have {}: one is missing, or smaller than "
+                 "before",
+                 store.dashed(), sizeText(header->store_sectors * kSectorBytes),
+                 sizeText(length_sectors * kSectorBytes));
+        }
+        const StoreTable table{
+            data->number.text(), lowWaterSegments(length_sectors, header->segment_sectors), {}, {}};
+        try {
+            mapper_.create(mappedName(COWSNAP_DM_ROLE_STORE, store),
+                           deviceMapperUuid(store, COWSNAP_DM_ROLE_STORE),
+                           {{0, length_sectors, COWSNAP_TARGET_STORE, formatTable(table)}},
+                           Visibility::Hidden, false);
+        } catch (const Error&) {
+            mapper_.remove(data->name, Visibility::Hidden);
+            throw;
+        }
+        mapped = find(store, COWSNAP_DM_ROLE_STORE);
+    } else {
+        auto target = onlyTarget(mapper_.table(mapped->name), COWSNAP_TARGET_STORE, mapped->name);
+        if (target.length_sectors < length_sectors) {
+            StoreTable table = parseStoreTable(target.arguments);
+            table.low_water_segments =
+                lowWaterSegments(length_sectors, storeStatus(mapper_, *mapped).segment_sectors);
+            table.segment_sectors.reset();
+            mapper_.reload(mapped->name, {{0, length_sectors, target.type, formatTable(table)}},
+                           Visibility::Hidden);
+        }
+    }
+    if (!mapped)
+        fail(ErrorKind::Failed, "the device of the store {} vanished", store.dashed());
+    return *mapped;
+}
+
+void StoreAssembly::setFullWait(const MappedDevice& store, std::uint64_t full_wait_ms) {
+    auto target = onlyTarget(mapper_.table(store.name), COWSNAP_TARGET_STORE, store.name);
+    StoreTable table = parseStoreTable(target.arguments);
+    if (table.full_wait_ms.value_or(COWSNAP_FULL_WAIT_DEFAULT_MS) == full_wait_ms)
+        return;
+    table.full_wait_ms = full_wait_ms;
+    table.segment_sectors.reset();
+    target.arguments = formatTable(table);
+    mapper_.reload(store.name, {target}, Visibility::Hidden);
+}
+
+void StoreAssembly::takeApart(const Uuid& store) {
+    for (const char* const role : {COWSNAP_DM_ROLE_STORE, COWSNAP_DM_ROLE_DATA})
+        if (const auto device = find(store, role))
+            mapper_.remove(device->name, Visibility::Hidden);
+}
+
+MappedDevice StoreAssembly::stack(const MappedDevice& store, const OriginRecord& origin,
+                                  const BlockDevice& device) {
+    const OriginTable table{store.number.text(), origin.id, device.number.text()};
+    mapper_.create(origin.mapped_name, deviceMapperUuid(origin.uuid, COWSNAP_DM_ROLE_ORIGIN),
+                   {{0, device.identity.size_sectors, COWSNAP_TARGET_ORIGIN, formatTable(table)}},
+                   Visibility::Visible, false);
+    auto mapped = find(origin.uuid, COWSNAP_DM_ROLE_ORIGIN);
+    if (!mapped)
+        fail(ErrorKind::Failed, "the device {} vanished", origin.mapped_name);
+    return *mapped;
+}
+
+std::vector<DeviceIdentity> StoreAssembly::devicesOf(const Uuid& store) {
+    std::vector<DeviceIdentity> result;
+    const auto data = find(store, COWSNAP_DM_ROLE_DATA);
+    if (!data)
+        fail(ErrorKind::NotFound, "the store {} has no data device", store.dashed());
+    for (const auto& target : mapper_.table(data->name)) {
+        const auto number =
+            DeviceNumber::parse(target.arguments.substr(0, target.arguments.find(' ')));
+        if (target.type != kLinear || !number)
+            fail(ErrorKind::Failed, "the device {} is no concatenation: someone changed its table",
+                 data->name);
+        result.push_back(devices_.describe(devices_.pathOf(*number)).identity);
+    }
+    return result;
+}
+
+ActiveStore activateStore(DeviceMapper& mapper, BlockDevices& devices,
+                          const RegisteredStore& store) {
+    std::vector<BlockDevice> found;
+    for (const auto& identity : store.devices)
+        found.push_back(findDevice(devices, identity));
+    if (found.empty())
+        fail(ErrorKind::InvalidArgument, "a store needs at least one device");
+    StoreAssembly assembly(mapper, devices);
+    const MappedDevice device = assembly.assemble(store.uuid, found);
+    const StoreStatus status = storeStatus(mapper, device);
+    if (status.uuid != store.uuid)
+        fail(ErrorKind::Failed, "the device {} is the store {}, not {}", device.name,
+             status.uuid.dashed(), store.uuid.dashed());
+    ActiveStore active{
+        device,
+        status,
+        MetadataSlots(devices, device.path(), store.uuid, status.slot_sectors * kSectorBytes),
+        {},
+        std::nullopt};
+    active.contents = active.slots.read();
+    if (active.contents.one_damaged)
+        spdlog::error("one of the metadata slots of the store {} is damaged, the other one is used",
+                      store.uuid.dashed());
+    if (active.contents.fresh)
+        return active;
+    active.metadata = parseMetadata(active.contents.schema, active.contents.body);
+    if (active.metadata->store != store.uuid)
+        fail(ErrorKind::MetadataCorrupt, "the metadata of the store {} is that of {}",
+             store.uuid.dashed(), active.metadata->store.dashed());
+    if (active.metadata->full_wait_ms)
+        assembly.setFullWait(device, *active.metadata->full_wait_ms);
+    return active;
+}
+
+std::vector<OriginProblem> stackOrigins(DeviceMapper& mapper, BlockDevices& devices,
+                                        const MappedDevice& store, const Metadata& metadata) {
+    StoreAssembly assembly(mapper, devices);
+    std::vector<OriginProblem> problems;
+    for (const auto& origin : metadata.origins) {
+        if (origin.detaching || assembly.find(origin.uuid, COWSNAP_DM_ROLE_ORIGIN))
+            continue;
+        try {
+            const BlockDevice device = findDevice(devices, origin.device);
+            if (const auto user = devices.user(device.identity.path))
+                fail(ErrorKind::Busy, "{} is {}", device.identity.path, *user);
+            assembly.stack(store, origin, device);
+        } catch (const Error& error) {
+            problems.push_back({origin.uuid, error.what()});
+        }
+    }
+    return problems;
+}
+
+}  // namespace cowsnap

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The rules for names, each with a message of its own.
+#include "base/names.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "base/error.h"
+
+namespace cowsnap {
+
+namespace {
+
+constexpr std::size_t kDescriptionMaxBytes = 1024;
+constexpr std::size_t kDeviceMapperPartMaxBytes = 64;
+
+bool isControl(char character) {
+    const auto code = static_cast<unsigned char>(character);
+    return code < 0x20 || code == 0x7f;
+}
+
+/// U+0080 to U+009F, which UTF-8 writes as C2 80 to C2 9F.
+bool hasC1Control(std::string_view text) {
+    for (std::size_t i = 0; i + 1 < text.size(); ++i)
+        if (static_cast<unsigned char>(text[i]) == 0xc2 &&
+            static_cast<unsigned char>(text[i + 1]) < 0xa0)
+            return true;
+    return false;
+}
+
+bool hasControl(std::string_view text) {
+    return std::any_of(text.begin(), text.end(), isControl) || hasC1Control(text);
+}
+
+/// Bytes of the UTF-8 character that starts text; 0 if none does.
+std::size_t utf8Length(std::string_view text) {
+    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+    const auto continues = [&](std::size_t i) {
+        return i < text.size() && (byte(i) & 0xc0) == 0x80;
+    };
+    if (byte(0) < 0x80)
+        return 1;
+    if (byte(0) >= 0xc2 && byte(0) <= 0xdf)
+        return continues(1) ? 2 : 0;
+    if (byte(0) >= 0xe0 && byte(0) <= 0xef) {
+        if (!continues(1) || !continues(2))
+            return 0;
+        if (byte(0) == 0xe0 && byte(1) < 0xa0)
+            return 0;
+        if (byte(0) == 0xed && byte(1) > 0x9f)
+            return 0;
+        return 3;
+    }
+    if (byte(0) >= 0xf0 && byte(0) <= 0xf4) {
+        if (!continues(1) || !continues(2) || !continues(3))
+            return 0;
+        if (byte(0) == 0xf0 && byte(1) < 0x90)
+            return 0;
+        if (byte(0) == 0xf4 && byte(1) > 0x8f)
+            return 0;
+        return 4;
+    }
+    return 0;
+}
+
+}  // namespace
+
+bool isUtf8(std::string_view text) {
+    while (!text.empty()) {
+        const std::size_t length = utf8Length(text);
+        if (length == 0)
+            return false;
+        text.remove_prefix(length);
+    }
+    return true;
+}
+
+void checkName(std::string_view what, std::string_view name) {
+    if (name.empty())
+        fail(ErrorKind::InvalidArgument, "the name of a {} must not be empty", what);
+    if (name.size() > kNameMaxBytes)
+        fail(ErrorKind::InvalidArgument,
+             "the name of a {} is at most {} bytes long, this one has {}", what, kNameMaxBytes,
+             name.size());
+    if (!isUtf8(name))
+        fail(ErrorKind::InvalidArgument, "the name of a {} must be UTF-8", what);
+    if (hasControl(name))
+        fail(ErrorKind::InvalidArgument, "the name of a {} must not hold control characters", what);
+    if (name.find('/') != std::string_view::npos)
+        fail(ErrorKind::InvalidArgument, "the name of a {} must not hold '/': \"{}\"", what, name);
+    if (name == "." || name == "..")
+        fail(ErrorKind::InvalidArgument, "\"{}\" cannot be the name of a {}", name, what);
+}
+
+void checkDescription(std::string_view text) {
+    if (text.size() > kDescriptionMaxBytes)
+        fail(ErrorKind::InvalidArgument, "a description is at most {} bytes long, this one has {}",
+             kDescriptionMaxBytes, text.size());
+    if (!isUtf8(text))
+        fail(ErrorKind::InvalidArgument, "a description must be UTF-8");
+    if (hasControl(text))
+        fail(ErrorKind::InvalidArgument, "a description must not hold control characters");
+}
+
+std::string asDeviceMapperName(std::string_view name) {
+    std::string result(name.substr(0, kDeviceMapperPartMaxBytes));
+    for (char& character : result) {
+        const bool harmless = (character >= 'a' && character <= 'z') ||
+                              (character >= 'A' && character <= 'Z') ||
+                              (character >= '0' && character <= '9') || character == '.' ||
+                              character == '-' || character == '_' || character == '+';
+        if (!harmless)
+            character = '_';
+    }
+    return result;
+}
+
+}  // namespace cowsnap

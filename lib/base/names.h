@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Which names stores, origins and snapshots may have, and how a device-mapper
+// name is made from one. Knows nothing of where names are kept.
+#ifndef COWSNAP_BASE_NAMES_H
+#define COWSNAP_BASE_NAMES_H
+
+#include <string>
+#include <string_view>
+
+namespace cowsnap {
+
+/// A name is at most this long.
+inline constexpr std::size_t kNameMaxBytes = 127;
+
+/// Throws InvalidArgument, naming the rule, unless name is UTF-8 of 1 to 127 bytes
+/// without '/' and control characters, and neither "." nor "..". what is what it
+/// would name, such as "snapshot".
+void checkName(std::string_view what, std::string_view name);
+
+/// Throws InvalidArgument unless text is UTF-8 without control characters, at most 1024 bytes.
+void checkDescription(std::string_view text);
+
+/// Whether text is well-formed UTF-8 (no overlong forms, no surrogates).
+bool isUtf8(std::string_view text);
+
+/// name as a part of a device-mapper name: characters that udev would not leave
+/// alone become '_', and it is cut to 64 bytes.
+std::string asDeviceMapperName(std::string_view name);
+
+}  // namespace cowsnap
+
+#endif

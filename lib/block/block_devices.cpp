@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Finding a device again, and the order in which devices stand on each other.
+#include "block/block_devices.h"
+
+#include <set>
+
+#include "base/error.h"
+
+namespace cowsnap {
+
+namespace {
+
+/// Why a device is not the one with identity; empty if it is.
+std::string mismatch(const BlockDevice& device, const DeviceIdentity& identity) {
+    if (!identity.serial.empty() && device.identity.serial != identity.serial)
+        return fmt::format("has another serial number ({} instead of {})",
+                           device.identity.serial.empty() ? "none" : device.identity.serial,
+                           identity.serial);
+    if (device.identity.partition != identity.partition)
+        return "is another partition";
+    if (device.identity.size_sectors < identity.size_sectors)
+        return fmt::format("is smaller than before: {} sectors instead of {}",
+                           device.identity.size_sectors, identity.size_sectors);
+    if (device.identity.size_sectors > identity.size_sectors)
+        return fmt::format("is larger than before: {} sectors instead of {}",
+                           device.identity.size_sectors, identity.size_sectors);
+    return {};
+}
+
+bool standsOn(BlockDevices& devices, DeviceNumber upper, DeviceNumber lower) {
+    std::set<DeviceNumber> seen{upper};
+    std::vector<DeviceNumber> open{upper};
+    while (!open.empty()) {
+        const DeviceNumber current = open.back();
+        open.pop_back();
+        if (current == lower)
+            return true;
+        for (const DeviceNumber next : devices.below(current))
+            if (seen.insert(next).second)
+                open.push_back(next);
+    }
+    return false;
+}
+
+}  // namespace
+
+BlockDevice findDevice(BlockDevices& devices, const DeviceIdentity& identity) {
+    std::string reasons;
+    const auto try_path = [&](const std::string& path) -> std::optional<BlockDevice> {
+        try {
+            BlockDevice device = devices.describe(path);
+            const std::string why_not = mismatch(device, identity);
+            if (why_not.empty())
+                return device;
+            reasons += fmt::format("; {} {}", path, why_not);
+        } catch (const Error& error) {
+            reasons += fmt::format("; {}", error.what());
+        }
+        return std::nullopt;
+    };
+    if (!identity.id_link.empty())
+        if (auto device = try_path(identity.id_link))
+            return *device;
+    if (auto device = try_path(identity.path))
+        return *device;
+    if (!identity.serial.empty())
+        for (const auto& path : devices.withSerial(identity.serial, identity.partition))
+            if (path != identity.path)
+                if (auto device = try_path(path))
+                    return *device;
+    fail(ErrorKind::NotFound, "cannot find the device that was {}{}", identity.path, reasons);
+}
+
+bool related(BlockDevices& devices, DeviceNumber one, DeviceNumber other) {
+    return standsOn(devices, one, other) || standsOn(devices, other, one);
+}
+
+std::string sizeText(std::uint64_t bytes) {
+    constexpr std::uint64_t unit = 1024;
+    constexpr std::string_view prefixes = "KMGTPE";
+    if (bytes < unit)
+        return fmt::format("{} B", bytes);
+    auto value = static_cast<double>(bytes) / static_cast<double>(unit);
+    std::size_t prefix = 0;
+    while (value >= static_cast<double>(unit) && prefix + 1 < prefixes.size()) {
+        value /= static_cast<double>(unit);
+        ++prefix;
+    }
+    return fmt::format("{:.1f} {}iB", value, prefixes[prefix]);
+}
+
+}  // namespace cowsnap

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What cowsnap asks of the machine about block devices, as an interface that
+// tests can stand in for. Knows nothing of device-mapper tables or stores.
+#ifndef COWSNAP_BLOCK_BLOCK_DEVICES_H
+#define COWSNAP_BLOCK_BLOCK_DEVICES_H
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "dm/device_mapper.h"
+
+namespace cowsnap {
+
+inline constexpr std::uint64_t kSectorBytes = 512;
+
+/// How a device is found again after a reboot.
+struct DeviceIdentity {
+    std::string path;        ///< where it was last, such as /dev/sdb1
+    std::string id_link;     ///< its link in /dev/disk/by-id, empty if it has none
+    std::string serial;      ///< of its disk, or its device-mapper UUID; empty if it has none
+    unsigned partition = 0;  ///< number of the partition, 0 for a whole device
+    std::uint64_t size_sectors = 0;
+    bool operator==(const DeviceIdentity&) const = default;
+};
+
+struct BlockDevice {
+    DeviceIdentity identity;
+    DeviceNumber number;
+    bool read_only = false;
+};
+
+/// The block devices of a machine. Calls may block and throw Error.
+class BlockDevices {
+public:
+    BlockDevices() = default;
+    BlockDevices(const BlockDevices&) = delete;
+    BlockDevices& operator=(const BlockDevices&) = delete;
+    virtual ~BlockDevices() = default;
+
+    /// The device that path leads to. InvalidArgument if path is not absolute or no
+    /// block device, NotFound if there is nothing.
+    virtual BlockDevice describe(const std::string& path) = 0;
+    /// The path of the device with this number; NotFound if there is none.
+    virtual std::string pathOf(DeviceNumber number) = 0;
+    /// Devices with this serial and partition number.
+    virtual std::vector<std::string> withSerial(const std::string& serial, unsigned partition) = 0;
+    /// The devices right below one: what a mapped device or array is made of, the
+    /// disk of a partition.
+    virtual std::vector<DeviceNumber> below(DeviceNumber number) = 0;
+    /// Who uses a device ("mounted on /home", "in use by dm-3"); nothing if nobody
+    /// does, which is found out by opening it exclusively.
+    virtual std::optional<std::string> user(const std::string& path) = 0;
+    /// What stands on a device ("ext4", "LVM2_member"); empty if nothing known does.
+    virtual std::string contents(const std::string& path) = 0;
+    /// Reads past all caches. offset and length are multiples of 4096.
+    virtual std::vector<std::byte> read(const std::string& path, std::uint64_t offset_bytes,
+                                        std::size_t length_bytes) = 0;
+    /// Writes past all caches, durably. As read().
+    virtual void write(const std::string& path, std::uint64_t offset_bytes,
+                       std::span<const std::byte> data) = 0;
+};
+
+/// The device with this identity, wherever it is now: its link in by-id, its last
+/// path, or any device with its serial; always of the same size. NotFound says
+/// what was looked at and why it was not taken.
+BlockDevice findDevice(BlockDevices& devices, const DeviceIdentity& identity);
+
+/// Whether one of the two stands on the other, or both are the same.
+bool related(BlockDevices& devices, DeviceNumber one, DeviceNumber other);
+
+/// A size in bytes for people, such as "1.5 GiB".
+std::string sizeText(std::uint64_t bytes);
+
+}  // namespace cowsnap
+
+#endif

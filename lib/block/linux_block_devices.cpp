@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Looking at block devices with stat, sysfs, O_EXCL and O_DIRECT.
+#include "block/linux_block_devices.h"
+
+#include <blkid/blkid.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/file_descriptor.h"
+
+namespace cowsnap {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kDirectAlignment = 4096;
+
+/// The first line of a file of sysfs without surrounding blanks; empty if there is none.
+std::string readLine(const fs::path& path) {
+    std::ifstream file(path);
+    std::string line;
+    std::getline(file, line);
+    const auto first = line.find_first_not_of(" \t");
+    if (first == std::string::npos)
+        return {};
+    return line.substr(first, line.find_last_not_of(" \t") - first + 1);
+}
+
+fs::path sysfsOf(DeviceNumber number) {
+    return fs::path("/sys/dev/block") / number.text();
+}
+
+unsigned partitionOf(DeviceNumber number) {
+    const std::string text = readLine(sysfsOf(number) / "partition");
+    return text.empty() ? 0 : static_cast<unsigned>(std::strtoul(text.c_str(), nullptr, 10));
+}
+
+/// The directory of the whole device: that of the disk for a partition.
+fs::path wholeDeviceOf(DeviceNumber number) {
+    std::error_code code;
+    const fs::path directory = fs::canonical(sysfsOf(number), code);
+    if (code)
+        return sysfsOf(number);
+    return fs::exists(directory / "partition", code) ? directory.parent_path() : directory;
+}
+
+std::string serialOf(DeviceNumber number) {
+    const fs::path directory = wholeDeviceOf(number);
+    for (const char* const file : {"dm/uuid", "wwid", "device/wwid", "serial", "device/serial"}) {
+        std::string serial = readLine(directory / file);
+        if (!serial.empty())
+            return serial;
+    }
+    return {};
+}
+
+std::optional<DeviceNumber> blockNumber(const std::string& path) {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0 || !S_ISBLK(status.st_mode))
+        return std::nullopt;
+    return DeviceNumber{major(status.st_rdev), minor(status.st_rdev)};
+}
+
+/// The link in by-id that leads to a device; of several the first in alphabetical order.
+std::string idLinkOf(DeviceNumber number) {
+    std::string result;
+    std::error_code code;
+    for (const auto& entry : fs::directory_iterator("/dev/disk/by-id", code)) {
+        const std::string path = entry.path().string();
+        if (blockNumber(path) == number && (result.empty() || path < result))
+            result = path;
+    }
+    return result;
+}
+
+/// Where a device is mounted; empty if it is not. mountinfo names devices by number.
+std::string mountPointOf(DeviceNumber number) {
+    std::ifstream file("/proc/self/mountinfo");
+    for (std::string line; std::getline(file, line);) {
+        std::istringstream words(line);
+        std::string id;
+        std::string parent;
+        std::string device;
+        std::string root;
+        std::string mount_point;
+        words >> id >> parent >> device >> root >> mount_point;
+        if (device == number.text())
+            return mount_point;
+    }
+    return {};
+}
+
+std::string holdersOf(DeviceNumber number) {
+    std::string result;
+    std::error_code code;
+    for (const auto& entry : fs::directory_iterator(sysfsOf(number) / "holders", code)) {
+        const std::string mapped_name = readLine(entry.path() / "dm/name");
+        if (!result.empty())
+            result += ", ";
+        result += mapped_name.empty() ? entry.path().filename().string() : mapped_name;
+    }
+    return result;
+}
+
+struct FreeDeleter {
+    void operator()(std::byte* memory) const { std::free(memory); }
+};
+using AlignedBuffer = std::unique_ptr<std::byte, FreeDeleter>;
+
+AlignedBuffer allocateAligned(std::size_t length_bytes) {
+    AlignedBuffer buffer(
+        static_cast<std::byte*>(std::aligned_alloc(kDirectAlignment, length_bytes)));
+    if (!buffer)
+        throw std::bad_alloc();
+    return buffer;
+}
+
+struct ProbeDeleter {
+    void operator()(blkid_probe probe) const { blkid_free_probe(probe); }
+};
+
+}  // namespace
+
+BlockDevice LinuxBlockDevices::describe(const std::string& path) {
+    if (!path.starts_with('/'))
+        fail(ErrorKind::InvalidArgument, "{} is not an absolute path of a device", path);
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0)
+        failErrno(errno, fmt::format("cannot look at {}", path));
+    if (!S_ISBLK(status.st_mode))
+        fail(ErrorKind::InvalidArgument, "{} is not a block device", path);
+    BlockDevice device;
+    device.number = {major(status.st_rdev), minor(status.st_rdev)};
+    const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file)
+        failErrno(errno, fmt::format("cannot open {}", path));
+    std::uint64_t size_bytes = 0;
+    int read_only = 0;
+    if (::ioctl(file.get(), BLKGETSIZE64, &size_bytes) != 0 ||
+        ::ioctl(file.get(), BLKROGET, &read_only) != 0)
+        failErrno(errno, fmt::format("cannot ask for the size of {}", path));
+    device.read_only = read_only != 0;
+    device.identity.path = pathOf(device.number);
+    device.identity.id_link = idLinkOf(device.number);
+    device.identity.serial = serialOf(device.number);
+    device.identity.partition = partitionOf(device.number);
+    device.identity.size_sectors = size_bytes / kSectorBytes;
+    return device;
+}
+
+std::string LinuxBlockDevices::pathOf(DeviceNumber number) {
+    const std::string mapped_name = readLine(sysfsOf(number) / "dm/name");
+    if (!mapped_name.empty()) {
+        const std::string path = std::string(kMapperDirectory) + mapped_name;
+        if (blockNumber(path) == number)
+            return path;
+    }
+    std::ifstream file(sysfsOf(number) / "uevent");
+    constexpr std::string_view key = "DEVNAME=";
+    for (std::string line; std::getline(file, line);)
+        if (line.starts_with(key))
+            return "/dev/" + line.substr(key.size());
+    fail(ErrorKind::NotFound, "there is no block device {}", number.text());
+}
+
+std::vector<std::string> LinuxBlockDevices::withSerial(const std::string& serial,
+                                                       unsigned partition) {
+    std::vector<std::string> result;
+    std::error_code code;
+    for (const auto& entry : fs::directory_iterator("/sys/dev/block", code)) {
+        const auto number = DeviceNumber::parse(entry.path().filename().string());
+        if (number && partitionOf(*number) == partition && serialOf(*number) == serial)
+            result.push_back(pathOf(*number));
+    }
+    return result;
+}
+
+std::vector<DeviceNumber> LinuxBlockDevices::below(DeviceNumber number) {
+    std::vector<DeviceNumber> result;
+    std::error_code code;
+    const fs::path directory = fs::canonical(sysfsOf(number), code);
+    if (code)
+        return result;
+    const auto add = [&](const fs::path& device) {
+        if (const auto lower = DeviceNumber::parse(readLine(device / "dev")))
+            result.push_back(*lower);
+    };
+    if (fs::exists(directory / "partition", code))
+        add(directory.parent_path());
+    for (const auto& entry : fs::directory_iterator(directory / "slaves", code))
+        add(entry.path());
+    return result;
+}
+
+std::optional<std::string> LinuxBlockDevices::user(const std::string& path) {
+    const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
+    if (file)
+        return std::nullopt;
+    if (errno != EBUSY)
+        failErrno(errno, fmt::format("cannot open {}", path));
+    const auto number = blockNumber(path);
+    const std::string mount_point = number ? mountPointOf(*number) : std::string();
+    if (!mount_point.empty())
+        return fmt::format("mounted on {}", mount_point);
+    const std::string holders = number ? holdersOf(*number) : std::string();
+    if (!holders.empty())
+        return fmt::format("in use by {}", holders);
+    return "in use by someone who opened it exclusively (a file system, swap, or a partition of "
+           "it)";
+}
+
+std::string LinuxBlockDevices::contents(const std::string& path) {
+    const std::unique_ptr<std::remove_pointer_t<blkid_probe>, ProbeDeleter> probe(
+        blkid_new_probe_from_filename(path.c_str()));
+    if (!probe)
+        failErrno(errno, fmt::format("cannot look for contents on {}", path));
+    blkid_probe_enable_superblocks(probe.get(), 1);
+    blkid_probe_enable_partitions(probe.get(), 1);
+    if (blkid_do_safeprobe(probe.get()) == 1)
+        return {};
+    const char* value = nullptr;
+    if (blkid_probe_lookup_value(probe.get(), "TYPE", &value, nullptr) == 0)
+        return value;
+    if (blkid_probe_lookup_value(probe.get(), "PTTYPE", &value, nullptr) == 0)
+        return fmt::format("{} partition table", value);
+    return "several known contents";
+}
+
+std::vector<std::byte> LinuxBlockDevices::read(const std::string& path, std::uint64_t offset_bytes,
+                                               std::size_t length_bytes) {
+    const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+    if (!file)
+        failErrno(errno, fmt::format("cannot open {}", path));
+    const AlignedBuffer buffer = allocateAligned(length_bytes);
+    std::size_t done = 0;
+    while (done < length_bytes) {
+        const ssize_t count = ::pread(file.get(), buffer.get() + done, length_bytes - done,
+                                      static_cast<off_t>(offset_bytes + done));
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            failErrno(errno, fmt::format("cannot read {} bytes at {} of {}", length_bytes,
+                                         offset_bytes, path));
+        if (count == 0)
+            fail(ErrorKind::Failed, "{} ends before byte {}", path, offset_bytes + length_bytes);
+        done += static_cast<std::size_t>(count);
+    }
+    return {buffer.get(), buffer.get() + length_bytes};
+}
+
+void LinuxBlockDevices::write(const std::string& path, std::uint64_t offset_bytes,
+                              std::span<const std::byte> data) {
+    const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC));
+    if (!file)
+        failErrno(errno, fmt::format("cannot open {} for writing", path));
+    const AlignedBuffer buffer = allocateAligned(data.size());
+    std::memcpy(buffer.get(), data.data(), data.size());
+    std::size_t done = 0;
+    while (done < data.size()) {
+        const ssize_t count = ::pwrite(file.get(), buffer.get() + done, data.size() - done,
+                                       static_cast<off_t>(offset_bytes + done));
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            failErrno(errno, fmt::format("cannot write {} bytes at {} of {}", data.size(),
+                                         offset_bytes, path));
+        done += static_cast<std::size_t>(count);
+    }
+    if (::fdatasync(file.get()) != 0)
+        failErrno(errno, fmt::format("cannot make a write to {} durable", path));
+}
+
+}  // namespace cowsnap

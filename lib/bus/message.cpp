@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Appending and reading of the types in Value.
+#include "bus/message.h"
+
+#include <cerrno>
+
+#include "base/error.h"
+
+namespace cowsnap {
+
+namespace {
+
+void checkRead(int result) {
+    if (result >= 0)
+        return;
+    if (result == -ENXIO || result == -EBADMSG || result == -EINVAL)
+        fail(ErrorKind::InvalidArgument, "an argument of the call has another type than expected");
+    failErrno(-result, "cannot read a D-Bus message");
+}
+
+void checkAppend(int result) {
+    if (result < 0)
+        failErrno(-result, "cannot make a D-Bus message");
+}
+
+template <typename... Handlers>
+struct Overloaded : Handlers... {
+    using Handlers::operator()...;
+};
+template <typename... Handlers>
+Overloaded(Handlers...) -> Overloaded<Handlers...>;
+
+}  // namespace
+
+const char* signatureOf(const Value& value) {
+    return std::visit(Overloaded{
+                          [](bool) { return "b"; },
+                          [](std::uint32_t) { return "u"; },
+                          [](std::uint64_t) { return "t"; },
+                          [](const std::string&) { return "s"; },
+                          [](const ObjectPath&) { return "o"; },
+                          [](const std::vector<std::string>&) { return "as"; },
+                          [](const std::vector<ObjectPath>&) { return "ao"; },
+                      },
+                      value);
+}
+
+void Message::append(const Value& value) {
+    const auto basic = [&](char type, const void* data) {
+        checkAppend(sd_bus_message_append_basic(message_, type, data));
+    };
+    const auto array = [&](const char* contents, const auto& elements, auto text) {
+        checkAppend(sd_bus_message_open_container(message_, 'a', contents));
+        for (const auto& element : elements)
+            basic(contents[0], text(element).c_str());
+        checkAppend(sd_bus_message_close_container(message_));
+    };
+    std::visit(Overloaded{
+                   [&](bool flag) {
+                       const int number = flag ? 1 : 0;
+                       basic('b', &number);
+                   },
+                   [&](std::uint32_t number) { basic('u', &number); },
+                   [&](std::uint64_t number) { basic('t', &number); },
+                   [&](const std::string& text) { basic('s', text.c_str()); },
+                   [&](const ObjectPath& object) { basic('o', object.path.c_str()); },
+                   [&](const std::vector<std::string>& texts) {
+                       array("s", texts,
+                             [](const std::string& text) -> const std::string& { return text; });
+                   },
+                   [&](const std::vector<ObjectPath>& objects) {
+                       array("o", objects, [](const ObjectPath& object) -> const std::string& {
+                           return object.path;
+                       });
+                   },
+               },
+               value);
+}
+
+void Message::appendVariant(const Value& value) {
+    checkAppend(sd_bus_message_open_container(message_, 'v', signatureOf(value)));
+    append(value);
+    checkAppend(sd_bus_message_close_container(message_));
+}
+
+void Message::append(const Dictionary& dictionary) {
+    checkAppend(sd_bus_message_open_container(message_, 'a', "{sv}"));
+    for (const auto& [key, value] : dictionary) {
+        checkAppend(sd_bus_message_open_container(message_, 'e', "sv"));
+        append(Value(key));
+        appendVariant(value);
+        checkAppend(sd_bus_message_close_container(message_));
+    }
+    checkAppend(sd_bus_message_close_container(message_));
+}
+
+void Message::append(const std::vector<std::pair<ObjectPath, std::string>>& pairs) {
+    checkAppend(sd_bus_message_open_container(message_, 'a', "(os)"));
+    for (const auto& [object, text] : pairs) {
+        checkAppend(sd_bus_message_open_container(message_, 'r', "os"));
+        append(Value(object));
+        append(Value(text));
+        checkAppend(sd_bus_message_close_container(message_));
+    }
+    checkAppend(sd_bus_message_close_container(message_));
+}
+
+const char* Message::readBasic(char type) {
+    const char* text = nullptr;
+    const int result = sd_bus_message_read_basic(message_, type, &text);
+    checkRead(result == 0 ? -ENXIO : result);
+    return text;
+}
+
+std::string Message::readString() {
+    return readBasic('s');
+}
+
+ObjectPath Message::readObjectPath() {
+    return {readBasic('o')};
+}
+
+std::uint64_t Message::readUint64() {
+    std::uint64_t number = 0;
+    const int result = sd_bus_message_read_basic(message_, 't', &number);
+    checkRead(result == 0 ? -ENXIO : result);
+    return number;
+}
+
+bool Message::enter(char type, const char* contents) {
+    const int result = sd_bus_message_enter_container(message_, type, contents);
+    checkRead(result);
+    return result > 0;
+}
+
+void Message::exit() {
+    checkRead(sd_bus_message_exit_container(message_));
+}
+
+std::vector<std::string> Message::readStrings() {
+    std::vector<std::string> texts;
+    if (!enter('a', "s"))
+        checkRead(-ENXIO);
+    while (sd_bus_message_at_end(message_, 0) == 0)
+        texts.push_back(readString());
+    exit();
+    return texts;
+}
+
+std::vector<ObjectPath> Message::readObjectPaths() {
+    std::vector<ObjectPath> objects;
+    if (!enter('a', "o"))
+        checkRead(-ENXIO);
+    while (sd_bus_message_at_end(message_, 0) == 0)
+        objects.push_back(readObjectPath());
+    exit();
+    return objects;
+}
+
+std::vector<std::pair<ObjectPath, std::string>> Message::readPairs() {
+    std::vector<std::pair<ObjectPath, std::string>> pairs;
+    if (!enter('a', "(os)"))
+        checkRead(-ENXIO);
+    while (enter('r', "os")) {
+        ObjectPath object = readObjectPath();
+        pairs.emplace_back(std::move(object), readString());
+        exit();
+    }
+    exit();
+    return pairs;
+}
+
+Value Message::readValue(const std::string& signature) {
+    if (signature == "b") {
+        int number = 0;
+        checkRead(sd_bus_message_read_basic(message_, 'b', &number));
+        return number != 0;
+    }
+    if (signature == "u") {
+        std::uint32_t number = 0;
+        checkRead(sd_bus_message_read_basic(message_, 'u', &number));
+        return number;
+    }
+    if (signature == "t")
+        return readUint64();
+    if (signature == "s")
+        return readString();
+    if (signature == "o")
+        return readObjectPath();
+    if (signature == "as")
+        return readStrings();
+    return readObjectPaths();
+}
+
+std::optional<Value> Message::readVariant() {
+    char type = 0;
+    const char* contents = nullptr;
+    checkRead(sd_bus_message_peek_type(message_, &type, &contents));
+    if (type != 'v' || contents == nullptr)
+        checkRead(-ENXIO);
+    const std::string signature = contents;
+    static const std::vector<std::string> known{"b", "u", "t", "s", "o", "as", "ao"};
+    bool is_known = false;
+    for (const auto& candidate : known)
+        is_known = is_known || candidate == signature;
+    if (!is_known) {
+        checkRead(sd_bus_message_skip(message_, "v"));
+        return std::nullopt;
+    }
+    enter('v', signature.c_str());
+    Value value = readValue(signature);
+    exit();
+    return value;
+}
+
+Dictionary Message::readDictionary() {
+    Dictionary dictionary;
+    if (!enter('a', "{sv}"))
+        checkRead(-ENXIO);
+    while (enter('e', "sv")) {
+        std::string key = readString();
+        auto value = readVariant();
+        if (!value)
+            fail(ErrorKind::InvalidArgument, "the option \"{}\" has a type that no option has",
+                 key);
+        if (!dictionary.emplace(key, std::move(*value)).second)
+            fail(ErrorKind::InvalidArgument, "the option \"{}\" is given twice", key);
+        exit();
+    }
+    exit();
+    return dictionary;
+}
+
+Dictionary Message::readKnown() {
+    Dictionary dictionary;
+    if (!enter('a', "{sv}"))
+        checkRead(-ENXIO);
+    while (enter('e', "sv")) {
+        std::string key = readString();
+        if (auto value = readVariant())
+            dictionary.insert_or_assign(std::move(key), std::move(*value));
+        exit();
+    }
+    exit();
+    return dictionary;
+}
+
+}  // namespace cowsnap

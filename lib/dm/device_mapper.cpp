@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Spelling of device numbers and of device-mapper UUIDs.
+#include "dm/device_mapper.h"
+
+#include <charconv>
+
+#include "base/error.h"
+#include "cowsnap_dm.h"
+
+namespace cowsnap {
+
+std::string DeviceNumber::text() const {
+    return fmt::format("{}:{}", major, minor);
+}
+
+std::optional<DeviceNumber> DeviceNumber::parse(std::string_view text) {
+    DeviceNumber number;
+    const char* const end = text.data() + text.size();
+    const auto [colon, major_code] = std::from_chars(text.data(), end, number.major);
+    if (major_code != std::errc() || colon == end || *colon != ':')
+        return std::nullopt;
+    const auto [stop, minor_code] = std::from_chars(colon + 1, end, number.minor);
+    if (minor_code != std::errc() || stop != end)
+        return std::nullopt;
+    return number;
+}
+
+std::string deviceMapperUuid(const Uuid& uuid, std::string_view role) {
+    return fmt::format("{}{}-{}", COWSNAP_DM_UUID_PREFIX, uuid.hex(), role);
+}
+
+std::optional<DeviceRole> parseDeviceMapperUuid(std::string_view text) {
+    const std::string_view prefix = COWSNAP_DM_UUID_PREFIX;
+    constexpr std::size_t hex_digits = 32;
+    if (!text.starts_with(prefix))
+        return std::nullopt;
+    text.remove_prefix(prefix.size());
+    if (text.size() < hex_digits + 2 || text[hex_digits] != '-')
+        return std::nullopt;
+    const auto uuid = Uuid::parse(text.substr(0, hex_digits));
+    if (!uuid)
+        return std::nullopt;
+    return DeviceRole{*uuid, std::string(text.substr(hex_digits + 1))};
+}
+
+}  // namespace cowsnap

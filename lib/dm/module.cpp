@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// modprobe without a shell, and the version rule of proto/cowsnap_dm.h.
+#include "dm/module.h"
+
+#include <spawn.h>
+#include <spdlog/spdlog.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "base/error.h"
+#include "cowsnap_dm.h"
+#include "dm/lib_device_mapper.h"
+
+namespace cowsnap {
+
+namespace {
+
+/// Runs modprobe for dm-cow-snap. Failed says what modprobe did.
+void loadModule() {
+    std::string program = "modprobe";
+    std::string module = "dm-cow-snap";
+    std::array<char*, 3> arguments{program.data(), module.data(), nullptr};
+    std::string path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+    std::array<char*, 2> environment{path.data(), nullptr};
+    pid_t child = 0;
+    for (const char* const candidate : {"/usr/sbin/modprobe", "/sbin/modprobe"}) {
+        if (::access(candidate, X_OK) != 0)
+            continue;
+        const int result = ::posix_spawn(&child, candidate, nullptr, nullptr, arguments.data(),
+                                         environment.data());
+        if (result != 0)
+            failErrno(result, fmt::format("cannot run {}", candidate));
+        int status = 0;
+        while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+        }
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+            fail(ErrorKind::Failed,
+                 "\"modprobe {}\" failed: is the module installed for the running kernel?", module);
+        return;
+    }
+    fail(ErrorKind::NotFound, "there is no modprobe to load the module {}", module);
+}
+
+}  // namespace
+
+std::unique_ptr<DeviceMapper> openDeviceMapper() {
+    if (::access("/sys/module/dm_cow_snap", F_OK) != 0) {
+        try {
+            loadModule();
+        } catch (const Error& error) {
+            spdlog::error("{}", error.what());
+        }
+    }
+    return std::make_unique<LibDeviceMapper>();
+}
+
+void requireModule(DeviceMapper& mapper) {
+    const auto version = mapper.targetVersion(COWSNAP_TARGET_STORE);
+    if (!version)
+        fail(ErrorKind::NotSupported,
+             "the kernel module is not loaded: run \"modprobe dm-cow-snap\"");
+    if (version->major != COWSNAP_DM_VERSION_MAJOR)
+        fail(ErrorKind::NotSupported,
+             "the kernel module has version {}.{}.{}, this program needs {}.x: install parts of "
+             "one version",
+             version->major, version->minor, version->patch, COWSNAP_DM_VERSION_MAJOR);
+}
+
+}  // namespace cowsnap

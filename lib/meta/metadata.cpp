@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// JSON of a store's metadata, and looking things up in it.
+#include "meta/metadata.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+#include "base/names.h"
+#include "cowsnap_dm.h"
+
+namespace cowsnap {
+
+namespace {
+
+using nlohmann::json;
+
+[[noreturn]] void corrupt(std::string_view why) {
+    fail(ErrorKind::MetadataCorrupt, "the metadata of the store does not make sense: {}", why);
+}
+
+Uuid uuidFrom(const json& object, const char* key) {
+    const auto uuid = Uuid::parse(object.at(key).get<std::string>());
+    if (!uuid)
+        corrupt(fmt::format("\"{}\" is not a UUID", key));
+    return *uuid;
+}
+
+std::uint32_t idFrom(const json& object, const char* key) {
+    const auto value = object.at(key).get<std::uint64_t>();
+    if (value == 0 || value > std::uint64_t{COWSNAP_ID_MAX} + 1)
+        corrupt(fmt::format("\"{}\" is out of range", key));
+    return static_cast<std::uint32_t>(value);
+}
+
+std::string nameFrom(const json& object, std::string_view what) {
+    std::string name = object.at("name").get<std::string>();
+    try {
+        checkName(what, name);
+    } catch (const Error& error) {
+        corrupt(error.what());
+    }
+    return name;
+}
+
+json toJson(const OriginRecord& origin) {
+    return {{"uuid", origin.uuid.dashed()},
+            {"id", origin.id},
+            {"name", origin.name},
+            {"device", cowsnap::toJson(origin.device)},
+            {"mapped_name", origin.mapped_name},
+            {"detaching", origin.detaching}};
+}
+
+json toJson(const SnapshotRecord& snapshot) {
+    return {{"uuid", snapshot.uuid.dashed()}, {"id", snapshot.id},
+            {"name", snapshot.name},          {"origin", snapshot.origin.dashed()},
+            {"created", snapshot.created},    {"set", snapshot.set},
+            {"writable", snapshot.writable},  {"description", snapshot.description},
+            {"deleting", snapshot.deleting}};
+}
+
+OriginRecord originFrom(const json& object) {
+    OriginRecord origin;
+    origin.uuid = uuidFrom(object, "uuid");
+    origin.id = idFrom(object, "id");
+    origin.name = nameFrom(object, "origin");
+    origin.device = deviceIdentityFromJson(object.at("device"));
+    origin.mapped_name = object.at("mapped_name").get<std::string>();
+    if (origin.mapped_name.empty() || origin.mapped_name.size() > 127 ||
+        origin.mapped_name.find('/') != std::string::npos)
+        corrupt("\"mapped_name\" is no name of a device");
+    origin.detaching = object.at("detaching").get<bool>();
+    return origin;
+}
+
+SnapshotRecord snapshotFrom(const json& object) {
+    SnapshotRecord snapshot;
+    snapshot.uuid = uuidFrom(object, "uuid");
+    snapshot.id = idFrom(object, "id");
+    snapshot.name = nameFrom(object, "snapshot");
+    snapshot.origin = uuidFrom(object, "origin");
+    snapshot.created = object.at("created").get<std::uint64_t>();
+    snapshot.set = object.at("set").get<std::uint64_t>();
+    snapshot.writable = object.at("writable").get<bool>();
+    snapshot.description = object.at("description").get<std::string>();
+    snapshot.deleting = object.at("deleting").get<bool>();
+    return snapshot;
+}
+
+void checkReferences(const Metadata& metadata) {
+    std::set<std::uint32_t> origin_ids;
+    std::set<Uuid> origins;
+    for (const auto& origin : metadata.origins) {
+        if (!origin_ids.insert(origin.id).second)
+            corrupt(fmt::format("two origins have the id {}", origin.id));
+        if (!origins.insert(origin.uuid).second)
+            corrupt(fmt::format("two origins are {}", origin.uuid.dashed()));
+    }
+    std::set<std::uint32_t> snapshot_ids;
+    std::set<std::string> names;
+    for (const auto& snapshot : metadata.snapshots) {
+        if (!snapshot_ids.insert(snapshot.id).second)
+            corrupt(fmt::format("two snapshots have the id {}", snapshot.id));
+        if (!names.insert(snapshot.name).second)
+            corrupt(fmt::format("two snapshots have the name \"{}\"", snapshot.name));
+        if (!origins.contains(snapshot.origin))
+            corrupt(fmt::format("the snapshot \"{}\" has an unknown origin", snapshot.name));
+    }
+}
+
+template <typename Records, typename Matches>
+auto* findRecord(Records& records, Matches matches) {
+    const auto found = std::find_if(records.begin(), records.end(), matches);
+    return found == records.end() ? nullptr : &*found;
+}
+
+}  // namespace
+
+OriginRecord* Metadata::originWithId(std::uint32_t id) {
+    return findRecord(origins, [&](const auto& origin) { return origin.id == id; });
+}
+
+const OriginRecord* Metadata::originWithId(std::uint32_t id) const {
+    return findRecord(origins, [&](const auto& origin) { return origin.id == id; });
+}
+
+OriginRecord* Metadata::origin(const Uuid& uuid) {
+    return findRecord(origins, [&](const auto& origin) { return origin.uuid == uuid; });
+}
+
+const OriginRecord* Metadata::origin(const Uuid& uuid) const {
+    return findRecord(origins, [&](const auto& origin) { return origin.uuid == uuid; });
+}
+
+SnapshotRecord* Metadata::snapshotWithId(std::uint32_t id) {
+    return findRecord(snapshots, [&](const auto& snapshot) { return snapshot.id == id; });
+}
+
+const SnapshotRecord* Metadata::snapshotWithId(std::uint32_t id) const {
+    return findRecord(snapshots, [&](const auto& snapshot) { return snapshot.id == id; });
+}
+
+SnapshotRecord* Metadata::snapshot(const Uuid& uuid) {
+    return findRecord(snapshots, [&](const auto& snapshot) { return snapshot.uuid == uuid; });
+}
+
+const SnapshotRecord* Metadata::snapshot(const Uuid& uuid) const {
+    return findRecord(snapshots, [&](const auto& snapshot) { return snapshot.uuid == uuid; });
+}
+
+bool Metadata::originNameTaken(std::string_view wanted) const {
+    return std::any_of(origins.begin(), origins.end(),
+                       [&](const auto& origin) { return origin.name == wanted; });
+}
+
+bool Metadata::snapshotNameTaken(std::string_view wanted) const {
+    return std::any_of(snapshots.begin(), snapshots.end(),
+                       [&](const auto& snapshot) { return snapshot.name == wanted; });
+}
+
+json toJson(const DeviceIdentity& identity) {
+    return {{"path", identity.path},
+            {"id_link", identity.id_link},
+            {"serial", identity.serial},
+            {"partition", identity.partition},
+            {"size_sectors", identity.size_sectors}};
+}
+
+DeviceIdentity deviceIdentityFromJson(const json& object) {
+    DeviceIdentity identity;
+    identity.path = object.at("path").get<std::string>();
+    identity.id_link = object.at("id_link").get<std::string>();
+    identity.serial = object.at("serial").get<std::string>();
+    identity.partition = object.at("partition").get<unsigned>();
+    identity.size_sectors = object.at("size_sectors").get<std::uint64_t>();
+    return identity;
+}
+
+std::string formatMetadata(const Metadata& metadata) {
+    json devices = json::array();
+    for (const auto& device : metadata.devices)
+        devices.push_back(toJson(device));
+    json origins = json::array();
+    for (const auto& origin : metadata.origins)
+        origins.push_back(toJson(origin));
+    json snapshots = json::array();
+    for (const auto& snapshot : metadata.snapshots)
+        snapshots.push_back(toJson(snapshot));
+    json document = {{"schema", kMetadataSchema},
+                     {"store", metadata.store.dashed()},
+                     {"name", metadata.name},
+                     {"devices", devices},
+                     {"next_origin_id", metadata.next_origin_id},
+                     {"next_snapshot_id", metadata.next_snapshot_id},
+                     {"origins", origins},
+                     {"snapshots", snapshots}};
+    if (metadata.full_wait_ms)
+        document["full_wait_ms"] = *metadata.full_wait_ms;
+    // Device names and serials come from outside and need not be UTF-8.
+    return document.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+Metadata parseMetadata(std::uint32_t schema, std::string_view text) {
+    if (schema > kMetadataSchema)
+        fail(
+            ErrorKind::NotSupported,
+            "the metadata of the store has version {}, this program knows up to {}: update cowsnap",
+            schema, kMetadataSchema);
+    try {
+        const json document = json::parse(text);
+        Metadata metadata;
+        metadata.store = uuidFrom(document, "store");
+        metadata.name = nameFrom(document, "store");
+        for (const auto& device : document.at("devices"))
+            metadata.devices.push_back(deviceIdentityFromJson(device));
+        if (document.contains("full_wait_ms"))
+            metadata.full_wait_ms = document.at("full_wait_ms").get<std::uint64_t>();
+        metadata.next_origin_id = idFrom(document, "next_origin_id");
+        metadata.next_snapshot_id = idFrom(document, "next_snapshot_id");
+        for (const auto& origin : document.at("origins"))
+            metadata.origins.push_back(originFrom(origin));
+        for (const auto& snapshot : document.at("snapshots"))
+            metadata.snapshots.push_back(snapshotFrom(snapshot));
+        checkReferences(metadata);
+        return metadata;
+    } catch (const json::exception& error) {
+        corrupt(error.what());
+    }
+}
+
+}  // namespace cowsnap

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What cowsnap knows about a store, its origins and snapshots and the kernel does
+// not: names, uuids, devices. Structures and their JSON; no I/O.
+#ifndef COWSNAP_META_METADATA_H
+#define COWSNAP_META_METADATA_H
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "base/uuid.h"
+#include "block/block_devices.h"
+
+namespace cowsnap {
+
+/// Version of the JSON that this program writes, and the highest that it reads.
+inline constexpr std::uint32_t kMetadataSchema = 1;
+
+struct OriginRecord {
+    Uuid uuid;
+    std::uint32_t id = 0;  ///< in tables and messages; never used again in this store
+    std::string name;
+    DeviceIdentity device;
+    std::string mapped_name;  ///< device-mapper name of its cow-origin
+    bool detaching = false;   ///< a detach was begun: it is finished at the next start
+};
+
+struct SnapshotRecord {
+    Uuid uuid;
+    std::uint32_t id = 0;  ///< in tables and messages; never used again in this store
+    std::string name;
+    Uuid origin;
+    std::uint64_t created = 0;  ///< seconds since 1970
+    std::uint64_t set = 0;      ///< the kernel's number of the set; 0 until it is known
+    bool writable = false;
+    std::string description;
+    bool deleting = false;  ///< a deletion was begun: it is finished at the next start
+};
+
+struct Metadata {
+    Uuid store;
+    std::string name;
+    std::vector<DeviceIdentity> devices;  ///< the store's, in their order
+    std::optional<std::uint64_t> full_wait_ms;
+    std::uint32_t next_origin_id = 1;
+    std::uint32_t next_snapshot_id = 1;
+    std::vector<OriginRecord> origins;
+    std::vector<SnapshotRecord> snapshots;
+
+    OriginRecord* originWithId(std::uint32_t id);
+    const OriginRecord* originWithId(std::uint32_t id) const;
+    OriginRecord* origin(const Uuid& uuid);
+    const OriginRecord* origin(const Uuid& uuid) const;
+    SnapshotRecord* snapshotWithId(std::uint32_t id);
+    const SnapshotRecord* snapshotWithId(std::uint32_t id) const;
+    SnapshotRecord* snapshot(const Uuid& uuid);
+    const SnapshotRecord* snapshot(const Uuid& uuid) const;
+    bool originNameTaken(std::string_view name) const;
+    bool snapshotNameTaken(std::string_view name) const;
+};
+
+std::string formatMetadata(const Metadata& metadata);
+
+/// Reads what formatMetadata() wrote. MetadataCorrupt names what is wrong;
+/// NotSupported if schema is newer than kMetadataSchema.
+Metadata parseMetadata(std::uint32_t schema, std::string_view json);
+
+nlohmann::json toJson(const DeviceIdentity& identity);
+/// Throws nlohmann::json::exception if something is missing or of another type.
+DeviceIdentity deviceIdentityFromJson(const nlohmann::json& json);
+
+}  // namespace cowsnap
+
+#endif

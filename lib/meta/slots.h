@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The two metadata slots that a cow-store shows as its contents: which one is
+// valid, and writing the other. Knows the header of proto/cowsnap_disk.h, not
+// what the JSON says.
+#ifndef COWSNAP_META_SLOTS_H
+#define COWSNAP_META_SLOTS_H
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "base/uuid.h"
+#include "block/block_devices.h"
+
+namespace cowsnap {
+
+/// What was found in the slots.
+struct SlotContents {
+    bool fresh = true;             ///< nothing has ever been stored here
+    bool one_damaged = false;      ///< the other slot had to do
+    std::uint64_t generation = 0;  ///< of body; 0 if fresh
+    std::uint32_t schema = 0;
+    std::string body;  ///< JSON
+};
+
+/// The slots of one store.
+class MetadataSlots {
+public:
+    /// path is the cow-store's device, slot_bytes the size of a slot (a multiple of 4096).
+    MetadataSlots(BlockDevices& devices, std::string path, const Uuid& store,
+                  std::uint64_t slot_bytes);
+
+    /// Finds the valid slot. MetadataCorrupt if there was something and none is valid.
+    SlotContents read();
+
+    /// Writes body over the older slot, durably, with the next generation. read() must
+    /// have succeeded before. NoSpace if body is too long for a slot.
+    void write(std::uint32_t schema, const std::string& body);
+
+private:
+    enum class State { Blank, Damaged, Valid };
+    struct Slot {
+        State state = State::Blank;
+        std::uint64_t generation = 0;
+        std::uint32_t schema = 0;
+        std::string body;
+        std::string damage;
+    };
+
+    Slot readSlot(unsigned index);
+
+    std::reference_wrapper<BlockDevices> devices_;
+    std::string path_;
+    Uuid store_;
+    std::uint64_t slot_bytes_;
+    std::uint64_t generation_ = 0;
+    unsigned next_slot_ = 0;
+    bool was_read_ = false;
+};
+
+}  // namespace cowsnap
+
+#endif

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Starting dbus-daemon and snapd-cli, and the daemon in a thread.
+#include "bus_bed.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <future>
+#include <stdexcept>
+
+namespace cowsnap::test {
+
+namespace {
+
+constexpr std::uint64_t kCallTimeoutUs = 20ULL * 1000 * 1000;
+constexpr std::chrono::seconds kPatience{10};
+
+const char* const kManager = "org.cowsnap1.Manager";
+const char* const kRoot = "/org/cowsnap1";
+
+std::string readFile(const std::filesystem::path& path) {
+    std::ifstream file(path);
+    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+/// In a child: becomes the program, or ends.
+[[noreturn]] void becomeProgram(const std::vector<std::string>& words) {
+    std::vector<std::string> copies = words;
+    std::vector<char*> arguments;
+    for (auto& word : copies)
+        arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    ::execvp(arguments.front(), arguments.data());
+    ::_exit(127);
+}
+
+}  // namespace
+
+PrivateBus::PrivateBus(const TemporaryDirectory& directory) {
+    const std::string socket = (directory.path() / "bus").string();
+    // The real policy file, but for who may own the name when the tests do not run as a system
+    // service.
+    directory.write(
+        "bus.conf",
+        "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\" "
+        "\"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">\n"
+        "<busconfig><type>system</type><listen>unix:path=" +
+            socket +
+            "</listen><auth>EXTERNAL</auth><policy context=\"default\"><allow user=\"*\"/>"
+            "<deny own=\"*\"/><deny send_type=\"method_call\"/><allow send_type=\"signal\"/>"
+            "<allow send_requested_reply=\"true\" send_type=\"method_return\"/>"
+            "<allow send_requested_reply=\"true\" send_type=\"error\"/>"
+            "<allow receive_type=\"method_call\"/><allow receive_type=\"method_return\"/>"
+            "<allow receive_type=\"error\"/><allow receive_type=\"signal\"/>"
+            "<allow send_destination=\"org.freedesktop.DBus\"/></policy>"
+            "<include>" COWSNAP_BUS_POLICY "</include></busconfig>\n");
+    ::setenv("DBUS_SYSTEM_BUS_ADDRESS", ("unix:path=" + socket).c_str(), 1);
+    process_ = ::fork();
+    if (process_ == 0) {
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+        const int log =
+            ::open((directory.path() / "bus.log").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+        if (::dup2(log, 1) < 0 || ::dup2(log, 2) < 0)
+            ::_exit(126);
+        becomeProgram({"dbus-daemon", "--nofork", "--nopidfile",
+                       "--config-file=" + (directory.path() / "bus.conf").string()});
+    }
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    while (!std::filesystem::exists(socket)) {
+        if (std::chrono::steady_clock::now() > deadline)
+            throw std::runtime_error("dbus-daemon does not start");
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+}
+
+PrivateBus::~PrivateBus() {
+    ::kill(process_, SIGTERM);
+    ::waitpid(process_, nullptr, 0);
+}
+
+CliResult runCli(const std::vector<std::string>& arguments, uid_t user_id) {
+    const TemporaryDirectory directory;
+    const std::string output = (directory.path() / "out").string();
+    const std::string errors = (directory.path() / "err").string();
+    // Copied to where any user may run it.
+    const std::string program = (directory.path() / "snapd-cli").string();
+    if (user_id != 0)
+        std::filesystem::copy_file(COWSNAP_CLI, program);
+    std::vector<std::string> words{user_id != 0 ? program : std::string(COWSNAP_CLI)};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    const pid_t child = ::fork();
+    if (child == 0) {
+        const int null = ::open("/dev/null", O_RDONLY);
+        const int out = ::open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+        const int err = ::open(errors.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+        if (::dup2(null, 0) < 0 || ::dup2(out, 1) < 0 || ::dup2(err, 2) < 0)
+            ::_exit(126);
+        if (user_id != 0 && (::setgid(user_id) != 0 || ::setuid(user_id) != 0))
+            ::_exit(126);
+        becomeProgram(words);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, readFile(output), readFile(errors)};
+}
+
+BusBed::BusBed() : private_bus_(directory) {
+    machine.addDisk("/dev/store", kStoreSectors, "store-serial");
+    machine.addDisk("/dev/spare", kStoreSectors, "spare-serial");
+    machine.addDisk("/dev/one", kOriginSectors, "one-serial");
+    machine.addDisk("/dev/two", kOriginSectors, "two-serial");
+    startDaemon();
+}
+
+BusBed::~BusBed() {
+    stopDaemon();
+}
+
+void BusBed::startDaemon() {
+    std::promise<std::string> ready;
+    daemon_ = std::make_unique<Daemon>(machine, machine, directory.path() / "state");
+    thread_ = std::thread([this, &ready] {
+        bool is_ready = false;
+        const std::string failure = daemon_->run([&] {
+            is_ready = true;
+            ready.set_value({});
+        });
+        if (!is_ready)
+            ready.set_value("the daemon does not start: " + failure);
+    });
+    if (const std::string failure = ready.get_future().get(); !failure.empty()) {
+        thread_.join();
+        throw std::runtime_error(failure);
+    }
+    bus_ = std::make_unique<Bus>(Bus::openSystem());
+    sd_bus_slot* slot = nullptr;
+    const auto on_signal = [](sd_bus_message* message, void* userdata, sd_bus_error*) {
+        const Message signal = Message::share(message);
+        static_cast<BusBed*>(userdata)->seen_.push_back(
+            {signal.path(), signal.interface(), signal.member()});
+        return 0;
+    };
+    if (sd_bus_match_signal(bus_->get(), &slot, "org.cowsnap1", nullptr, nullptr, nullptr,
+                            on_signal, this) < 0)
+        throw std::runtime_error("cannot match signals");
+    match_ = Slot(slot);
+}
+
+void BusBed::stopDaemon() {
+    if (!daemon_)
+        return;
+    daemon_->stop();
+    thread_.join();
+    daemon_.reset();
+    match_ = Slot();
+    bus_.reset();
+}
+
+Message BusBed::call(const std::string& path, const std::string& interface,
+                     const std::string& member, const std::function<void(Message&)>& append,
+                     const Dictionary& options) {
+    Message message = bus_->newMethodCall("org.cowsnap1", path, interface, member);
+    if (append)
+        append(message);
+    message.append(options);
+    return bus_->call(message, kCallTimeoutUs);
+}
+
+CallFailure BusBed::failureOfCall(const std::string& path, const std::string& interface,
+                                  const std::string& member,
+                                  const std::function<void(Message&)>& append,
+                                  const Dictionary& options) {
+    try {
+        call(path, interface, member, append, options);
+    } catch (const CallError& error) {
+        return {error.name(), error.what()};
+    }
+    return {};
+}
+
+std::string BusBed::createStore(const std::string& device, const std::string& name) {
+    return call(kRoot, kManager, "CreateStore",
+                [&](Message& message) {
+                    message.append(Value(std::vector<std::string>{device}));
+                    message.append(Value(name));
+                })
+        .readObjectPath()
+        .path;
+}
+
+std::string BusBed::attach(const std::string& device, const std::string& store) {
+    return call(kRoot, kManager, "Attach",
+                [&](Message& message) {
+                    message.append(Value(device));
+                    message.append(Value(ObjectPath{store}));
+                })
+        .readObjectPath()
+        .path;
+}
+
+std::vector<ObjectPath> BusBed::createSnapshots(
+    const std::vector<std::pair<ObjectPath, std::string>>& members, const Dictionary& options) {
+    return call(
+               kRoot, kManager, "CreateSnapshots",
+               [&](Message& message) { message.append(members); }, options)
+        .readObjectPaths();
+}
+
+Dictionary BusBed::properties(const std::string& path, const std::string& interface) {
+    Message message =
+        bus_->newMethodCall("org.cowsnap1", path, "org.freedesktop.DBus.Properties", "GetAll");
+    message.append(Value(interface));
+    return bus_->call(message, kCallTimeoutUs).readKnown();
+}
+
+std::string BusBed::introspect(const std::string& path) {
+    return bus_
+        ->call(bus_->newMethodCall("org.cowsnap1", path, "org.freedesktop.DBus.Introspectable",
+                                   "Introspect"),
+               kCallTimeoutUs)
+        .readString();
+}
+
+std::vector<SeenSignal> BusBed::signalsUntil(const std::string& member) {
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    for (;;) {
+        for (std::size_t i = 0; i < seen_.size(); ++i) {
+            if (seen_[i].member != member)
+                continue;
+            const auto end = seen_.begin() + static_cast<std::ptrdiff_t>(i) + 1;
+            std::vector<SeenSignal> result(seen_.begin(), end);
+            seen_.erase(seen_.begin(), end);
+            return result;
+        }
+        const int done = sd_bus_process(bus_->get(), nullptr);
+        if (done < 0)
+            throw std::runtime_error("the connection is lost");
+        if (done == 0) {
+            constexpr std::uint64_t wait_us = 100000;
+            sd_bus_wait(bus_->get(), wait_us);
+        }
+        if (std::chrono::steady_clock::now() > deadline)
+            throw std::runtime_error("no signal " + member);
+    }
+}
+
+}  // namespace cowsnap::test

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A private D-Bus with the whole daemon on a fake machine, and ways to call it:
+// by D-Bus, and by running snapd-cli.
+#ifndef COWSNAP_TESTS_BUS_BED_H
+#define COWSNAP_TESTS_BUS_BED_H
+
+#include <sys/types.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "bus/bus.h"
+#include "daemon.h"
+#include "engine_bed.h"
+#include "fake_machine.h"
+#include "temporary_directory.h"
+
+namespace cowsnap::test {
+
+/// A dbus-daemon that takes the place of the system bus while it exists.
+class PrivateBus {
+public:
+    explicit PrivateBus(const TemporaryDirectory& directory);
+    ~PrivateBus();
+    PrivateBus(const PrivateBus&) = delete;
+    PrivateBus& operator=(const PrivateBus&) = delete;
+
+private:
+    pid_t process_ = 0;
+};
+
+struct CliResult {
+    int code = -1;
+    std::string output;
+    std::string errors;
+};
+
+/// Runs snapd-cli without a terminal, as this user or as another one.
+CliResult runCli(const std::vector<std::string>& arguments, uid_t user_id = 0);
+
+/// The name and message of the error that a call gives; empty if it succeeds.
+struct CallFailure {
+    std::string name;
+    std::string message;
+};
+
+/// A signal that was seen.
+struct SeenSignal {
+    std::string path;
+    std::string interface;
+    std::string member;
+};
+
+class BusBed {
+public:
+    BusBed();
+    ~BusBed();
+    BusBed(const BusBed&) = delete;
+    BusBed& operator=(const BusBed&) = delete;
+
+    void startDaemon();
+    void stopDaemon();
+
+    Message call(const std::string& path, const std::string& interface, const std::string& member,
+                 const std::function<void(Message&)>& append, const Dictionary& options = {});
+    CallFailure failureOfCall(const std::string& path, const std::string& interface,
+                              const std::string& member,
+                              const std::function<void(Message&)>& append,
+                              const Dictionary& options = {});
+
+    std::string createStore(const std::string& device = "/dev/store",
+                            const std::string& name = "main");
+    std::string attach(const std::string& device, const std::string& store);
+    std::vector<ObjectPath> createSnapshots(
+        const std::vector<std::pair<ObjectPath, std::string>>& members,
+        const Dictionary& options = {});
+    Dictionary properties(const std::string& path, const std::string& interface);
+    std::string introspect(const std::string& path);
+
+    /// The signals of the daemon's that came until one with this member, at most some seconds.
+    std::vector<SeenSignal> signalsUntil(const std::string& member);
+
+    FakeMachine machine;
+    TemporaryDirectory directory;
+
+private:
+    PrivateBus private_bus_;
+    std::unique_ptr<Daemon> daemon_;
+    std::thread thread_;
+    std::unique_ptr<Bus> bus_;
+    std::vector<SeenSignal> seen_;
+    Slot match_;
+};
+
+}  // namespace cowsnap::test
+
+#endif

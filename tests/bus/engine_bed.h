@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// An engine on a fake machine with one store, two origins' disks and spare ones.
+#ifndef COWSNAP_TESTS_ENGINE_BED_H
+#define COWSNAP_TESTS_ENGINE_BED_H
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/error.h"
+#include "fake_machine.h"
+#include "model/engine.h"
+#include "temporary_directory.h"
+
+namespace cowsnap::test {
+
+inline constexpr std::uint64_t kStoreSectors = 262144;  // 128 MiB
+inline constexpr std::uint64_t kOriginSectors = 204800;
+
+struct EngineBed {
+    FakeMachine machine;
+    TemporaryDirectory directory;
+    std::unique_ptr<Engine> engine;
+
+    EngineBed() {
+        machine.addDisk("/dev/store", kStoreSectors, "store-serial");
+        machine.addDisk("/dev/spare", kStoreSectors, "spare-serial");
+        machine.addDisk("/dev/one", kOriginSectors, "one-serial");
+        machine.addDisk("/dev/two", kOriginSectors, "two-serial");
+        restart();
+    }
+
+    /// Ends the daemon and starts it again.
+    void restart() {
+        engine.reset();
+        engine = std::make_unique<Engine>(machine, machine, StoreRegistry(directory.path()));
+        engine->start();
+    }
+
+    void reboot() {
+        engine.reset();
+        machine.reboot();
+        restart();
+    }
+
+    Uuid makeStore() { return engine->createStore({"/dev/store"}, "main", {}); }
+    const StoreState& store() const { return engine->stores().begin()->second; }
+
+    std::optional<Uuid> snapshotNamed(const std::string& name) const {
+        for (const auto& snapshot : store().metadata.snapshots)
+            if (snapshot.name == name)
+                return snapshot.uuid;
+        return std::nullopt;
+    }
+};
+
+/// What an action failed with: the kind and the message.
+struct Refusal {
+    std::optional<ErrorKind> kind;
+    std::string message;
+};
+
+inline Refusal refusalOf(const std::function<void()>& action) {
+    try {
+        action();
+    } catch (const Error& error) {
+        return {error.kind(), error.what()};
+    }
+    return {std::nullopt, "it was not refused"};
+}
+
+}  // namespace cowsnap::test
+
+#endif

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A machine in memory: its disks, and device-mapper with the targets linear,
+// cow-store, cow-origin and cow-snap, as strict as the kernel (proto/cowsnap_dm.h).
+// Can be told to die, or to fail, at any step that changes something.
+#ifndef COWSNAP_TESTS_FAKE_MACHINE_H
+#define COWSNAP_TESTS_FAKE_MACHINE_H
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "base/file_descriptor.h"
+#include "base/uuid.h"
+#include "block/block_devices.h"
+#include "dm/device_mapper.h"
+
+namespace cowsnap::test {
+
+/// The program was killed: nothing of it may catch this.
+class Killed : public std::exception {
+public:
+    const char* what() const noexcept override { return "killed"; }
+};
+
+enum class Accident {
+    KillBefore,  ///< the program dies before the step
+    KillAfter,   ///< the program dies after the step was done
+    Tear,        ///< the program dies in the step: a write leaves rubbish; else as KillBefore
+    Fail,        ///< the step gives an error and does nothing
+};
+
+class FakeMachine final : public DeviceMapper, public BlockDevices {
+public:
+    FakeMachine();
+
+    // What tests do to the machine.
+
+    void addDisk(const std::string& path, std::uint64_t sectors, const std::string& serial = {});
+    void setUser(const std::string& path, const std::string& user);
+    void setContents(const std::string& path, const std::string& contents);
+    void setReadOnly(const std::string& path);
+    void resizeDisk(const std::string& path, std::uint64_t sectors);
+    void renameDisk(const std::string& path, const std::string& new_path);
+    void removeDisk(const std::string& path);
+    /// Makes one device stand on another, as a volume on a disk.
+    void putOn(const std::string& upper, const std::string& lower);
+    /// Opens or closes a mapped device.
+    void setOpen(const std::string& mapped_path, bool open);
+    /// All mapped devices vanish; what is on the disks stays.
+    void reboot();
+    void removeModule();
+    /// The kernel drops a snapshot for room and raises the event.
+    void drop(std::uint32_t snapshot_id);
+    void raise(const std::string& event, std::uint64_t id);
+    void forgetSnapshot(std::uint32_t snapshot_id);
+    /// Makes a snapshot that no daemon asked for.
+    void createBehindTheBack(std::uint32_t snapshot_id, std::uint32_t origin_id);
+    void damageSlot(unsigned slot);
+    void useSegments(std::uint64_t segments);
+
+    /// The accident happens at the step with this number, counted from now, from 0.
+    void plan(Accident accident, unsigned step);
+    void planNothing();
+    bool accidentHappened() const { return accident_happened_; }
+
+    std::vector<std::uint32_t> snapshotIds() const;
+    std::vector<std::uint32_t> originIds() const;
+    std::vector<std::string> mappedNames() const;
+    std::vector<std::string> messages() const;
+
+    // DeviceMapper
+    std::vector<MappedDevice> devices() override;
+    bool nameTaken(const std::string& name) override;
+    void create(const std::string& name, const std::string& uuid,
+                const std::vector<MappedTarget>& table, Visibility visibility,
+                bool read_only) override;
+    void reload(const std::string& name, const std::vector<MappedTarget>& table,
+                Visibility visibility) override;
+    void remove(const std::string& name, Visibility visibility) override;
+    std::vector<MappedTarget> table(const std::string& name) override;
+    std::vector<MappedTarget> status(const std::string& name) override;
+    std::string message(const std::string& name, const std::string& text) override;
+    std::optional<TargetVersion> targetVersion(const std::string& type) override;
+    int eventDescriptor() override;
+    void armEvents() override;
+
+    // BlockDevices
+    BlockDevice describe(const std::string& path) override;
+    std::string pathOf(DeviceNumber number) override;
+    std::vector<std::string> withSerial(const std::string& serial, unsigned partition) override;
+    std::vector<DeviceNumber> below(DeviceNumber number) override;
+    std::optional<std::string> user(const std::string& path) override;
+    std::string contents(const std::string& path) override;
+    std::vector<std::byte> read(const std::string& path, std::uint64_t offset_bytes,
+                                std::size_t length_bytes) override;
+    void write(const std::string& path, std::uint64_t offset_bytes,
+               std::span<const std::byte> data) override;
+
+private:
+    using Blocks = std::map<std::uint64_t, std::vector<std::byte>>;
+
+    struct Disk {
+        DeviceNumber number;
+        std::uint64_t sectors = 0;
+        std::string serial;
+        std::string user;
+        std::string contents;
+        bool read_only = false;
+        std::vector<std::string> below;
+        Blocks blocks;
+    };
+
+    struct Mapped {
+        std::string uuid;
+        DeviceNumber number;
+        std::vector<MappedTarget> table;
+        bool read_only = false;
+        bool open = false;
+        std::uint32_t event_number = 0;
+    };
+
+    struct FakeSnapshot {
+        std::uint32_t origin = 0;
+        std::uint64_t created = 0;
+        std::uint64_t set = 0;
+    };
+
+    struct Event {
+        std::uint64_t number;
+        std::string name;
+        std::uint64_t id;
+    };
+
+    /// What is on a store's disks.
+    struct Store {
+        std::uint64_t sectors = 0;
+        std::uint64_t segment_sectors = 2048;
+        std::uint64_t used_segments = 0;
+        std::map<std::uint32_t, std::uint64_t> origin_sectors;
+        std::map<std::uint32_t, FakeSnapshot> snapshots;
+        std::uint64_t next_set = 1;
+        std::vector<Event> events;
+        Blocks slots;
+    };
+
+    void step(bool& tear, bool& kill_after);
+    Disk& disk(const std::string& path);
+    Mapped& mapped(const std::string& name);
+    Mapped* mappedWithNumber(DeviceNumber number);
+    std::uint64_t sectorsOf(DeviceNumber number);
+    std::string pathOfLocked(DeviceNumber number);
+    std::vector<DeviceNumber> belowLocked(DeviceNumber number);
+    bool heldByMapped(DeviceNumber number);
+    void checkTable(const std::vector<MappedTarget>& table, const std::string& replacing);
+    void checkStoreTable(const MappedTarget& target, const std::string& replacing);
+    void checkOriginTable(const MappedTarget& target);
+    void checkSnapTable(const MappedTarget& target);
+    Store& storeBelow(const std::string& mapped_name);
+    Uuid storeUuidOn(DeviceNumber data);
+    Store& storeNamedBy(const std::string& word);
+    bool hasTarget(const Store& store, const std::string& type, std::uint32_t id);
+    bool attached(const Store& store, std::uint32_t origin_id);
+    bool active(const Store& store, std::uint32_t snapshot_id);
+    Blocks& blocksAt(const std::string& path, std::uint64_t& offset_bytes);
+    std::string answer(Store& store, const std::vector<std::string>& words);
+    void raiseLocked(Store& store, const std::string& event, std::uint64_t id);
+    Store& onlyStore();
+
+    mutable std::mutex mutex_;
+    std::map<std::string, Disk> disks_;
+    std::map<std::string, Mapped> mapped_;
+    std::map<Uuid, Store> stores_;
+    std::vector<std::string> messages_;
+    bool module_loaded_ = true;
+    unsigned next_minor_ = 0;
+    std::optional<Accident> planned_;
+    unsigned steps_left_ = 0;
+    bool accident_happened_ = false;
+    FileDescriptor events_;
+};
+
+}  // namespace cowsnap::test
+
+#endif

@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Device-mapper of the fake machine: the grammar of proto/cowsnap_dm.h, with a
+// parser of its own so that mistakes of the library's show.
+#include <endian.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <set>
+#include <sstream>
+
+#include "base/crc32c.h"
+#include "base/error.h"
+#include "cowsnap_disk.h"
+#include "cowsnap_dm.h"
+#include "fake_machine.h"
+
+namespace cowsnap::test {
+
+namespace {
+
+constexpr unsigned kMapperMajor = 253;
+constexpr std::uint64_t kSlotSectors = 128;  // 64 KiB
+
+std::vector<std::string> split(const std::string& text) {
+    std::istringstream stream(text);
+    std::vector<std::string> words;
+    for (std::string word; stream >> word;)
+        words.push_back(word);
+    std::string joined;
+    for (const auto& word : words)
+        joined += (joined.empty() ? "" : " ") + word;
+    if (joined != text)
+        fail(ErrorKind::InvalidArgument, "fake kernel: stray blanks in \"{}\"", text);
+    return words;
+}
+
+std::uint64_t number(const std::string& text) {
+    std::uint64_t value = 0;
+    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (code != std::errc() || end != text.data() + text.size())
+        fail(ErrorKind::InvalidArgument, "fake kernel: \"{}\" is no number", text);
+    return value;
+}
+
+std::uint32_t id(const std::string& text) {
+    const std::uint64_t value = number(text);
+    if (value == 0 || value > COWSNAP_ID_MAX)
+        fail(ErrorKind::InvalidArgument, "fake kernel: bad id {}", text);
+    return static_cast<std::uint32_t>(value);
+}
+
+DeviceNumber deviceNumber(const std::string& text) {
+    const auto result = DeviceNumber::parse(text);
+    if (!result)
+        fail(ErrorKind::InvalidArgument, "fake kernel: \"{}\" is no device", text);
+    return *result;
+}
+
+[[noreturn]] void refuse(const std::string& why) {
+    fail(ErrorKind::InvalidArgument, "fake kernel: {}", why);
+}
+
+}  // namespace
+
+FakeMachine::Mapped& FakeMachine::mapped(const std::string& name) {
+    const auto found = mapped_.find(name);
+    if (found == mapped_.end())
+        fail(ErrorKind::NotFound, "fake kernel: there is no device {}", name);
+    return found->second;
+}
+
+FakeMachine::Mapped* FakeMachine::mappedWithNumber(DeviceNumber number) {
+    for (auto& [name, mapped] : mapped_)
+        if (mapped.number == number)
+            return &mapped;
+    return nullptr;
+}
+
+std::uint64_t FakeMachine::sectorsOf(DeviceNumber number) {
+    for (const auto& [path, disk] : disks_)
+        if (disk.number == number)
+            return disk.sectors;
+    const Mapped* const found = mappedWithNumber(number);
+    if (found == nullptr)
+        fail(ErrorKind::NotFound, "fake kernel: no device {}", number.text());
+    const auto& last = found->table.back();
+    return last.start_sector + last.length_sectors;
+}
+
+Uuid FakeMachine::storeUuidOn(DeviceNumber data) {
+    Mapped* const lower = mappedWithNumber(data);
+    const std::string disk_path =
+        lower == nullptr
+            ? pathOfLocked(data)
+            : pathOfLocked(deviceNumber(split(lower->table.front().arguments).front()));
+    Disk& first = disk(disk_path);
+    const auto super_block = first.blocks.find(0);
+    if (super_block != first.blocks.end()) {
+        cowsnap_disk_super super{};
+        std::memcpy(&super, super_block->second.data(), sizeof(super));
+        if (le64toh(super.magic) != COWSNAP_MAGIC_SUPER)
+            refuse("unknown content");
+        Uuid::Bytes bytes{};
+        std::memcpy(bytes.data(), super.uuid, bytes.size());
+        return Uuid(bytes);
+    }
+    const Uuid uuid = Uuid::random();
+    stores_[uuid].sectors = 0;
+    return uuid;
+}
+
+FakeMachine::Store& FakeMachine::storeBelow(const std::string& mapped_name) {
+    const auto& target = mapped(mapped_name).table.front();
+    if (target.type != COWSNAP_TARGET_STORE)
+        refuse(mapped_name + " is no cow-store");
+    return stores_.at(storeUuidOn(deviceNumber(split(target.arguments).front())));
+}
+
+FakeMachine::Store& FakeMachine::storeNamedBy(const std::string& word) {
+    const DeviceNumber wanted = deviceNumber(word);
+    for (const auto& [name, mapped] : mapped_)
+        if (mapped.number == wanted)
+            return storeBelow(name);
+    refuse("no store " + word);
+}
+
+bool FakeMachine::hasTarget(const Store& store, const std::string& type, std::uint32_t id) {
+    for (const auto& [name, mapped] : mapped_) {
+        const auto& target = mapped.table.front();
+        if (target.type != type)
+            continue;
+        const auto words = split(target.arguments);
+        if (words[1] == std::to_string(id) && &storeNamedBy(words[0]) == &store)
+            return true;
+    }
+    return false;
+}
+
+bool FakeMachine::attached(const Store& store, std::uint32_t origin_id) {
+    return hasTarget(store, COWSNAP_TARGET_ORIGIN, origin_id);
+}
+
+bool FakeMachine::active(const Store& store, std::uint32_t snapshot_id) {
+    return hasTarget(store, COWSNAP_TARGET_SNAP, snapshot_id);
+}
+
+void FakeMachine::checkStoreTable(const MappedTarget& target, const std::string& replacing) {
+    const auto words = split(target.arguments);
+    if (words.size() < 2)
+        refuse("too few arguments");
+    const DeviceNumber data = deviceNumber(words[0]);
+    number(words[1]);
+    std::optional<std::uint64_t> segment_sectors;
+    if (words.size() > 2) {
+        if (number(words[2]) != words.size() - 3)
+            refuse("wrong number of feature arguments");
+        for (std::size_t i = 3; i < words.size(); i += 2) {
+            if (i + 1 == words.size())
+                refuse("feature without value");
+            const std::uint64_t value = number(words[i + 1]);
+            if (words[i] == COWSNAP_FEATURE_FULL_WAIT_MS) {
+                if (value > COWSNAP_FULL_WAIT_MAX_MS)
+                    refuse("full_wait_ms too large");
+            } else if (words[i] == COWSNAP_FEATURE_SEGMENT_SECTORS) {
+                if (value < 128 || value > 2048 || (value & (value - 1)) != 0)
+                    refuse("bad segment_sectors");
+                segment_sectors = value;
+            } else {
+                refuse("unknown feature " + words[i]);
+            }
+        }
+    }
+    if (target.length_sectors < COWSNAP_STORE_MIN_SECTORS)
+        refuse("store too small");
+    if (target.length_sectors > sectorsOf(data))
+        refuse("store larger than its device");
+    const Uuid uuid = storeUuidOn(data);
+    Store& store = stores_.at(uuid);
+    const bool fresh = store.sectors == 0;
+    if (!fresh && segment_sectors && *segment_sectors != store.segment_sectors)
+        refuse("segment_sectors differs");
+    if (target.length_sectors < store.sectors)
+        refuse("store cannot shrink");
+    for (const auto& [name, other] : mapped_)
+        if (name != replacing && other.table.front().type == COWSNAP_TARGET_STORE &&
+            deviceNumber(split(other.table.front().arguments).front()) == data)
+            fail(ErrorKind::Busy, "fake kernel: the store is active already");
+    store.sectors = target.length_sectors;
+    if (!fresh)
+        return;
+    store.segment_sectors = segment_sectors.value_or(2048);
+    cowsnap_disk_super super{};
+    super.magic = htole64(COWSNAP_MAGIC_SUPER);
+    super.version = htole32(COWSNAP_FORMAT_VERSION);
+    std::memcpy(super.uuid, uuid.bytes().data(), sizeof(super.uuid));
+    super.store_blocks = htole64(target.length_sectors / COWSNAP_BLOCK_SECTORS);
+    super.segment_blocks =
+        htole32(static_cast<std::uint32_t>(store.segment_sectors / COWSNAP_BLOCK_SECTORS));
+    super.crc = htole32(crc32c(std::as_bytes(std::span(&super, 1))));
+    const auto bytes = std::as_bytes(std::span(&super, 1));
+    const Mapped* const lower = mappedWithNumber(data);
+    Disk& first = disk(pathOfLocked(deviceNumber(split(lower->table.front().arguments).front())));
+    for (const std::uint64_t block : {0, COWSNAP_SUPER_COPY_BLOCK})
+        first.blocks[block] = std::vector<std::byte>(bytes.begin(), bytes.end());
+}
+
+void FakeMachine::checkOriginTable(const MappedTarget& target) {
+    const auto words = split(target.arguments);
+    if (words.size() != 3)
+        refuse("wrong number of arguments");
+    Store& store = storeNamedBy(words[0]);
+    const std::uint32_t origin = id(words[1]);
+    const DeviceNumber device = deviceNumber(words[2]);
+    if (target.length_sectors != sectorsOf(device))
+        refuse("length is not the size of the origin");
+    const auto known = store.origin_sectors.find(origin);
+    if (known != store.origin_sectors.end() && known->second != target.length_sectors)
+        refuse("the origin has another size");
+    if (attached(store, origin))
+        fail(ErrorKind::Busy, "fake kernel: attached already");
+    store.origin_sectors[origin] = target.length_sectors;
+}
+
+void FakeMachine::checkSnapTable(const MappedTarget& target) {
+    const auto words = split(target.arguments);
+    if (words.size() != 2 &&
+        !(words.size() == 4 && words[2] == "1" && words[3] == COWSNAP_FEATURE_READ_ONLY))
+        refuse("wrong arguments");
+    Store& store = storeNamedBy(words[0]);
+    const std::uint32_t snapshot = id(words[1]);
+    const auto found = store.snapshots.find(snapshot);
+    if (found == store.snapshots.end())
+        fail(ErrorKind::NotFound, "fake kernel: no snapshot {}", snapshot);
+    if (!attached(store, found->second.origin))
+        refuse("the origin is not attached");
+    if (target.length_sectors != store.origin_sectors.at(found->second.origin))
+        refuse("wrong length");
+    if (active(store, snapshot))
+        fail(ErrorKind::Busy, "fake kernel: active already");
+}
+
+void FakeMachine::checkTable(const std::vector<MappedTarget>& table, const std::string& replacing) {
+    if (table.empty())
+        refuse("empty table");
+    std::uint64_t next_sector = 0;
+    for (const auto& target : table) {
+        if (target.start_sector != next_sector)
+            refuse("a gap in the table");
+        if (target.length_sectors == 0)
+            refuse("zero length");
+        next_sector += target.length_sectors;
+        if (target.type == "linear") {
+            const auto words = split(target.arguments);
+            if (words.size() != 2)
+                refuse("wrong number of arguments of linear");
+            if (number(words[1]) + target.length_sectors > sectorsOf(deviceNumber(words[0])))
+                refuse("beyond the device");
+            continue;
+        }
+        if (table.size() != 1)
+            refuse(target.type + " must be alone");
+        if (!module_loaded_)
+            refuse("unknown target type");
+        if (target.type == COWSNAP_TARGET_STORE)
+            checkStoreTable(target, replacing);
+        else if (!replacing.empty())
+            refuse("no reload of " + target.type);
+        else if (target.type == COWSNAP_TARGET_ORIGIN)
+            checkOriginTable(target);
+        else if (target.type == COWSNAP_TARGET_SNAP)
+            checkSnapTable(target);
+        else
+            refuse("unknown target type");
+    }
+}
+
+std::vector<MappedDevice> FakeMachine::devices() {
+    const std::lock_guard lock(mutex_);
+    std::vector<MappedDevice> result;
+    for (const auto& [name, mapped] : mapped_)
+        if (mapped.uuid.starts_with(COWSNAP_DM_UUID_PREFIX))
+            result.push_back({name, mapped.uuid, mapped.number,
+                              mapped.open || heldByMapped(mapped.number) ? 1u : 0u,
+                              mapped.event_number});
+    return result;
+}
+
+bool FakeMachine::nameTaken(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    return mapped_.contains(name);
+}
+
+void FakeMachine::create(const std::string& name, const std::string& uuid,
+                         const std::vector<MappedTarget>& table, Visibility visibility,
+                         bool read_only) {
+    const std::lock_guard lock(mutex_);
+    bool tear = false;
+    bool kill_after = false;
+    step(tear, kill_after);
+    if (tear)
+        throw Killed();
+    if (name.empty() || name.size() > 127 || name.find('/') != std::string::npos)
+        refuse("bad name");
+    if (uuid.size() > 128)
+        refuse("bad uuid");
+    if (mapped_.contains(name))
+        fail(ErrorKind::Busy, "fake kernel: the name {} is taken", name);
+    for (const auto& [other_name, other] : mapped_)
+        if (other.uuid == uuid)
+            fail(ErrorKind::Busy, "fake kernel: the UUID {} is taken", uuid);
+    checkTable(table, "");
+    const bool is_origin = table.front().type == COWSNAP_TARGET_ORIGIN;
+    if (is_origin != (visibility == Visibility::Visible))
+        refuse("wrong udev flags");
+    mapped_[name] = {uuid, {kMapperMajor, next_minor_++}, table, read_only, false, 0};
+    if (kill_after)
+        throw Killed();
+}
+
+void FakeMachine::reload(const std::string& name, const std::vector<MappedTarget>& table,
+                         Visibility /*visibility*/) {
+    const std::lock_guard lock(mutex_);
+    bool tear = false;
+    bool kill_after = false;
+    step(tear, kill_after);
+    if (tear)
+        throw Killed();
+    Mapped& found = mapped(name);
+    checkTable(table, name);
+    found.table = table;
+    if (kill_after)
+        throw Killed();
+}
+
+void FakeMachine::remove(const std::string& name, Visibility /*visibility*/) {
+    const std::lock_guard lock(mutex_);
+    bool tear = false;
+    bool kill_after = false;
+    step(tear, kill_after);
+    if (tear)
+        throw Killed();
+    const Mapped& found = mapped(name);
+    if (found.open || heldByMapped(found.number))
+        fail(ErrorKind::Busy, "fake kernel: {} is open", name);
+    mapped_.erase(name);
+    if (kill_after)
+        throw Killed();
+}
+
+std::vector<MappedTarget> FakeMachine::table(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    return mapped(name).table;
+}
+
+std::vector<MappedTarget> FakeMachine::status(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    MappedTarget target = mapped(name).table.front();
+    const auto words = split(target.arguments);
+    if (target.type == COWSNAP_TARGET_STORE) {
+        const Uuid uuid = storeUuidOn(deviceNumber(words.front()));
+        const Store& store = stores_.at(uuid);
+        const std::uint64_t total = store.sectors / store.segment_sectors - 1;
+        target.arguments =
+            fmt::format("{} {} {} {}/{} {} {} {} {} 0", uuid.dashed(), COWSNAP_STORE_ACTIVE,
+                        store.segment_sectors, total - store.used_segments, total, kSlotSectors,
+                        store.origin_sectors.size(), store.snapshots.size(),
+                        store.events.empty() ? 0 : store.events.back().number);
+    } else if (target.type == COWSNAP_TARGET_ORIGIN) {
+        target.arguments = fmt::format("{} 0 16 0 16", words[1]);
+    } else if (target.type == COWSNAP_TARGET_SNAP) {
+        target.arguments = fmt::format("active 1 {} 0", words.size() == 4 ? "ro" : "rw");
+    }
+    return {target};
+}
+
+std::string FakeMachine::message(const std::string& name, const std::string& text) {
+    const std::lock_guard lock(mutex_);
+    const auto words = split(text);
+    if (words.empty())
+        refuse("empty message");
+    Store& store = storeBelow(name);
+    const bool changes = words[0] == COWSNAP_MESSAGE_CREATE || words[0] == COWSNAP_MESSAGE_DELETE ||
+                         words[0] == COWSNAP_MESSAGE_FORGET;
+    if (!changes)
+        return answer(store, words);
+    bool tear = false;
+    bool kill_after = false;
+    step(tear, kill_after);
+    if (tear)
+        throw Killed();
+    messages_.push_back(text);
+    std::string result = answer(store, words);
+    if (kill_after)
+        throw Killed();
+    return result;
+}
+
+std::string FakeMachine::answer(Store& store, const std::vector<std::string>& words) {
+    // As the kernel's buffer is limited, so are the lines of one answer.
+    constexpr unsigned lines_at_once = 3;
+    const std::uint64_t after = words.size() == 2 ? number(words[1]) : 0;
+    const auto at_most_one_argument = [&] {
+        if (words.size() > 2)
+            refuse("too many arguments");
+    };
+    std::string text;
+    unsigned lines = 0;
+    if (words[0] == COWSNAP_MESSAGE_ORIGINS) {
+        at_most_one_argument();
+        for (const auto& [origin, sectors] : store.origin_sectors) {
+            if (origin <= after || lines++ >= lines_at_once)
+                continue;
+            const auto count = std::count_if(
+                store.snapshots.begin(), store.snapshots.end(),
+                [&, key = origin](const auto& entry) { return entry.second.origin == key; });
+            text += fmt::format("{} {} {} {}\n", origin, sectors, attached(store, origin) ? 1 : 0,
+                                count);
+        }
+        return text;
+    }
+    if (words[0] == COWSNAP_MESSAGE_SNAPSHOTS) {
+        at_most_one_argument();
+        for (const auto& [snapshot, state] : store.snapshots) {
+            if (snapshot <= after || lines++ >= lines_at_once)
+                continue;
+            text += fmt::format("{} {} {} {} active {} 2 0\n", snapshot, state.origin,
+                                state.created, state.set, active(store, snapshot) ? 1 : 0);
+        }
+        return text;
+    }
+    if (words[0] == COWSNAP_MESSAGE_EVENTS) {
+        at_most_one_argument();
+        for (const auto& event : store.events)
+            if (event.number > after)
+                text += fmt::format("{} {} {}\n", event.number, event.name, event.id);
+        return text;
+    }
+    if (words[0] == COWSNAP_MESSAGE_CREATE) {
+        if (words.size() < 3 || words.size() % 2 == 0 || words.size() > 1 + 2 * COWSNAP_SET_MAX)
+            refuse("create");
+        std::set<std::uint32_t> origins;
+        std::map<std::uint32_t, FakeSnapshot> created;
+        for (std::size_t i = 1; i < words.size(); i += 2) {
+            const std::uint32_t snapshot = id(words[i]);
+            const std::uint32_t origin = id(words[i + 1]);
+            if (!store.origin_sectors.contains(origin))
+                fail(ErrorKind::NotFound, "fake kernel: no origin {}", origin);
+            if (!origins.insert(origin).second)
+                refuse("an origin twice in a set");
+            if (store.snapshots.contains(snapshot) || created.contains(snapshot))
+                fail(ErrorKind::Exists, "fake kernel: snapshot {} exists", snapshot);
+            created[snapshot] = {origin, 1700000000, store.next_set};
+        }
+        store.snapshots.merge(created);
+        ++store.next_set;
+        return text;
+    }
+    if (words[0] == COWSNAP_MESSAGE_DELETE) {
+        if (words.size() < 2)
+            refuse("delete");
+        for (std::size_t i = 1; i < words.size(); ++i) {
+            if (!store.snapshots.contains(id(words[i])))
+                fail(ErrorKind::NotFound, "fake kernel: no snapshot {}", words[i]);
+            if (active(store, id(words[i])))
+                fail(ErrorKind::Busy, "fake kernel: snapshot {} is active", words[i]);
+        }
+        for (std::size_t i = 1; i < words.size(); ++i)
+            store.snapshots.erase(id(words[i]));
+        return text;
+    }
+    if (words[0] == COWSNAP_MESSAGE_FORGET) {
+        if (words.size() != 2)
+            refuse("forget");
+        const std::uint32_t origin = id(words[1]);
+        if (!store.origin_sectors.contains(origin))
+            fail(ErrorKind::NotFound, "fake kernel: no origin {}", origin);
+        if (attached(store, origin))
+            fail(ErrorKind::Busy, "fake kernel: origin {} is attached", origin);
+        for (const auto& [snapshot, state] : store.snapshots)
+            if (state.origin == origin)
+                fail(ErrorKind::Busy, "fake kernel: origin {} has snapshots", origin);
+        store.origin_sectors.erase(origin);
+        return text;
+    }
+    refuse("unknown message " + words[0]);
+}
+
+std::optional<TargetVersion> FakeMachine::targetVersion(const std::string& /*type*/) {
+    const std::lock_guard lock(mutex_);
+    if (!module_loaded_)
+        return std::nullopt;
+    return TargetVersion{COWSNAP_DM_VERSION_MAJOR, COWSNAP_DM_VERSION_MINOR,
+                         COWSNAP_DM_VERSION_PATCH};
+}
+
+}  // namespace cowsnap::test

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Names, UUIDs, checksums and kinds of errors.
+#include <catch2/catch.hpp>
+
+#include <string>
+
+#include "base/crc32c.h"
+#include "base/error.h"
+#include "base/names.h"
+#include "base/uuid.h"
+
+using namespace cowsnap;
+
+TEST_CASE("names are 1 to 127 bytes of UTF-8 without slashes and control characters") {
+    for (const std::string& name :
+         {std::string("a"), std::string(127, 'x'), std::string("vor dem Änderung"),
+          std::string("日本"), std::string("..."), std::string("a'b$(c)")})
+        CHECK_NOTHROW(checkName("snapshot", name));
+    const auto message = [](const std::string& name) {
+        try {
+            checkName("snapshot", name);
+        } catch (const Error& error) {
+            CHECK(error.kind() == ErrorKind::InvalidArgument);
+            return std::string(error.what());
+        }
+        return std::string("accepted");
+    };
+    using Catch::Contains;
+    CHECK_THAT(message(""), Contains("empty"));
+    CHECK_THAT(message(std::string(128, 'x')), Contains("127"));
+    CHECK_THAT(message("a/b"), Contains("'/'"));
+    CHECK_THAT(message("."), Contains("cannot be"));
+    CHECK_THAT(message(".."), Contains("cannot be"));
+    CHECK_THAT(message("a\nb"), Contains("control"));
+    CHECK_THAT(message("a\x7f"), Contains("control"));
+    CHECK_THAT(message("a\xc2\x85"), Contains("control"));
+    for (const char* const bad :
+         {"\xff", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc3", "a\x80"})
+        CHECK_THAT(message(bad), Contains("UTF-8"));
+}
+
+TEST_CASE("names of mapped devices hold only harmless characters") {
+    CHECK(asDeviceMapperName("sdb1") == "sdb1");
+    CHECK(asDeviceMapperName("a b/ü") == "a_b___");
+    CHECK(asDeviceMapperName(std::string(127, 'x')).size() == 64);
+}
+
+TEST_CASE("UUIDs are read in all their spellings and nothing else") {
+    const std::string text = "01234567-89ab-cdef-0123-456789abcdef";
+    const Uuid uuid = *Uuid::parse(text);
+    CHECK(uuid.dashed() == text);
+    CHECK(Uuid::parse(uuid.hex()) == uuid);
+    CHECK(Uuid::parse(uuid.underscored()) == uuid);
+    CHECK(Uuid::parse("01234567-89AB-CDEF-0123-456789ABCDEF") == uuid);
+    for (const char* const bad :
+         {"", "0", "01234567-89ab_cdef-0123-456789abcdef", "01234567.89ab.cdef.0123.456789abcdef",
+          "0123456789abcdef0123456789abcdeg", "01234567-89ab-cdef-0123-456789abcde"})
+        CHECK_FALSE(Uuid::parse(bad));
+    CHECK(Uuid::random() != Uuid::random());
+}
+
+TEST_CASE("CRC32C is that of iSCSI") {
+    const std::string digits = "123456789";
+    CHECK(crc32c(std::as_bytes(std::span(digits))) == 0xe3069283u);
+    CHECK(crc32c({}) == 0);
+}
+
+TEST_CASE("each kind of error has a D-Bus name that leads back to it") {
+    for (const auto kind :
+         {ErrorKind::InvalidArgument, ErrorKind::NotFound, ErrorKind::Exists, ErrorKind::Busy,
+          ErrorKind::Held, ErrorKind::NoSpace, ErrorKind::Overflowed, ErrorKind::NotSupported,
+          ErrorKind::NotAuthorized, ErrorKind::Cancelled, ErrorKind::MetadataCorrupt,
+          ErrorKind::Stale, ErrorKind::Failed})
+        CHECK(errorKindFromBusName(Error(kind, "").busName()) == kind);
+    CHECK_FALSE(errorKindFromBusName("org.cowsnap1.Error.Odd"));
+    CHECK_FALSE(errorKindFromBusName("org.freedesktop.DBus.Error.Failed"));
+}

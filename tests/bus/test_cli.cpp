@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// snapd-cli against the daemon: verbs, exit codes, JSON.
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include <cstdlib>
+
+#include "bus_bed.h"
+
+using namespace cowsnap;
+using namespace cowsnap::test;
+using Catch::Contains;
+using nlohmann::json;
+
+namespace {
+
+json jsonOf(const CliResult& result) {
+    INFO(result.output << result.errors);
+    const json document = json::parse(result.output);
+    CHECK(document.at("schema") == 1);
+    return document;
+}
+
+void checkDone(const CliResult& result, const std::string& output) {
+    INFO(result.errors);
+    CHECK(result.code == 0);
+    CHECK_THAT(result.output, Contains(output));
+}
+
+void checkFailed(const CliResult& result, int code, const std::string& message) {
+    INFO(result.output << result.errors);
+    CHECK(result.code == code);
+    CHECK_THAT(result.errors, Contains(message));
+}
+
+}  // namespace
+
+TEST_CASE("the way through: store, create, list, show, set, delete, detach") {
+    BusBed bed;
+    checkFailed(runCli({"create", "/dev/one", "--name", "a"}), 3, "store create");
+    checkDone(runCli({"store", "create", "/dev/store"}), "created the store main");
+    checkDone(runCli({"create", "/dev/one", "--name", "a"}),
+              "use /dev/mapper/cowsnap-one in place");
+    checkDone(runCli({"create", "one", "--name", "b", "--writable", "--activate"}),
+              "/dev/mapper/cowsnap-snap-b");
+    checkDone(runCli({"create", "/dev/one"}), "created one-2");
+    checkDone(runCli({"origin", "attach", "/dev/two", "--name", "data"}), "cowsnap-data");
+    checkDone(runCli({"set", "create", "one=x", "data", "--name", "set"}),
+              "created x of one\ncreated set-data of data");
+    checkDone(runCli({"list", "-o", "name,origin", "--no-headings", "data"}), "set-data  data\n");
+    checkDone(runCli({"list"}), "NAME");
+    checkDone(runCli({"list", "--bytes", "-o", "name,used"}), "8192");
+    checkDone(runCli({"list", "-o", "used"}), "8.0 KiB");
+    checkDone(runCli({"show", "b"}), "/dev/mapper/cowsnap-snap-b");
+    checkDone(runCli({"show", "/dev/mapper/cowsnap-one"}), "backing_device");
+    checkDone(runCli({"show", "main"}), "low_water");
+    checkDone(runCli({"store", "extend", "main", "/dev/spare"}), "extended the store main");
+    checkDone(runCli({"store", "list", "-o", "devices", "--no-headings"}),
+              "/dev/store,/dev/spare\n");
+    checkDone(runCli({"deactivate", "b"}), "deactivated b");
+    checkDone(runCli({"activate", "b", "--rw"}), "/dev/mapper/cowsnap-snap-b\n");
+    checkDone(runCli({"delete", "a", "main/b", "x", "set-data", "--yes"}),
+              "deleted a, b, x, set-data");
+    checkFailed(runCli({"origin", "detach", "one", "--yes"}), 5, "delete them first");
+    checkDone(runCli({"origin", "detach", "data", "--yes"}), "detached data");
+    checkDone(runCli({"origin", "list", "-o", "name", "--no-headings"}), "one\n");
+}
+
+TEST_CASE("exit codes tell what went wrong") {
+    BusBed bed;
+    checkDone(runCli({"store", "create", "/dev/store"}), "");
+    checkDone(runCli({"create", "/dev/one", "--name", "a"}), "");
+    checkFailed(runCli({}), 2, "subcommand");
+    checkFailed(runCli({"frobnicate"}), 2, "");
+    checkFailed(runCli({"list", "--frobnicate"}), 2, "");
+    checkFailed(runCli({"list", "-o", "odd"}), 2, "there are: name");
+    checkFailed(runCli({"create", "one", "--name", "a/b"}), 2, "'/'");
+    checkFailed(runCli({"create", "one", "--name", "a"}), 1, "named \"a\" already");
+    checkFailed(runCli({"set", "create", "one"}), 2, "--name");
+    checkFailed(runCli({"store", "create", "/tmp/file", "--size", "1G"}), 1, "not there yet");
+    checkFailed(runCli({"create", "nothing"}), 3, "no origin");
+    checkFailed(runCli({"delete", "nothing", "--yes"}), 3, "no snapshot");
+    checkFailed(runCli({"show", "nothing"}), 3, "no snapshot, origin or store");
+    checkFailed(runCli({"list", "--store", "nothing"}), 3, "no store");
+    checkFailed(runCli({"mount", "a", "/nonexistent"}), 3, "no directory");
+    checkFailed(runCli({"umount", "a"}), 3, "not active");
+    checkFailed(runCli({"activate", "a", "--rw"}), 2, "read-only");
+    checkFailed(runCli({"delete", "a"}), 2, "--yes");
+    checkFailed(runCli({"origin", "detach", "one"}), 2, "--yes");
+    bed.machine.setUser("/dev/two", "mounted on /two");
+    checkFailed(runCli({"create", "/dev/two"}), 5, "mounted on /two");
+    bed.machine.setUser("/dev/two", "");
+    checkFailed(runCli({"create", "/dev/two", "--name", "a"}), 7, "attached, but no snapshot");
+    bed.createStore("/dev/spare", "other");
+    checkFailed(runCli({"origin", "attach", "/dev/three"}), 2, "--store");
+    CHECK(bed.machine.snapshotIds().size() == 1);
+    CHECK(runCli({"--help"}).code == 0);
+    CHECK(runCli({"--version"}).code == 0);
+    bed.stopDaemon();
+    checkFailed(runCli({"list"}), 6, "cowsnapd does not run");
+    ::setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent", 1);
+    checkFailed(runCli({"list"}), 6, "bus");
+}
+
+TEST_CASE("JSON has a schema, in answers and in errors") {
+    BusBed bed;
+    CHECK(
+        jsonOf(runCli({"store", "create", "/dev/store", "--json"})).at("stores").at(0).at("name") ==
+        "main");
+    CHECK(jsonOf(runCli({"origin", "attach", "/dev/one", "--json"}))
+              .at("origins")
+              .at(0)
+              .at("device") == "/dev/mapper/cowsnap-one");
+    const json created =
+        jsonOf(runCli({"create", "one", "--name", "a", "--json"})).at("snapshots").at(0);
+    CHECK(created.at("name") == "a");
+    CHECK(created.at("origin") == "one");
+    CHECK(created.at("used") == 8192);
+    CHECK(created.at("writable") == false);
+    CHECK(jsonOf(runCli({"list", "--json", "-o", "name"})).at("snapshots") ==
+          json::parse("[{\"name\": \"a\"}]"));
+    CHECK(jsonOf(runCli({"show", "a", "--json"})).at("snapshot").at("state") == "active");
+    CHECK(jsonOf(runCli({"show", "one", "--json"})).at("origin").at("snapshots") == 1);
+    CHECK(jsonOf(runCli({"store", "list", "--json"})).at("stores").at(0).at("devices") ==
+          json::parse("[\"/dev/store\"]"));
+    CHECK(jsonOf(runCli({"activate", "a", "--json"})).at("device") == "/dev/mapper/cowsnap-snap-a");
+    CHECK(jsonOf(runCli({"deactivate", "a", "--json"})).at("snapshot") == "a");
+    const CliResult refused = runCli({"delete", "a", "--json"});
+    CHECK(refused.code == 2);
+    CHECK(jsonOf(refused).at("error").at("name") == "Usage");
+    const CliResult usage = runCli({"list", "--odd", "--json"});
+    CHECK(usage.code == 2);
+    CHECK(jsonOf(usage).at("error").at("name") == "Usage");
+    const CliResult missing = runCli({"show", "x", "--json"});
+    CHECK(missing.code == 3);
+    CHECK(jsonOf(missing).at("error").at("name") == "NotFound");
+    CHECK(jsonOf(runCli({"delete", "a", "--json", "--yes"})).at("deleted") ==
+          json::parse("[\"a\"]"));
+    CHECK(jsonOf(runCli({"origin", "detach", "one", "--json", "--yes"})).at("detached") ==
+          json::parse("[\"one\"]"));
+    CHECK(jsonOf(runCli({"store", "close", "main", "--json", "--yes"})).at("closed") == "main");
+    CHECK(jsonOf(runCli({"list", "--json"})).at("snapshots").empty());
+}

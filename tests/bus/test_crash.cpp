@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The daemon is killed at every step of every operation; the next one finds, or
+// makes, a state in which what was acknowledged is there and the rest is wholly
+// there or wholly not.
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <set>
+
+#include "engine_bed.h"
+
+using namespace cowsnap;
+using namespace cowsnap::test;
+
+namespace {
+
+/// A store with two origins and the snapshots "old" of the first and "keep" of the second.
+struct CrashBed : EngineBed {
+    Uuid store_uuid;
+    Uuid one;
+    Uuid two;
+    Uuid old;
+
+    CrashBed() {
+        store_uuid = makeStore();
+        one = engine->attach("/dev/one", store_uuid, "");
+        two = engine->attach("/dev/two", store_uuid, "");
+        old = engine->createSnapshots({{one, "old"}}, {}).front();
+        engine->createSnapshots({{two, "keep"}}, {});
+    }
+};
+
+/// What must hold after any crash and start.
+void checkConsistent(const EngineBed& bed) {
+    REQUIRE(bed.engine->stores().size() == 1);
+    const StoreState& store = bed.store();
+    INFO(store.problem);
+    CHECK(store.problem.empty());
+    std::vector<std::uint32_t> snapshots;
+    std::set<std::string> names;
+    for (const auto& snapshot : store.metadata.snapshots) {
+        snapshots.push_back(snapshot.id);
+        CHECK(names.insert(snapshot.name).second);
+        CHECK_FALSE(snapshot.deleting);
+    }
+    std::sort(snapshots.begin(), snapshots.end());
+    CHECK(snapshots == bed.machine.snapshotIds());
+    std::vector<std::uint32_t> origins;
+    for (const auto& origin : store.metadata.origins) {
+        origins.push_back(origin.id);
+        CHECK_FALSE(origin.detaching);
+        CHECK(store.origins.at(origin.id).mapped);
+    }
+    std::sort(origins.begin(), origins.end());
+    CHECK(origins == bed.machine.originIds());
+    for (const auto& name : bed.machine.mappedNames())
+        CHECK(name.find("format") == std::string::npos);
+}
+
+using Operation = void (*)(CrashBed& bed);
+
+struct Scenario {
+    const char* name;
+    Operation operation;
+    /// Whether what the operation does is to be seen; must be all or nothing.
+    bool (*done)(const CrashBed& bed);
+};
+
+const Scenario kScenarios[] = {
+    {"create a set",
+     [](CrashBed& bed) {
+         bed.engine->createSnapshots({{bed.one, "a"}, {bed.two, "b"}}, {});
+     },
+     [](const CrashBed& bed) {
+         CHECK(bed.snapshotNamed("a").has_value() == bed.snapshotNamed("b").has_value());
+         return bed.snapshotNamed("a").has_value();
+     }},
+    {"delete", [](CrashBed& bed) { bed.engine->deleteSnapshots({bed.old}); },
+     [](const CrashBed& bed) { return !bed.snapshotNamed("old").has_value(); }},
+    {"delete an active one",
+     [](CrashBed& bed) {
+         bed.engine->activate(bed.old, true);
+         bed.engine->deleteSnapshots({bed.old});
+     },
+     [](const CrashBed& bed) { return !bed.snapshotNamed("old").has_value(); }},
+    {"delete all and detach",
+     [](CrashBed& bed) {
+         bed.engine->deleteSnapshots({bed.old});
+         bed.engine->detach(bed.one);
+     },
+     [](const CrashBed& bed) { return bed.store().metadata.origins.size() == 1; }},
+    {"attach",
+     [](CrashBed& bed) {
+         bed.machine.addDisk("/dev/three", kOriginSectors, "three");
+         bed.engine->attach("/dev/three", bed.store_uuid, "");
+     },
+     [](const CrashBed& bed) { return bed.store().metadata.origins.size() == 3; }},
+};
+
+}  // namespace
+
+TEST_CASE("a kill at any step leaves what the next start makes consistent") {
+    for (const Scenario& scenario : kScenarios)
+        for (const auto accident : {Accident::KillBefore, Accident::KillAfter, Accident::Tear})
+            for (const bool reboot : {false, true}) {
+                bool reached_end = false;
+                for (unsigned step = 0; !reached_end; ++step) {
+                    INFO(scenario.name << ", accident " << static_cast<int>(accident) << " at step "
+                                       << step << (reboot ? ", with a reboot" : ""));
+                    CrashBed bed;
+                    bed.machine.plan(accident, step);
+                    bool acknowledged = true;
+                    try {
+                        scenario.operation(bed);
+                    } catch (const Killed&) {
+                        acknowledged = false;
+                    }
+                    reached_end = !bed.machine.accidentHappened();
+                    bed.machine.planNothing();
+                    if (reboot)
+                        bed.reboot();
+                    else
+                        bed.restart();
+                    checkConsistent(bed);
+                    CHECK(bed.snapshotNamed("keep"));
+                    if (scenario.done(bed) == false)
+                        CHECK_FALSE(acknowledged);
+                    const Uuid two = bed.store().metadata.originWithId(2)->uuid;
+                    CHECK_NOTHROW(bed.engine->createSnapshots({{two, "afterwards"}}, {}));
+                    REQUIRE(step < 50);
+                }
+            }
+}
+
+TEST_CASE("an error at any step is answered as one and leaves a consistent state") {
+    for (const Scenario& scenario : kScenarios) {
+        bool reached_end = false;
+        for (unsigned step = 0; !reached_end; ++step) {
+            INFO(scenario.name << ", failure at step " << step);
+            CrashBed bed;
+            bed.machine.plan(Accident::Fail, step);
+            const Refusal refusal = refusalOf([&] { scenario.operation(bed); });
+            reached_end = !bed.machine.accidentHappened();
+            bed.machine.planNothing();
+            bed.engine->refresh();
+            CHECK(bed.store().problem.empty());
+            if (!refusal.kind)
+                CHECK(scenario.done(bed));
+            bed.restart();
+            CHECK(bed.store().problem.empty());
+            CHECK(bed.snapshotNamed("keep"));
+            REQUIRE(step < 50);
+        }
+    }
+}
+
+TEST_CASE("a kill while a store is made leaves a store that opens, or devices as they were") {
+    for (const auto accident : {Accident::KillBefore, Accident::KillAfter, Accident::Tear}) {
+        bool reached_end = false;
+        for (unsigned step = 0; !reached_end; ++step) {
+            INFO("accident " << static_cast<int>(accident) << " at step " << step);
+            EngineBed bed;
+            bed.machine.plan(accident, step);
+            try {
+                bed.makeStore();
+            } catch (const Killed&) {
+            }
+            reached_end = !bed.machine.accidentHappened();
+            bed.machine.planNothing();
+            bed.restart();
+            for (const auto& name : bed.machine.mappedNames())
+                CHECK(name.find("format") == std::string::npos);
+            if (bed.engine->stores().empty()) {
+                // Formatted but not registered, or not formatted.
+                const Refusal refusal = refusalOf([&] { bed.makeStore(); });
+                if (refusal.kind) {
+                    CHECK(refusal.kind == ErrorKind::Exists);
+                    CHECK_NOTHROW(bed.engine->openStore({"/dev/store"}, "main"));
+                }
+            }
+            REQUIRE(bed.engine->stores().size() == 1);
+            CHECK(bed.store().problem.empty());
+            CHECK(bed.store().name == "main");
+            CHECK_NOTHROW(bed.engine->attach("/dev/one", bed.store().uuid, ""));
+            REQUIRE(step < 50);
+        }
+    }
+}

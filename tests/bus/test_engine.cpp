@@ -1,0 +1,526 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The operations: what they do, what they refuse, and that all is found again.
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+
+#include "assembly/store_assembly.h"
+#include "cowsnap_dm.h"
+#include "engine_bed.h"
+
+using namespace cowsnap;
+using namespace cowsnap::test;
+using Catch::Contains;
+
+namespace {
+
+bool contains(const std::vector<std::string>& texts, const std::string& text) {
+    return std::find(texts.begin(), texts.end(), text) != texts.end();
+}
+
+/// Refused with this kind and a message that names the cause; and nothing has changed.
+void checkRefused(EngineBed& bed, ErrorKind kind, const std::string& cause,
+                  const std::function<void()>& action) {
+    const auto names = bed.machine.mappedNames();
+    const auto snapshots = bed.machine.snapshotIds();
+    const auto origins = bed.machine.originIds();
+    const Refusal refusal = refusalOf(action);
+    INFO(refusal.message);
+    CHECK(refusal.kind == kind);
+    CHECK_THAT(refusal.message, Contains(cause));
+    CHECK(bed.machine.mappedNames() == names);
+    CHECK(bed.machine.snapshotIds() == snapshots);
+    CHECK(bed.machine.originIds() == origins);
+}
+
+}  // namespace
+
+TEST_CASE("a store is made, an origin attached, snapshots created and deleted") {
+    EngineBed bed;
+    Engine& engine = *bed.engine;
+    const Uuid store = bed.makeStore();
+    CHECK(bed.machine.mappedNames().size() == 2);
+    const Uuid one = engine.attach("/dev/one", store, "");
+    const Uuid two = engine.attach("/dev/two", store, "data");
+    CHECK(contains(bed.machine.mappedNames(), "cowsnap-one"));
+    CHECK(contains(bed.machine.mappedNames(), "cowsnap-data"));
+    const auto set = engine.createSnapshots({{one, "a"}, {two, "b"}}, {});
+    REQUIRE(set.size() == 2);
+    CHECK(bed.machine.messages().back() == "create 1 1 2 2");
+    engine.createSnapshots({{one, "c"}}, {true, "third"});
+    CHECK(bed.store().metadata.snapshots.size() == 3);
+    CHECK(bed.store().metadata.snapshot(set[0])->set == bed.store().metadata.snapshot(set[1])->set);
+    engine.deleteSnapshots({set[0], set[1]});
+    CHECK(bed.machine.messages().back() == "delete 1 2");
+    CHECK(bed.machine.snapshotIds() == std::vector<std::uint32_t>{3});
+    checkRefused(bed, ErrorKind::Busy, "delete them first", [&] { engine.detach(one); });
+    engine.deleteSnapshots({*bed.snapshotNamed("c")});
+    engine.detach(one);
+    engine.detach(two);
+    CHECK(bed.machine.originIds().empty());
+    engine.closeStore(store);
+    CHECK(bed.machine.mappedNames().empty());
+    CHECK(engine.stores().empty());
+}
+
+TEST_CASE("ids are never used again") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    const auto first = bed.engine->createSnapshots({{one, "a"}}, {});
+    bed.engine->deleteSnapshots(first);
+    bed.engine->createSnapshots({{one, "a"}}, {});
+    CHECK(bed.machine.snapshotIds() == std::vector<std::uint32_t>{2});
+    bed.engine->deleteSnapshots({*bed.snapshotNamed("a")});
+    bed.engine->detach(one);
+    bed.restart();
+    bed.engine->attach("/dev/one", store, "");
+    CHECK(bed.machine.originIds() == std::vector<std::uint32_t>{2});
+}
+
+TEST_CASE("everything is found again after a restart and after a reboot") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    for (int i = 0; i < 7; ++i)
+        bed.engine->createSnapshots({{one, "s" + std::to_string(i)}}, {i % 2 == 0, "text"});
+    const std::string before = formatMetadata(bed.store().metadata);
+    SECTION("restart") {
+        bed.restart();
+    }
+    SECTION("reboot") {
+        bed.reboot();
+    }
+    SECTION("reboot, with the disks under other names") {
+        bed.engine.reset();
+        bed.machine.reboot();
+        bed.machine.renameDisk("/dev/store", "/dev/x");
+        bed.machine.renameDisk("/dev/one", "/dev/store");
+        bed.machine.renameDisk("/dev/x", "/dev/one");
+        bed.restart();
+        CHECK(bed.store().problem.empty());
+        CHECK(bed.store().origins.at(1).mapped);
+        return;
+    }
+    SECTION("restart without the registry") {
+        std::filesystem::remove(bed.directory.path() / "stores.json");
+        bed.restart();
+    }
+    REQUIRE(bed.engine->stores().size() == 1);
+    CHECK(bed.store().problem.empty());
+    CHECK(formatMetadata(bed.store().metadata) == before);
+    CHECK(bed.store().origins.at(1).mapped);
+    CHECK(contains(bed.machine.mappedNames(), "cowsnap-one"));
+}
+
+TEST_CASE("the boot part without a daemon stacks all origins") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    bed.engine->attach("/dev/one", store, "");
+    bed.engine->attach("/dev/two", store, "");
+    bed.engine.reset();
+    bed.machine.reboot();
+    const auto registered = StoreRegistry(bed.directory.path()).read();
+    REQUIRE(registered.size() == 1);
+    const ActiveStore active = activateStore(bed.machine, bed.machine, registered.front());
+    REQUIRE(active.metadata);
+    bed.machine.setUser("/dev/two", "mounted on /two");
+    const auto problems = stackOrigins(bed.machine, bed.machine, active.device, *active.metadata);
+    REQUIRE(problems.size() == 1);
+    CHECK_THAT(problems.front().reason, Contains("mounted on /two"));
+    CHECK(contains(bed.machine.mappedNames(), "cowsnap-one"));
+    CHECK_FALSE(contains(bed.machine.mappedNames(), "cowsnap-two"));
+}
+
+TEST_CASE(
+    "an origin whose device is missing, smaller or in use is shown as missing and can be attached "
+    "later") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    bed.engine->createSnapshots({{one, "a"}}, {});
+    bed.engine.reset();
+    bed.machine.reboot();
+    SECTION("smaller") {
+        bed.machine.resizeDisk("/dev/one", kOriginSectors - 8);
+        bed.restart();
+        CHECK_THAT(bed.store().origins.at(1).problem, Contains("smaller than before"));
+        checkRefused(bed, ErrorKind::InvalidArgument, "smaller than when it was attached",
+                     [&] { bed.engine->attach("/dev/one", store, ""); });
+        bed.machine.resizeDisk("/dev/one", kOriginSectors);
+    }
+    SECTION("in use") {
+        bed.machine.setUser("/dev/one", "mounted on /one");
+        bed.restart();
+        CHECK_THAT(bed.store().origins.at(1).problem, Contains("mounted on /one"));
+        bed.machine.setUser("/dev/one", "");
+    }
+    SECTION("missing") {
+        bed.machine.renameDisk("/dev/one", "/dev/elsewhere");
+        bed.machine.addDisk("/dev/one", kOriginSectors, "stranger");
+        bed.machine.resizeDisk("/dev/elsewhere", 0);
+        bed.restart();
+        CHECK_THAT(bed.store().origins.at(1).problem, Contains("another serial number"));
+        bed.machine.removeDisk("/dev/one");
+        bed.machine.renameDisk("/dev/elsewhere", "/dev/one");
+        bed.machine.resizeDisk("/dev/one", kOriginSectors);
+    }
+    CHECK_FALSE(bed.store().origins.at(1).mapped);
+    checkRefused(bed, ErrorKind::NotFound, "not attached", [&] {
+        bed.engine->createSnapshots({{one, "b"}}, {});
+    });
+    checkRefused(bed, ErrorKind::NotFound, "not attached",
+                 [&] { bed.engine->activate(*bed.snapshotNamed("a"), true); });
+    CHECK(bed.engine->attach("/dev/one", store, "") == one);
+    CHECK(bed.store().origins.at(1).mapped);
+    CHECK(bed.store().origins.at(1).problem.empty());
+}
+
+TEST_CASE("a store whose device is missing is shown and opened later") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    bed.engine.reset();
+    bed.machine.reboot();
+    bed.machine.renameDisk("/dev/store", "/dev/away");
+    bed.machine.resizeDisk("/dev/away", kStoreSectors / 2);
+    bed.restart();
+    CHECK_THAT(bed.store().problem, Contains("smaller than before"));
+    CHECK(bed.store().name == "main");
+    checkRefused(bed, ErrorKind::NotFound, "cannot be used",
+                 [&] { bed.engine->attach("/dev/one", store, ""); });
+    bed.machine.resizeDisk("/dev/away", kStoreSectors);
+    CHECK(bed.engine->openStore({"/dev/away"}, "") == store);
+    CHECK(bed.store().problem.empty());
+    checkRefused(bed, ErrorKind::Exists, "open already",
+                 [&] { bed.engine->openStore({"/dev/away"}, ""); });
+    bed.engine->closeStore(store);
+    CHECK(bed.engine->openStore({"/dev/away"}, "") == store);
+    CHECK(bed.store().name == "main");
+}
+
+TEST_CASE("a store is extended, and an interrupted extension finished") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    bed.engine->attach("/dev/one", store, "");
+    const auto total_before = bed.store().status.total_segments;
+    for (const auto accident : {Accident::KillBefore, Accident::KillAfter})
+        for (unsigned step = 0; step < 4; ++step) {
+            DYNAMIC_SECTION("killed at step "
+                            << step << (accident == Accident::KillAfter ? " after" : " before")) {
+                bed.machine.plan(accident, step);
+                try {
+                    bed.engine->extendStore(store, {"/dev/spare"});
+                } catch (const Killed&) {
+                }
+                bed.machine.planNothing();
+                bed.restart();
+                CHECK(bed.store().problem.empty());
+                CHECK(bed.store().devices.size() == 2);
+                CHECK(bed.store().metadata.devices.size() == 2);
+                CHECK(bed.store().status.total_segments > total_before);
+                bed.reboot();
+                CHECK(bed.store().problem.empty());
+                CHECK(bed.store().length_sectors == 2 * kStoreSectors);
+                CHECK(bed.store().origins.at(1).mapped);
+            }
+        }
+    SECTION("a failed extension is undone") {
+        bed.machine.plan(Accident::Fail, 0);
+        checkRefused(bed, ErrorKind::Failed, "planned",
+                     [&] { bed.engine->extendStore(store, {"/dev/spare"}); });
+        bed.reboot();
+        CHECK(bed.store().devices.size() == 1);
+    }
+}
+
+TEST_CASE("the policy for a full store is kept") {
+    EngineBed bed;
+    StoreOptions options;
+    options.full_wait_ms = 2500;
+    options.segment_sectors = 1024;
+    bed.engine->createStore({"/dev/store", "/dev/spare"}, "main", options);
+    bed.reboot();
+    const auto name = bed.store().mapped->name;
+    CHECK(parseStoreTable(bed.machine.table(name).front().arguments).full_wait_ms == 2500);
+    CHECK(bed.store().status.segment_sectors == 1024);
+    CHECK(bed.store().low_water_segments == 2 * kStoreSectors / 1024 / 20);
+}
+
+TEST_CASE("devices that cannot be a store are refused") {
+    EngineBed bed;
+    Engine& engine = *bed.engine;
+    const auto refused = [&](ErrorKind kind, const std::string& cause,
+                             const std::vector<std::string>& paths, const std::string& name = "new",
+                             const StoreOptions& options = {}) {
+        checkRefused(bed, kind, cause, [&] { engine.createStore(paths, name, options); });
+    };
+    refused(ErrorKind::InvalidArgument, "at least one device", {});
+    refused(ErrorKind::InvalidArgument, "absolute", {"dev/store"});
+    refused(ErrorKind::NotFound, "/dev/nothing", {"/dev/nothing"});
+    refused(ErrorKind::InvalidArgument, "not a block device", {"/dev/null"});
+    bed.directory.write("f", "");
+    refused(ErrorKind::NotSupported, "file", {(bed.directory.path() / "f").string()});
+    refused(ErrorKind::InvalidArgument, "same device", {"/dev/store", "/dev/store"});
+    refused(ErrorKind::InvalidArgument, "'/'", {"/dev/store"}, "a/b");
+    StoreOptions options;
+    options.segment_sectors = 100;
+    refused(ErrorKind::InvalidArgument, "segment_sectors", {"/dev/store"}, "new", options);
+    options = {};
+    options.full_wait_ms = COWSNAP_FULL_WAIT_MAX_MS + 1ULL;
+    refused(ErrorKind::InvalidArgument, "full_wait_ms", {"/dev/store"}, "new", options);
+    bed.machine.addDisk("/dev/small", 8192);
+    refused(ErrorKind::InvalidArgument, "at least 8.0 MiB", {"/dev/small"});
+    bed.machine.setContents("/dev/spare", "ext4");
+    refused(ErrorKind::Exists, "holds ext4", {"/dev/spare"});
+    bed.machine.setContents("/dev/spare", "");
+    refused(ErrorKind::Exists, "not blank", {"/dev/spare"});
+    bed.machine.setUser("/dev/two", "mounted on /two");
+    refused(ErrorKind::Busy, "mounted on /two", {"/dev/two"});
+    bed.machine.setUser("/dev/two", "");
+    bed.machine.addDisk("/dev/frozen", kStoreSectors);
+    bed.machine.setReadOnly("/dev/frozen");
+    refused(ErrorKind::InvalidArgument, "read-only", {"/dev/frozen"});
+    const Uuid store = bed.makeStore();
+    refused(ErrorKind::Exists, "belongs to the store main", {"/dev/store"});
+    refused(ErrorKind::Exists, "named \"main\"", {"/dev/two"}, "main");
+    bed.machine.addDisk("/dev/part", kStoreSectors);
+    bed.machine.putOn("/dev/part", "/dev/store");
+    refused(ErrorKind::Exists, "belongs to the store main", {"/dev/part"});
+    engine.attach("/dev/one", store, "");
+    refused(ErrorKind::InvalidArgument, "cannot stand on an origin", {"/dev/mapper/cowsnap-one"});
+    refused(ErrorKind::InvalidArgument, "cannot stand on an origin", {"/dev/one"});
+    bed.machine.addDisk("/dev/volume", kStoreSectors);
+    bed.machine.putOn("/dev/volume", "/dev/one");
+    checkRefused(bed, ErrorKind::Exists, "belongs to the store",
+                 [&] { engine.extendStore(store, {"/dev/store"}); });
+    checkRefused(bed, ErrorKind::InvalidArgument, "at least one",
+                 [&] { engine.extendStore(store, {}); });
+    checkRefused(bed, ErrorKind::NotFound, "no store starts",
+                 [&] { engine.openStore({"/dev/two"}, ""); });
+    checkRefused(bed, ErrorKind::Busy, "detach them first", [&] { engine.closeStore(store); });
+    checkRefused(bed, ErrorKind::NotFound, "no store", [&] { engine.closeStore(Uuid::random()); });
+}
+
+TEST_CASE("devices that cannot be an origin are refused") {
+    EngineBed bed;
+    Engine& engine = *bed.engine;
+    const Uuid store = bed.makeStore();
+    const auto refused = [&](ErrorKind kind, const std::string& cause, const std::string& path,
+                             const std::string& name = "") {
+        checkRefused(bed, kind, cause, [&] { engine.attach(path, store, name); });
+    };
+    refused(ErrorKind::NotFound, "/dev/nothing", "/dev/nothing");
+    refused(ErrorKind::InvalidArgument, "absolute", "one");
+    refused(ErrorKind::InvalidArgument, "belongs to the store main", "/dev/store");
+    refused(ErrorKind::InvalidArgument, "device of a store",
+            "/dev/mapper/" + bed.store().mapped->name);
+    bed.machine.addDisk("/dev/part", kStoreSectors);
+    bed.machine.putOn("/dev/part", "/dev/store");
+    refused(ErrorKind::InvalidArgument, "stand on each other", "/dev/part");
+    bed.machine.setUser("/dev/one", "mounted on /home");
+    refused(ErrorKind::Busy, "mounted on /home", "/dev/one");
+    refused(ErrorKind::Busy, "interposing", "/dev/one");
+    bed.machine.setUser("/dev/one", "");
+    bed.machine.addDisk("/dev/frozen", kStoreSectors);
+    bed.machine.setReadOnly("/dev/frozen");
+    refused(ErrorKind::InvalidArgument, "read-only", "/dev/frozen");
+    refused(ErrorKind::InvalidArgument, "control", "/dev/one", "a\tb");
+    const Uuid one = engine.attach("/dev/one", store, "");
+    refused(ErrorKind::Exists, "attached already", "/dev/one");
+    refused(ErrorKind::Exists, "attached already", "/dev/mapper/cowsnap-one");
+    refused(ErrorKind::Exists, "named \"one\"", "/dev/two", "one");
+    engine.createSnapshots({{one, "a"}}, {});
+    const std::string device = engine.activate(*bed.snapshotNamed("a"), true);
+    refused(ErrorKind::NotSupported, "snapshots of snapshots", device);
+    checkRefused(bed, ErrorKind::NotFound, "no store",
+                 [&] { engine.attach("/dev/two", Uuid::random(), ""); });
+    checkRefused(bed, ErrorKind::NotFound, "no origin", [&] { engine.detach(Uuid::random()); });
+}
+
+TEST_CASE("an attach that the kernel refuses leaves nothing behind") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    bed.machine.plan(Accident::Fail, 1);  // after the metadata, at the table
+    checkRefused(bed, ErrorKind::Failed, "planned",
+                 [&] { bed.engine->attach("/dev/one", store, ""); });
+    CHECK(bed.store().metadata.origins.empty());
+    bed.restart();
+    CHECK(bed.store().metadata.origins.empty());
+    CHECK_NOTHROW(bed.engine->attach("/dev/one", store, ""));
+}
+
+TEST_CASE("an origin that is open is not detached") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    bed.machine.setOpen("/dev/mapper/cowsnap-one", true);
+    checkRefused(bed, ErrorKind::Busy, "is open", [&] { bed.engine->detach(one); });
+    bed.machine.setOpen("/dev/mapper/cowsnap-one", false);
+    CHECK_NOTHROW(bed.engine->detach(one));
+}
+
+TEST_CASE("snapshots that cannot be created are refused") {
+    EngineBed bed;
+    Engine& engine = *bed.engine;
+    const Uuid store = bed.makeStore();
+    const Uuid one = engine.attach("/dev/one", store, "");
+    const Uuid two = engine.attach("/dev/two", store, "");
+    engine.createSnapshots({{one, "a"}}, {});
+    using Members = std::vector<std::pair<Uuid, std::string>>;
+    const auto refused = [&](ErrorKind kind, const std::string& cause, const Members& members,
+                             const SnapshotOptions& options = {}) {
+        checkRefused(bed, kind, cause, [&] { engine.createSnapshots(members, options); });
+    };
+    refused(ErrorKind::InvalidArgument, "at least one origin", {});
+    refused(ErrorKind::Exists, "named \"a\"", {{two, "a"}});
+    refused(ErrorKind::Exists, "named \"x\"", {{one, "x"}, {two, "x"}});
+    refused(ErrorKind::InvalidArgument, "twice", {{one, "x"}, {one, "y"}});
+    refused(ErrorKind::NotFound, "no origin", {{Uuid::random(), "x"}});
+    refused(ErrorKind::InvalidArgument, "127", {{one, std::string(128, 'x')}});
+    refused(ErrorKind::InvalidArgument, "description", {{one, "x"}}, {false, "a\nb"});
+    refused(ErrorKind::InvalidArgument, "description", {{one, "x"}},
+            {false, std::string(1025, 'x')});
+    refused(ErrorKind::InvalidArgument, "at most 64", Members(65, {one, "x"}));
+    bed.machine.plan(Accident::Fail, 1);
+    refused(ErrorKind::Failed, "no snapshot was created", {{one, "x"}, {two, "y"}});
+    CHECK(bed.store().metadata.snapshots.size() == 1);
+    bed.machine.plan(Accident::Fail, 0);
+    refused(ErrorKind::Failed, "planned", {{one, "x"}});
+    CHECK(bed.store().metadata.snapshots.size() == 1);
+    CHECK_NOTHROW(engine.createSnapshots({{one, "x"}, {two, "y"}}, {}));
+}
+
+TEST_CASE("a set is of one store") {
+    EngineBed bed;
+    const Uuid main = bed.makeStore();
+    const Uuid other = bed.engine->createStore({"/dev/spare"}, "other", {});
+    const Uuid one = bed.engine->attach("/dev/one", main, "");
+    const Uuid two = bed.engine->attach("/dev/two", other, "");
+    checkRefused(bed, ErrorKind::InvalidArgument, "one store", [&] {
+        bed.engine->createSnapshots({{one, "a"}, {two, "b"}}, {});
+    });
+    bed.engine->createSnapshots({{one, "a"}}, {});
+    bed.engine->createSnapshots({{two, "a"}}, {});
+    CHECK(bed.machine.snapshotIds().size() == 2);
+}
+
+TEST_CASE("a snapshot has a device while it is active") {
+    EngineBed bed;
+    Engine& engine = *bed.engine;
+    const Uuid store = bed.makeStore();
+    const Uuid one = engine.attach("/dev/one", store, "");
+    const Uuid fixed = engine.createSnapshots({{one, "fixed"}}, {}).front();
+    const Uuid writable = engine.createSnapshots({{one, "writable ü"}}, {true, ""}).front();
+    checkRefused(bed, ErrorKind::InvalidArgument, "is read-only",
+                 [&] { engine.activate(fixed, false); });
+    CHECK(engine.activate(fixed, true) == "/dev/mapper/cowsnap-snap-fixed");
+    CHECK(engine.activate(fixed, true) == "/dev/mapper/cowsnap-snap-fixed");
+    CHECK(bed.machine.describe("/dev/mapper/cowsnap-snap-fixed").read_only);
+    const std::string device = engine.activate(writable, false);
+    CHECK(device == "/dev/mapper/cowsnap-snap-writable___");
+    checkRefused(bed, ErrorKind::Busy, "deactivate it first",
+                 [&] { engine.activate(writable, true); });
+    bed.machine.setOpen(device, true);
+    checkRefused(bed, ErrorKind::Busy, "is open", [&] { engine.deactivate(writable); });
+    checkRefused(bed, ErrorKind::Busy, "is open", [&] {
+        engine.deleteSnapshots({fixed, writable});
+    });
+    CHECK(bed.machine.snapshotIds().size() == 2);
+    bed.machine.setOpen(device, false);
+    bed.restart();
+    CHECK(bed.store().snapshots.at(2).mapped);
+    bed.engine->deactivate(writable);
+    bed.engine->deactivate(writable);
+    CHECK_FALSE(contains(bed.machine.mappedNames(), "cowsnap-snap-writable___"));
+    bed.engine->deleteSnapshots({fixed});  // active, but nobody has it open
+    CHECK_FALSE(contains(bed.machine.mappedNames(), "cowsnap-snap-fixed"));
+    checkRefused(bed, ErrorKind::NotFound, "no snapshot",
+                 [&] { bed.engine->activate(fixed, true); });
+    checkRefused(bed, ErrorKind::NotFound, "no snapshot", [&] { bed.engine->deactivate(fixed); });
+    checkRefused(bed, ErrorKind::NotFound, "no snapshot",
+                 [&] { bed.engine->deleteSnapshots({fixed}); });
+    checkRefused(bed, ErrorKind::InvalidArgument, "at least one",
+                 [&] { bed.engine->deleteSnapshots({}); });
+}
+
+TEST_CASE("what the kernel drops goes, and the reason is told") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    const Uuid a = bed.engine->createSnapshots({{one, "a"}}, {}).front();
+    bed.engine->createSnapshots({{one, "b"}}, {});
+    bed.machine.raise(COWSNAP_EVENT_LOW_WATER, 3);
+    bed.machine.drop(1);
+    bed.machine.forgetSnapshot(2);
+    bed.engine->refresh();
+    const auto events = bed.engine->takeEvents();
+    REQUIRE(events.size() == 2);
+    CHECK(events[0].event == COWSNAP_EVENT_LOW_WATER);
+    CHECK_THAT(events[0].text, Contains("extend it"));
+    const auto dropped = bed.engine->takeDropped();
+    REQUIRE(dropped.size() == 2);
+    CHECK(dropped[0].snapshot == a);
+    CHECK_THAT(dropped[0].reason, Contains("make room"));
+    CHECK_THAT(dropped[1].reason, Contains("not in the store"));
+    CHECK(bed.store().metadata.snapshots.empty());
+    bed.engine->refresh();
+    CHECK(bed.engine->takeEvents().empty());
+    SECTION("also while no daemon runs, and old events are not told again") {
+        bed.engine->createSnapshots({{one, "c"}}, {});
+        bed.engine.reset();
+        bed.machine.drop(3);
+        bed.restart();
+        CHECK(bed.engine->takeEvents().empty());
+        const auto later = bed.engine->takeDropped();
+        REQUIRE(later.size() == 1);
+        CHECK_THAT(later[0].reason, Contains("make room"));
+    }
+}
+
+TEST_CASE("a snapshot that the metadata does not know is adopted") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    bed.machine.createBehindTheBack(17, 1);
+    bed.restart();
+    REQUIRE(bed.snapshotNamed("recovered-17"));
+    bed.engine->createSnapshots({{one, "next"}}, {});
+    CHECK(bed.machine.snapshotIds() == std::vector<std::uint32_t>{17, 18});
+}
+
+TEST_CASE("damaged metadata is told and never overwritten") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    bed.engine->createSnapshots({{one, "a"}}, {});
+    bed.engine.reset();
+    SECTION("one slot: the other one is used") {
+        const unsigned slot = GENERATE(0u, 1u);
+        bed.machine.damageSlot(slot);
+        bed.restart();
+        CHECK(bed.store().problem.empty());
+        CHECK(bed.store().metadata.snapshots.size() == 1);
+        return;
+    }
+    bed.machine.damageSlot(0);
+    bed.machine.damageSlot(1);
+    bed.machine.reboot();
+    bed.restart();
+    CHECK(bed.store().problem_kind == ErrorKind::MetadataCorrupt);
+    const auto slots = [&] { return bed.machine.read(bed.store().mapped->path(), 0, 2 * 65536); };
+    const auto before = slots();
+    checkRefused(bed, ErrorKind::MetadataCorrupt, "both metadata slots",
+                 [&] { bed.engine->attach("/dev/two", store, ""); });
+    checkRefused(bed, ErrorKind::MetadataCorrupt, "both metadata slots",
+                 [&] { bed.engine->extendStore(store, {"/dev/spare"}); });
+    checkRefused(bed, ErrorKind::MetadataCorrupt, "both metadata slots",
+                 [&] { bed.engine->openStore({"/dev/store"}, ""); });
+    bed.engine->refresh();
+    CHECK(slots() == before);
+}
+
+TEST_CASE("without the module everything is refused with the advice to load it") {
+    EngineBed bed;
+    bed.machine.removeModule();
+    checkRefused(bed, ErrorKind::NotSupported, "modprobe", [&] { bed.makeStore(); });
+}

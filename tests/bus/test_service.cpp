@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The D-Bus surface: the contract, methods, properties, signals, every error.
+#include <unistd.h>
+
+#include <utility>
+
+#include <boost/property_tree/ptree.hpp>
+#include <boost/property_tree/xml_parser.hpp>
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <set>
+#include <sstream>
+
+#include "bus_bed.h"
+#include "cowsnap_dm.h"
+
+using namespace cowsnap;
+using namespace cowsnap::test;
+using Catch::Contains;
+
+namespace {
+
+const char* const kRoot = "/org/cowsnap1";
+const char* const kManager = "org.cowsnap1.Manager";
+const char* const kStore = "org.cowsnap1.Store";
+const char* const kOrigin = "org.cowsnap1.Origin";
+const char* const kSnapshot = "org.cowsnap1.Snapshot";
+
+/// Each method, property and signal of org.cowsnap1.* as one line.
+std::set<std::string> membersIn(const std::string& xml) {
+    namespace tree = boost::property_tree;
+    std::istringstream stream(xml);
+    tree::ptree document;
+    tree::read_xml(stream, document);
+    std::set<std::string> members;
+    for (const auto& [tag, interface] : document.get_child("node")) {
+        if (tag != "interface")
+            continue;
+        const auto interface_name = interface.get<std::string>("<xmlattr>.name");
+        if (!interface_name.starts_with("org.cowsnap1."))
+            continue;
+        for (const auto& [kind, member] : interface) {
+            if (kind != "method" && kind != "signal" && kind != "property")
+                continue;
+            std::string line =
+                interface_name + " " + kind + " " + member.get<std::string>("<xmlattr>.name");
+            if (kind == "property")
+                line += " " + member.get<std::string>("<xmlattr>.type") + " " +
+                        member.get<std::string>("<xmlattr>.access");
+            for (const auto& [argument_tag, argument] : member)
+                if (argument_tag == "arg")
+                    line += " " + argument.get<std::string>("<xmlattr>.name") + ":" +
+                            argument.get<std::string>("<xmlattr>.type") + ":" +
+                            argument.get<std::string>("<xmlattr>.direction", "");
+            members.insert(line);
+        }
+    }
+    return members;
+}
+
+std::string textOf(const Dictionary& properties, const std::string& name) {
+    return std::get<std::string>(properties.at(name));
+}
+
+}  // namespace
+
+TEST_CASE("live introspection is what proto/org.cowsnap1.xml says") {
+    BusBed bed;
+    const std::string store = bed.createStore();
+    const std::string origin = bed.attach("/dev/one", store);
+    const std::string snapshot = bed.createSnapshots({{{origin}, "a"}}).front().path;
+    std::set<std::string> live;
+    for (const std::string& path : {std::string(kRoot), store, origin, snapshot})
+        live.merge(membersIn(bed.introspect(path)));
+    std::ifstream file(COWSNAP_BUS_XML);
+    const std::string contract{std::istreambuf_iterator<char>(file),
+                               std::istreambuf_iterator<char>()};
+    const auto expected = membersIn(contract);
+    for (const auto& line : expected)
+        if (!live.contains(line))
+            FAIL_CHECK("only in the contract: " << line);
+    for (const auto& line : live)
+        if (!expected.contains(line))
+            FAIL_CHECK("only on the bus: " << line);
+    for (const auto& line : expected)
+        if (line.find(" method ") != std::string::npos)
+            CHECK_THAT(line, Contains("options:a{sv}:in"));
+}
+
+TEST_CASE("objects come and go with signals, and the state is new before the answer") {
+    BusBed bed;
+    const std::string store = bed.createStore();
+    bed.signalsUntil("InterfacesAdded");
+    CHECK(textOf(bed.properties(store, kStore), "Name") == "main");
+    CHECK(textOf(bed.properties(store, kStore), "State") == "active");
+    CHECK(std::get<std::vector<std::string>>(bed.properties(store, kStore).at("Devices")) ==
+          std::vector<std::string>{"/dev/store"});
+    const std::string origin = bed.attach("/dev/one", store);
+    bed.signalsUntil("InterfacesAdded");
+    const Dictionary attached = bed.properties(origin, kOrigin);
+    CHECK(textOf(attached, "Device") == "/dev/mapper/cowsnap-one");
+    CHECK(textOf(attached, "BackingDevice") == "/dev/one");
+    CHECK(std::get<ObjectPath>(attached.at("Store")).path == store);
+    CHECK(std::get<std::uint64_t>(attached.at("SizeBytes")) == kOriginSectors * 512);
+    const auto snapshot = bed.createSnapshots(
+        {{{origin}, "a"}}, {{"writable", true}, {"description", std::string("d")}});
+    const auto signals = bed.signalsUntil("InterfacesAdded");
+    CHECK(std::any_of(signals.begin(), signals.end(), [&](const SeenSignal& signal) {
+        return signal.member == "PropertiesChanged" && signal.path == origin;
+    }));
+    const Dictionary created = bed.properties(snapshot.front().path, kSnapshot);
+    CHECK(textOf(created, "Description") == "d");
+    CHECK(std::get<bool>(created.at("Writable")));
+    CHECK(std::get<std::uint64_t>(created.at("UsedBytes")) == 2 * COWSNAP_BLOCK_BYTES);
+    const std::string device =
+        bed.call(snapshot.front().path, kSnapshot, "Activate", nullptr, {{"read_only", false}})
+            .readString();
+    CHECK(device == "/dev/mapper/cowsnap-snap-a");
+    CHECK(textOf(bed.properties(snapshot.front().path, kSnapshot), "Device") == device);
+    bed.call(snapshot.front().path, kSnapshot, "Deactivate", nullptr);
+    bed.call(snapshot.front().path, kSnapshot, "Delete", nullptr);
+    bed.signalsUntil("InterfacesRemoved");
+    bed.call(origin, kOrigin, "Detach", nullptr);
+    bed.signalsUntil("InterfacesRemoved");
+    bed.call(store, kStore, "Extend", [](Message& message) {
+        message.append(Value(std::vector<std::string>{"/dev/spare"}));
+    });
+    CHECK(std::get<std::vector<std::string>>(bed.properties(store, kStore).at("Devices")).size() ==
+          2);
+    bed.call(store, kStore, "Close", nullptr);
+    bed.signalsUntil("InterfacesRemoved");
+    const std::string opened =
+        bed.call(kRoot, kManager, "OpenStore",
+                 [](Message& message) {
+                     message.append(Value(std::vector<std::string>{"/dev/store", "/dev/spare"}));
+                 })
+            .readObjectPath()
+            .path;
+    CHECK(opened == store);
+}
+
+TEST_CASE("a restarted daemon has the same objects") {
+    BusBed bed;
+    const std::string store = bed.createStore();
+    const std::string origin = bed.attach("/dev/one", store);
+    const auto snapshots = bed.createSnapshots({{{origin}, "a"}});
+    const Dictionary before = bed.properties(snapshots.front().path, kSnapshot);
+    bed.stopDaemon();
+    CHECK(bed.machine.mappedNames().size() == 3);
+    SECTION("restart") {}
+    SECTION("reboot") {
+        bed.machine.reboot();
+    }
+    bed.startDaemon();
+    CHECK(bed.properties(snapshots.front().path, kSnapshot) == before);
+    CHECK(textOf(bed.properties(origin, kOrigin), "State") == "attached");
+    CHECK(textOf(bed.properties(kRoot, kManager), "ModuleVersion") == "1.0.0");
+}
+
+TEST_CASE("events of the kernel become signals, and dropped snapshots go") {
+    BusBed bed;
+    const std::string store = bed.createStore();
+    const std::string origin = bed.attach("/dev/one", store);
+    const auto snapshots = bed.createSnapshots({{{origin}, "a"}});
+    bed.machine.useSegments(50);
+    bed.machine.raise(COWSNAP_EVENT_LOW_WATER, 3);
+    CHECK(bed.signalsUntil("Event").back().path == store);
+    CHECK(std::get<std::uint64_t>(bed.properties(store, kStore).at("UsedBytes")) == 50ULL << 20);
+    bed.machine.drop(1);
+    CHECK(bed.signalsUntil("SnapshotDropped").back().path == store);
+    bed.signalsUntil("InterfacesRemoved");
+    CHECK(bed.failureOfCall(snapshots.front().path, kSnapshot, "Delete", nullptr).name ==
+          "org.freedesktop.DBus.Error.UnknownObject");
+}
+
+TEST_CASE("each error has its name and a message that says what to do") {
+    BusBed bed;
+    const std::string store = bed.createStore();
+    const std::string origin = bed.attach("/dev/one", store);
+    const auto snapshot = bed.createSnapshots({{{origin}, "a"}}).front();
+    const auto create = [&](const std::string& device, const std::string& name,
+                            const Dictionary& options = {}) {
+        return bed.failureOfCall(
+            kRoot, kManager, "CreateStore",
+            [&](Message& message) {
+                message.append(Value(std::vector<std::string>{device}));
+                message.append(Value(name));
+            },
+            options);
+    };
+    const auto attach = [&](const std::string& device, const std::string& to) {
+        return bed.failureOfCall(kRoot, kManager, "Attach", [&](Message& message) {
+            message.append(Value(device));
+            message.append(Value(ObjectPath{to}));
+        });
+    };
+    const std::string prefix = "org.cowsnap1.Error.";
+    const std::string nobody = "00000000_0000_0000_0000_000000000000";
+
+    SECTION("InvalidArgument") {
+        CHECK(create("/dev/spare", "a/b").name == prefix + "InvalidArgument");
+        CHECK(create("/dev/spare", "x", {{"odd", true}}).name == prefix + "InvalidArgument");
+        CHECK_THAT(create("/dev/spare", "x", {{"odd", true}}).message,
+                   Contains("\"odd\" is unknown"));
+        CHECK_THAT(create("/dev/spare", "x", {{"full_wait_ms", std::string("5")}}).message,
+                   Contains("has the type s"));
+        CHECK(attach("/dev/two", kRoot).name == prefix + "InvalidArgument");
+        CHECK(bed.failureOfCall(kRoot, kManager, "DeleteSnapshots",
+                                [&](Message& message) {
+                                    message.append(Value(std::vector<ObjectPath>{{store}}));
+                                })
+                  .name == prefix + "InvalidArgument");
+        for (const auto& [path, interface, method] :
+             std::vector<std::tuple<std::string, const char*, const char*>>{
+                 {origin, kOrigin, "Detach"},
+                 {snapshot.path, kSnapshot, "Delete"},
+                 {snapshot.path, kSnapshot, "Activate"},
+                 {snapshot.path, kSnapshot, "Deactivate"},
+                 {store, kStore, "Close"},
+                 {kRoot, kManager, "Refresh"}})
+            CHECK(bed.failureOfCall(path, interface, method, nullptr, {{"odd", true}}).name ==
+                  prefix + "InvalidArgument");
+        CHECK(bed.machine.snapshotIds().size() == 1);
+    }
+    SECTION("NotFound") {
+        CHECK(create("/dev/nothing", "x").name == prefix + "NotFound");
+        CHECK(attach("/dev/two", std::string(kRoot) + "/store/" + nobody).name ==
+              prefix + "NotFound");
+    }
+    SECTION("Exists") {
+        CHECK(attach("/dev/one", store).name == prefix + "Exists");
+    }
+    SECTION("Busy") {
+        CHECK(bed.failureOfCall(origin, kOrigin, "Detach", nullptr).name == prefix + "Busy");
+        CHECK(bed.failureOfCall(store, kStore, "Close", nullptr).name == prefix + "Busy");
+    }
+    SECTION("NotSupported") {
+        CHECK(create((bed.directory.path() / "bus.conf").string(), "x").name ==
+              prefix + "NotSupported");
+    }
+    SECTION("NoSpace") {
+        // The slots have 64 KiB: descriptions of 1 KiB fill them.
+        const Dictionary options{{"description", std::string(1024, 'x')}};
+        CallFailure failure;
+        for (int i = 0; i < 100 && failure.name.empty(); ++i)
+            failure = bed.failureOfCall(
+                kRoot, kManager, "CreateSnapshots",
+                [&](Message& message) {
+                    message.append(std::vector<std::pair<ObjectPath, std::string>>{
+                        {{origin}, "s" + std::to_string(i)}});
+                },
+                options);
+        CHECK(failure.name == prefix + "NoSpace");
+        CHECK_THAT(failure.message, Contains("delete snapshots"));
+        CHECK(bed.failureOfCall(snapshot.path, kSnapshot, "Delete", nullptr).name.empty());
+    }
+    SECTION("Failed") {
+        bed.machine.plan(Accident::Fail, 1);
+        CHECK(bed.failureOfCall(kRoot, kManager, "CreateSnapshots",
+                                [&](Message& message) {
+                                    message.append(std::vector<std::pair<ObjectPath, std::string>>{
+                                        {{origin}, "b"}});
+                                })
+                  .name == prefix + "Failed");
+    }
+    SECTION("MetadataCorrupt") {
+        bed.stopDaemon();
+        bed.machine.damageSlot(0);
+        bed.machine.damageSlot(1);
+        bed.startDaemon();
+        CHECK(textOf(bed.properties(store, kStore), "State") == "unusable");
+        CHECK_THAT(textOf(bed.properties(store, kStore), "Problem"),
+                   Contains("both metadata slots"));
+        CHECK(attach("/dev/two", store).name == prefix + "MetadataCorrupt");
+        CHECK(runCli({"origin", "attach", "/dev/two"}).code == 8);
+    }
+    SECTION("wrong types in the call") {
+        Message reply;
+        CHECK(bed.failureOfCall(kRoot, kManager, "Attach",
+                                [&](Message& message) { message.append(Value(true)); })
+                  .name == "org.freedesktop.DBus.Error.InvalidArgs");
+    }
+}
+
+TEST_CASE("only root may call, all may read") {
+    constexpr uid_t nobody = 65534;
+    if (::geteuid() != 0) {
+        WARN("not root: cannot become someone else");
+        return;
+    }
+    BusBed bed;
+    const std::string store = bed.createStore();
+    const std::string origin = bed.attach("/dev/one", store);
+    bed.createSnapshots({{{origin}, "a"}});
+    for (const std::vector<std::string>& words :
+         std::vector<std::vector<std::string>>{{"create", "one", "--name", "b"},
+                                               {"delete", "a", "--yes"},
+                                               {"activate", "a"},
+                                               {"deactivate", "a"},
+                                               {"origin", "attach", "/dev/two"},
+                                               {"origin", "detach", "one", "--yes"},
+                                               {"store", "create", "/dev/spare", "--name", "x"},
+                                               {"store", "extend", "main", "/dev/spare"},
+                                               {"store", "close", "main", "--yes"}}) {
+        const CliResult result = runCli(words, nobody);
+        INFO(words[0] << " " << words[1] << ": " << result.errors);
+        CHECK(result.code == 4);
+        CHECK_THAT(result.errors, Contains("only root"));
+    }
+    const CliResult listed = runCli({"list", "--no-headings", "-o", "name"}, nobody);
+    CHECK(listed.code == 0);
+    CHECK(listed.output == "a\n");
+    CHECK(bed.machine.snapshotIds().size() == 1);
+}

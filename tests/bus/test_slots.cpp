@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Metadata slots survive damage and torn writes; metadata that makes no sense is refused.
+#include <catch2/catch.hpp>
+
+#include <set>
+
+#include "base/error.h"
+#include "fake_machine.h"
+#include "meta/metadata.h"
+#include "meta/registry.h"
+#include "meta/slots.h"
+#include "temporary_directory.h"
+
+using namespace cowsnap;
+using namespace cowsnap::test;
+
+namespace {
+
+constexpr std::uint64_t kSlotBytes = 8192;
+const Uuid kStore = *Uuid::parse("01234567-89ab-cdef-0123-456789abcdef");
+
+/// A disk stands for the cow-store's device: both are just blocks.
+struct SlotBed {
+    FakeMachine machine;
+    SlotBed() { machine.addDisk("/dev/slots", 64); }
+    MetadataSlots slots(const Uuid& store = kStore) {
+        return {machine, "/dev/slots", store, kSlotBytes};
+    }
+    void damage(unsigned slot, std::size_t byte) {
+        auto block = machine.read("/dev/slots", slot * kSlotBytes, 4096);
+        block[byte] = block[byte] ^ std::byte{1};
+        machine.write("/dev/slots", slot * kSlotBytes, block);
+    }
+};
+
+ErrorKind kindOf(const std::function<void()>& action) {
+    try {
+        action();
+    } catch (const Error& error) {
+        return error.kind();
+    }
+    FAIL("no error");
+    return ErrorKind::Failed;
+}
+
+Metadata sample() {
+    Metadata metadata;
+    metadata.store = kStore;
+    metadata.name = "main";
+    metadata.devices.push_back({"/dev/vdb", "/dev/disk/by-id/x", "serial", 0, 4096});
+    metadata.full_wait_ms = 5;
+    metadata.next_origin_id = 2;
+    metadata.next_snapshot_id = 2;
+    OriginRecord origin;
+    origin.uuid = Uuid::random();
+    origin.id = 1;
+    origin.name = "vdc";
+    origin.device = {"/dev/vdc", "", "", 0, 800};
+    origin.mapped_name = "cowsnap-vdc";
+    metadata.origins.push_back(origin);
+    SnapshotRecord snapshot;
+    snapshot.uuid = Uuid::random();
+    snapshot.id = 1;
+    snapshot.name = "before";
+    snapshot.origin = origin.uuid;
+    snapshot.created = 7;
+    snapshot.set = 3;
+    snapshot.writable = true;
+    snapshot.description = "ä";
+    metadata.snapshots.push_back(snapshot);
+    return metadata;
+}
+
+}  // namespace
+
+TEST_CASE("blank slots are fresh, and the newest write is read") {
+    SlotBed bed;
+    auto slots = bed.slots();
+    CHECK(slots.read().fresh);
+    for (const char* const body : {"one", "two", "three"}) {
+        slots.write(1, body);
+        const SlotContents contents = bed.slots().read();
+        CHECK_FALSE(contents.fresh);
+        CHECK(contents.body == body);
+        CHECK_FALSE(contents.one_damaged);
+    }
+    CHECK(bed.slots().read().generation == 3);
+}
+
+TEST_CASE("with one slot damaged the other one is used, and the damaged one overwritten next") {
+    SlotBed bed;
+    auto slots = bed.slots();
+    slots.read();
+    slots.write(1, "one");
+    slots.write(1, "two");
+    const std::size_t byte = GENERATE(0u, 9u, 13u, 20u, 33u, 41u, 66u);
+    bed.damage(1, byte);
+    auto again = bed.slots();
+    const SlotContents contents = again.read();
+    CHECK(contents.one_damaged);
+    CHECK(contents.body == "one");
+    again.write(1, "three");
+    const SlotContents repaired = bed.slots().read();
+    CHECK_FALSE(repaired.one_damaged);
+    CHECK(repaired.body == "three");
+}
+
+TEST_CASE("with both slots damaged nothing is read and nothing overwritten") {
+    SlotBed bed;
+    auto slots = bed.slots();
+    slots.read();
+    slots.write(1, "one");
+    slots.write(1, "two");
+    bed.damage(0, 5);
+    bed.damage(1, 5);
+    auto again = bed.slots();
+    CHECK(kindOf([&] { again.read(); }) == ErrorKind::MetadataCorrupt);
+    const auto before = bed.machine.read("/dev/slots", 0, 2 * kSlotBytes);
+    CHECK(kindOf([&] { again.write(1, "three"); }) == ErrorKind::MetadataCorrupt);
+    CHECK(bed.machine.read("/dev/slots", 0, 2 * kSlotBytes) == before);
+}
+
+TEST_CASE("a torn write leaves the metadata before it") {
+    SlotBed bed;
+    auto slots = bed.slots();
+    slots.read();
+    slots.write(1, std::string(5000, 'a'));
+    slots.write(1, std::string(5000, 'b'));
+    bed.machine.plan(Accident::Tear, 0);
+    CHECK_THROWS_AS(slots.write(1, std::string(5000, 'c')), Killed);
+    CHECK(bed.slots().read().body == std::string(5000, 'b'));
+}
+
+TEST_CASE("slots of another store are damage, and too much metadata is NoSpace") {
+    SlotBed bed;
+    auto slots = bed.slots();
+    slots.read();
+    slots.write(1, "one");
+    slots.write(1, "two");
+    CHECK(kindOf([&] { slots.write(1, std::string(kSlotBytes - 63, 'x')); }) == ErrorKind::NoSpace);
+    CHECK(bed.slots().read().body == "two");
+    CHECK_NOTHROW(slots.write(1, std::string(kSlotBytes - 64, 'x')));
+    auto other = bed.slots(Uuid::random());
+    CHECK(kindOf([&] { other.read(); }) == ErrorKind::MetadataCorrupt);
+}
+
+TEST_CASE("metadata is read as it was written") {
+    const Metadata metadata = sample();
+    const Metadata again = parseMetadata(kMetadataSchema, formatMetadata(metadata));
+    CHECK(formatMetadata(again) == formatMetadata(metadata));
+    CHECK(again.snapshots.front().description == "ä");
+    CHECK(again.full_wait_ms == metadata.full_wait_ms);
+}
+
+TEST_CASE("metadata that makes no sense is MetadataCorrupt") {
+    const auto spoiled = [](const std::function<void(Metadata&)>& spoil) {
+        Metadata metadata = sample();
+        spoil(metadata);
+        const std::string json = formatMetadata(metadata);
+        return kindOf([&] { parseMetadata(kMetadataSchema, json); });
+    };
+    CHECK(spoiled([](Metadata& m) { m.name = "a/b"; }) == ErrorKind::MetadataCorrupt);
+    CHECK(spoiled([](Metadata& m) { m.origins[0].id = 0; }) == ErrorKind::MetadataCorrupt);
+    CHECK(spoiled([](Metadata& m) { m.origins[0].mapped_name = "a/b"; }) ==
+          ErrorKind::MetadataCorrupt);
+    CHECK(spoiled([](Metadata& m) { m.origins.push_back(m.origins[0]); }) ==
+          ErrorKind::MetadataCorrupt);
+    CHECK(spoiled([](Metadata& m) { m.snapshots.push_back(m.snapshots[0]); }) ==
+          ErrorKind::MetadataCorrupt);
+    CHECK(spoiled([](Metadata& m) { m.snapshots[0].origin = Uuid::random(); }) ==
+          ErrorKind::MetadataCorrupt);
+    CHECK(spoiled([](Metadata& m) { m.snapshots[0].name = ""; }) == ErrorKind::MetadataCorrupt);
+    for (const char* const json : {"", "{", "[]", "{}", "{\"store\": 5}", "null"})
+        CHECK(kindOf([&] { parseMetadata(kMetadataSchema, json); }) == ErrorKind::MetadataCorrupt);
+    CHECK(kindOf([&] { parseMetadata(kMetadataSchema + 1, "{}"); }) == ErrorKind::NotSupported);
+}
+
+TEST_CASE("the registry keeps stores over restarts and refuses a damaged file") {
+    TemporaryDirectory directory;
+    const StoreRegistry registry(directory.path() / "state");
+    CHECK(registry.read().empty());
+    registry.put({kStore, "main", {{"/dev/vdb", "", "serial", 0, 4096}}});
+    registry.put({Uuid::random(), "other", {}});
+    registry.put(
+        {kStore, "main", {{"/dev/vdb", "", "serial", 0, 4096}, {"/dev/vdd", "", "", 2, 8}}});
+    auto stores = StoreRegistry(directory.path() / "state").read();
+    REQUIRE(stores.size() == 2);
+    CHECK(stores[0].devices.size() == 2);
+    CHECK(stores[0].devices[1] == DeviceIdentity{"/dev/vdd", "", "", 2, 8});
+    registry.remove(kStore);
+    CHECK(registry.read().size() == 1);
+    for (const char* const text :
+         {"", "{", "{\"schema\": 1}",
+          "{\"schema\": 1, \"stores\": [{\"uuid\": \"x\", \"name\": \"\"}]}"}) {
+        directory.write("state/stores.json", text);
+        CHECK(kindOf([&] { registry.read(); }) == ErrorKind::Failed);
+    }
+    directory.write("state/stores.json", "{\"schema\": 9, \"stores\": []}");
+    CHECK(kindOf([&] { registry.read(); }) == ErrorKind::NotSupported);
+}
+
+TEST_CASE("a device is found again by its serial, and not taken for another one") {
+    FakeMachine machine;
+    machine.addDisk("/dev/vdb", 4096, "one");
+    machine.addDisk("/dev/vdc", 4096, "two");
+    const DeviceIdentity identity = machine.describe("/dev/vdb").identity;
+    machine.renameDisk("/dev/vdb", "/dev/vdx");
+    CHECK(findDevice(machine, identity).identity.path == "/dev/vdx");
+    machine.renameDisk("/dev/vdc", "/dev/vdb");
+    CHECK(findDevice(machine, identity).identity.path == "/dev/vdx");
+    machine.resizeDisk("/dev/vdx", 2048);
+    try {
+        findDevice(machine, identity);
+        FAIL("a smaller device was taken");
+    } catch (const Error& error) {
+        CHECK(error.kind() == ErrorKind::NotFound);
+        CHECK_THAT(error.what(), Catch::Contains("smaller than before") &&
+                                     Catch::Contains("another serial number"));
+    }
+}
