@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// cowsnap-activate: starts the registered stores, or those on the devices named,
+// and stacks their origins, at boot and without a bus. Knows nothing of the daemon.
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <CLI/CLI.hpp>
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "assembly/store_assembly.h"
+#include "assembly/store_header.h"
+#include "base/error.h"
+#include "block/linux_block_devices.h"
+#include "dm/module.h"
+#include "meta/registry.h"
+
+namespace {
+
+using namespace cowsnap;
+
+/// What of the work was done.
+struct Tally {
+    unsigned done = 0;
+    unsigned failed = 0;
+};
+
+/// The store that these devices are, in their order.
+RegisteredStore storeOn(BlockDevices& devices, const std::vector<std::string>& paths) {
+    RegisteredStore store;
+    for (const auto& path : paths)
+        store.devices.push_back(devices.describe(path).identity);
+    const auto header = readStoreHeader(devices, store.devices.front().path);
+    if (!header)
+        fail(ErrorKind::NotFound, "no store starts on {}", paths.front());
+    store.uuid = header->uuid;
+    store.name = header->uuid.dashed();
+    return store;
+}
+
+void activateOne(DeviceMapper& mapper, BlockDevices& devices, const RegisteredStore& store,
+                 Tally& tally) {
+    try {
+        const ActiveStore active = activateStore(mapper, devices, store);
+        ++tally.done;
+        spdlog::info("the store {} is {}", store.name, active.device.path());
+        if (!active.metadata)
+            return;
+        for (const auto& problem : stackOrigins(mapper, devices, active.device, *active.metadata)) {
+            ++tally.failed;
+            spdlog::error("the origin {} is not attached: {}", problem.origin.dashed(),
+                          problem.reason);
+        }
+    } catch (const Error& error) {
+        ++tally.failed;
+        spdlog::error("the store {} is not activated: {}", store.name, error.what());
+    }
+}
+
+int activate(const std::string& state_directory, const std::vector<std::string>& paths) {
+    const auto mapper = openDeviceMapper();
+    requireModule(*mapper);
+    LinuxBlockDevices devices;
+    std::vector<RegisteredStore> stores;
+    if (paths.empty())
+        stores = StoreRegistry(state_directory).read();
+    else
+        stores.push_back(storeOn(devices, paths));
+    StoreAssembly(*mapper, devices).removeLeftovers();
+    Tally tally;
+    for (const auto& store : stores)
+        activateOne(*mapper, devices, store, tally);
+    if (tally.failed == 0)
+        return 0;
+    constexpr int failed = 1;
+    constexpr int partly = 7;
+    return tally.done == 0 ? failed : partly;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app("cowsnap-activate: start stores and stack their origins, without a bus");
+    std::string state_directory(kDefaultStateDirectory);
+    std::vector<std::string> paths;
+    app.add_option("--state-directory", state_directory, "Where the list of stores is kept")
+        ->capture_default_str();
+    app.add_option("device", paths,
+                   "The devices of one store, in their order (default: all registered stores)");
+    app.set_version_flag("--version", COWSNAP_VERSION);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        constexpr int usage = 2;
+        return app.exit(error) == 0 ? 0 : usage;
+    }
+    auto logger = spdlog::stderr_logger_mt("cowsnap-activate");
+    logger->set_pattern("cowsnap-activate: %v");
+    spdlog::set_default_logger(std::move(logger));
+    try {
+        return activate(state_directory, paths);
+    } catch (const std::exception& error) {
+        spdlog::error("{}", error.what());
+        return EXIT_FAILURE;
+    }
+}

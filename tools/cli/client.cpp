@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Calls, and finding objects by name.
+#include "cli/client.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include "base/error.h"
+#include "cli/exit.h"
+
+namespace cowsnap::cli {
+
+namespace {
+
+// Freezing file systems and preserving what waits can take long.
+constexpr std::uint64_t kTimeoutUs = 10ULL * 60 * 1000 * 1000;
+
+Bus connect() {
+    try {
+        return Bus::openSystem();
+    } catch (const Error& error) {
+        throw Failure(ExitCode::NoDaemon, "NoDaemon", error.what());
+    }
+}
+
+Failure notFound(const std::string& message) {
+    return Failure(ExitCode::NotFound, "NotFound", message);
+}
+
+Failure ambiguous(const std::string& message) {
+    return Failure(ExitCode::Usage, "Usage", message);
+}
+
+bool samePath(const std::string& one, const std::string& other) {
+    if (one.empty() || other.empty())
+        return false;
+    if (one == other)
+        return true;
+    std::error_code code;
+    return std::filesystem::equivalent(one, other, code) && !code;
+}
+
+}  // namespace
+
+std::string absolutePath(const std::string& path) {
+    return std::filesystem::absolute(path).lexically_normal().string();
+}
+
+std::string Object::text(const std::string& property) const {
+    const auto found = properties.find(property);
+    if (found == properties.end())
+        return {};
+    if (const auto* text = std::get_if<std::string>(&found->second))
+        return *text;
+    if (const auto* object = std::get_if<ObjectPath>(&found->second))
+        return object->path;
+    return {};
+}
+
+std::uint64_t Object::number(const std::string& property) const {
+    const auto found = properties.find(property);
+    if (found == properties.end())
+        return 0;
+    if (const auto* number = std::get_if<std::uint64_t>(&found->second))
+        return *number;
+    if (const auto* number = std::get_if<std::uint32_t>(&found->second))
+        return *number;
+    return 0;
+}
+
+bool Object::flag(const std::string& property) const {
+    const auto found = properties.find(property);
+    const bool* const flag =
+        found == properties.end() ? nullptr : std::get_if<bool>(&found->second);
+    return flag != nullptr && *flag;
+}
+
+const Object* Objects::at(const std::string& path) const {
+    for (const auto* list : {&stores, &origins, &snapshots})
+        for (const auto& object : *list)
+            if (object.path == path)
+                return &object;
+    return nullptr;
+}
+
+std::string Objects::nameOf(const std::string& path) const {
+    const Object* const object = at(path);
+    return object != nullptr ? object->text("Name") : path;
+}
+
+const Object& Objects::store(const std::string& wanted) const {
+    if (wanted.empty()) {
+        if (stores.empty())
+            throw notFound(
+                "there is no store: make one with \"snapd-cli store create DEVICE --name NAME\"");
+        if (stores.size() > 1)
+            throw ambiguous("there are several stores: choose one with --store");
+        return stores.front();
+    }
+    const Object* found = nullptr;
+    for (const auto& store : stores) {
+        if (store.text("Name") != wanted && store.text("Uuid") != wanted)
+            continue;
+        if (found != nullptr)
+            throw ambiguous("there are several stores named \"" + wanted +
+                            "\": use the UUID from \"snapd-cli store list\"");
+        found = &store;
+    }
+    if (found == nullptr)
+        throw notFound("there is no store \"" + wanted +
+                       "\": \"snapd-cli store list\" shows those that are open");
+    return *found;
+}
+
+const Object* Objects::findOrigin(const std::string& wanted) const {
+    const Object* found = nullptr;
+    for (const auto& origin : origins) {
+        const bool by_path =
+            wanted.starts_with('/') && (samePath(origin.text("Device"), wanted) ||
+                                        samePath(origin.text("BackingDevice"), wanted));
+        if (!by_path && origin.text("Name") != wanted && origin.text("Uuid") != wanted)
+            continue;
+        if (found != nullptr)
+            throw ambiguous("there are several origins \"" + wanted +
+                            "\": use the UUID from \"snapd-cli origin list\"");
+        found = &origin;
+    }
+    return found;
+}
+
+const Object& Objects::origin(const std::string& wanted) const {
+    const Object* const found = findOrigin(wanted);
+    if (found == nullptr)
+        throw notFound("there is no origin \"" + wanted +
+                       "\": \"snapd-cli origin list\" shows those that are known");
+    return *found;
+}
+
+const Object& Objects::snapshot(const std::string& wanted) const {
+    const auto slash = wanted.find('/');  // no name holds one
+    const std::string store_name =
+        slash == std::string::npos ? std::string() : wanted.substr(0, slash);
+    const std::string name = slash == std::string::npos ? wanted : wanted.substr(slash + 1);
+    const Object* found = nullptr;
+    for (const auto& snapshot : snapshots) {
+        if (snapshot.text("Name") != name && snapshot.text("Uuid") != name)
+            continue;
+        if (!store_name.empty() && nameOf(snapshot.text("Store")) != store_name)
+            continue;
+        if (found != nullptr)
+            throw ambiguous("there are several snapshots named \"" + wanted +
+                            "\": write STORE/NAME");
+        found = &snapshot;
+    }
+    if (found == nullptr)
+        throw notFound("there is no snapshot \"" + wanted +
+                       "\": \"snapd-cli list\" shows those that are there");
+    return *found;
+}
+
+Client::Client() : bus_(connect()) {}
+
+Message Client::call(const std::string& path, const std::string& interface,
+                     const std::string& member, const std::function<void(Message&)>& append,
+                     const Dictionary& options) {
+    try {
+        Message message = bus_.newMethodCall(kBusName, path, interface, member);
+        if (append)
+            append(message);
+        message.append(options);
+        return bus_.call(message, kTimeoutUs);
+    } catch (const CallError& error) {
+        throw failureOf(error.name(), error.what());
+    } catch (const Error& error) {
+        throw failureOf(error.busName(), error.what());
+    }
+}
+
+void Client::refresh() {
+    if (::geteuid() == 0)
+        call(kRootPath, kManagerInterface, "Refresh", nullptr);
+}
+
+Objects Client::objects() {
+    Message reply;
+    try {
+        reply =
+            bus_.call(bus_.newMethodCall(kBusName, kRootPath, "org.freedesktop.DBus.ObjectManager",
+                                         "GetManagedObjects"),
+                      kTimeoutUs);
+    } catch (const CallError& error) {
+        throw failureOf(error.name(), error.what());
+    }
+    Objects objects;
+    reply.enter('a', "{oa{sa{sv}}}");
+    while (reply.enter('e', "oa{sa{sv}}")) {
+        const std::string path = reply.readObjectPath().path;
+        reply.enter('a', "{sa{sv}}");
+        while (reply.enter('e', "sa{sv}")) {
+            const std::string interface = reply.readString();
+            Object object{path, reply.readKnown()};
+            if (interface == kStoreInterface)
+                objects.stores.push_back(std::move(object));
+            else if (interface == kOriginInterface)
+                objects.origins.push_back(std::move(object));
+            else if (interface == kSnapshotInterface)
+                objects.snapshots.push_back(std::move(object));
+            reply.exit();
+        }
+        reply.exit();
+        reply.exit();
+    }
+    reply.exit();
+    const auto by_name = [](const Object& one, const Object& other) {
+        return one.text("Name") < other.text("Name");
+    };
+    std::sort(objects.stores.begin(), objects.stores.end(), by_name);
+    std::sort(objects.origins.begin(), objects.origins.end(), by_name);
+    std::sort(objects.snapshots.begin(), objects.snapshots.end(),
+              [](const Object& one, const Object& other) {
+                  return std::pair(one.number("Created"), one.number("Id")) <
+                         std::pair(other.number("Created"), other.number("Id"));
+              });
+    return objects;
+}
+
+}  // namespace cowsnap::cli

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The daemon as the command line sees it: its objects, looked up by what people
+// call them, and its methods. Speaks D-Bus only.
+#ifndef COWSNAP_CLI_CLIENT_H
+#define COWSNAP_CLI_CLIENT_H
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bus/bus.h"
+#include "bus/value.h"
+
+namespace cowsnap::cli {
+
+inline constexpr const char* kBusName = "org.cowsnap1";
+inline constexpr const char* kRootPath = "/org/cowsnap1";
+inline constexpr const char* kManagerInterface = "org.cowsnap1.Manager";
+inline constexpr const char* kStoreInterface = "org.cowsnap1.Store";
+inline constexpr const char* kOriginInterface = "org.cowsnap1.Origin";
+inline constexpr const char* kSnapshotInterface = "org.cowsnap1.Snapshot";
+
+/// An object of the daemon's.
+struct Object {
+    std::string path;
+    Dictionary properties;
+
+    std::string text(const std::string& property) const;      ///< s or o
+    std::uint64_t number(const std::string& property) const;  ///< t or u
+    bool flag(const std::string& property) const;
+};
+
+/// All objects at one time.
+struct Objects {
+    std::vector<Object> stores;
+    std::vector<Object> origins;
+    std::vector<Object> snapshots;
+
+    const Object* at(const std::string& path) const;
+    /// The name of the object at path; path itself if it is not there.
+    std::string nameOf(const std::string& path) const;
+
+    // These throw Failure (NotFound, or Usage if it is not clear which one is meant).
+
+    /// By name or uuid. Empty: the only one.
+    const Object& store(const std::string& wanted) const;
+    /// By name, uuid, or the path of its device or of the device below it.
+    const Object& origin(const std::string& wanted) const;
+    /// The same; null if there is none.
+    const Object* findOrigin(const std::string& wanted) const;
+    /// By name, STORE/NAME, or uuid.
+    const Object& snapshot(const std::string& wanted) const;
+};
+
+class Client {
+public:
+    /// Connects. Failure (NoDaemon) if there is no bus.
+    Client();
+
+    Objects objects();
+    /// Asks the daemon to look at the kernel again, so that numbers are new. Only root may.
+    void refresh();
+
+    /// Calls a method whose arguments append() adds; the options are appended behind them.
+    Message call(const std::string& path, const std::string& interface, const std::string& member,
+                 const std::function<void(Message&)>& append, const Dictionary& options = {});
+
+private:
+    Bus bus_;
+};
+
+/// path, made absolute without following links.
+std::string absolutePath(const std::string& path);
+
+}  // namespace cowsnap::cli
+
+#endif

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// D-Bus errors to exit codes.
+#include "cli/exit.h"
+
+#include "base/error.h"
+
+namespace cowsnap::cli {
+
+namespace {
+
+ExitCode exitCodeOf(ErrorKind kind) {
+    switch (kind) {
+        case ErrorKind::InvalidArgument:
+            return ExitCode::Usage;
+        case ErrorKind::NotFound:
+            return ExitCode::NotFound;
+        case ErrorKind::NotAuthorized:
+            return ExitCode::NotAllowed;
+        case ErrorKind::Busy:
+        case ErrorKind::Held:
+            return ExitCode::Busy;
+        case ErrorKind::MetadataCorrupt:
+            return ExitCode::MetadataDamaged;
+        default:
+            return ExitCode::Failed;
+    }
+}
+
+}  // namespace
+
+Failure failureOf(const std::string& bus_error_name, const std::string& message) {
+    if (const auto kind = errorKindFromBusName(bus_error_name))
+        return Failure(exitCodeOf(*kind), std::string(errorKindName(*kind)), message);
+    if (bus_error_name == "org.freedesktop.DBus.Error.ServiceUnknown" ||
+        bus_error_name == "org.freedesktop.DBus.Error.NameHasNoOwner" ||
+        bus_error_name == "org.freedesktop.DBus.Error.Disconnected" ||
+        bus_error_name.starts_with("org.freedesktop.DBus.Error.Spawn"))
+        return Failure(ExitCode::NoDaemon, "NoDaemon",
+                       "cowsnapd does not run: start it with \"systemctl start cowsnapd\"");
+    if (bus_error_name == "org.freedesktop.DBus.Error.UnknownObject")
+        return Failure(ExitCode::NotFound, "NotFound", "it is gone already: " + message);
+    if (bus_error_name == "org.freedesktop.DBus.Error.AccessDenied")
+        return Failure(ExitCode::NotAllowed, "NotAuthorized", message + ": try again with sudo");
+    return Failure(ExitCode::Failed, "Failed", message.empty() ? bus_error_name : message);
+}
+
+}  // namespace cowsnap::cli

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// How snapd-cli ends: exit codes, and the error that carries one.
+#ifndef COWSNAP_CLI_EXIT_H
+#define COWSNAP_CLI_EXIT_H
+
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace cowsnap::cli {
+
+enum class ExitCode : int {
+    Done = 0,
+    Failed = 1,
+    Usage = 2,
+    NotFound = 3,
+    NotAllowed = 4,
+    Busy = 5,
+    NoDaemon = 6,
+    Partly = 7,
+    MetadataDamaged = 8,
+};
+
+/// Ends the program with a message. name is that of a D-Bus error of cowsnap's, without
+/// its prefix, such as "NotFound"; or "Usage", "NoDaemon", "Partly".
+class Failure : public std::runtime_error {
+public:
+    Failure(ExitCode code, std::string name, const std::string& message)
+        : std::runtime_error(message), code_(code), name_(std::move(name)) {}
+
+    ExitCode code() const { return code_; }
+    const std::string& name() const { return name_; }
+
+private:
+    ExitCode code_;
+    std::string name_;
+};
+
+/// The Failure that stands for a D-Bus error.
+Failure failureOf(const std::string& bus_error_name, const std::string& message);
+
+}  // namespace cowsnap::cli
+
+#endif

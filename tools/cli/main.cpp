@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// snapd-cli: the command line of cowsnap. Reads the words, runs the verb, turns
+// failures into messages and exit codes.
+#include <algorithm>
+#include <iostream>
+#include <string_view>
+
+#include "base/error.h"
+#include "cli/exit.h"
+#include "cli/verbs.h"
+
+namespace {
+
+using namespace cowsnap::cli;
+
+int end(ExitCode code) {
+    return static_cast<int>(code);
+}
+
+int runVerb(const Run& run, const OutputOptions& output) {
+    try {
+        Client client;
+        Session session{client, output};
+        run(session);
+        return end(ExitCode::Done);
+    } catch (const Failure& failure) {
+        printFailure(output.json, failure.name(), failure.what());
+        return end(failure.code());
+    } catch (const cowsnap::Error& error) {
+        const Failure failure = failureOf(error.busName(), error.what());
+        printFailure(output.json, failure.name(), failure.what());
+        return end(failure.code());
+    } catch (const std::exception& error) {
+        printFailure(output.json, "Failed", error.what());
+        return end(ExitCode::Failed);
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app("snapd-cli: snapshots of live block devices");
+    app.set_version_flag("--version", COWSNAP_VERSION);
+    app.require_subcommand(1);
+    app.fallthrough();
+    OutputOptions output;
+    app.add_flag("--json", output.json, "Print JSON, errors too");
+    app.add_flag("--bytes", output.bytes, "Print sizes in bytes");
+    app.add_flag("--no-headings", output.no_headings, "Print tables without headings");
+    app.add_flag("--yes", output.yes, "Do not ask before something is destroyed");
+    app.add_option("-o,--columns", output.columns, "Columns to print, separated by commas")
+        ->delimiter(',');
+    Run run;
+    addActivate(app, run);
+    addCreate(app, run);
+    addDelete(app, run);
+    addList(app, run);
+    addMount(app, run);
+    addOrigin(app, run);
+    addSet(app, run);
+    addShow(app, run);
+    addStore(app, run);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        if (error.get_exit_code() == 0)
+            return app.exit(error);
+        const bool json =
+            std::any_of(argv, argv + argc, [](std::string_view word) { return word == "--json"; });
+        printFailure(json, "Usage", std::string(error.what()) + " (snapd-cli --help tells more)");
+        return end(ExitCode::Usage);
+    }
+    return runVerb(run, output);
+}

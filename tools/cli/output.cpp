@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Tables and JSON.
+#include "cli/output.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <ctime>
+#include <iostream>
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include "cli/exit.h"
+
+namespace cowsnap::cli {
+
+namespace {
+
+using nlohmann::json;
+
+Column text(std::string name, std::string property, bool by_default = true) {
+    return {
+        std::move(name), ColumnKind::Text, by_default,
+        [property](const Objects&, const Object& object) { return json(object.text(property)); }};
+}
+
+Column number(std::string name, std::string property, ColumnKind kind, bool by_default = true) {
+    return {std::move(name), kind, by_default, [property](const Objects&, const Object& object) {
+                return json(object.number(property));
+            }};
+}
+
+Column flag(std::string name, std::string property, bool by_default = false) {
+    return {
+        std::move(name), ColumnKind::Flag, by_default,
+        [property](const Objects&, const Object& object) { return json(object.flag(property)); }};
+}
+
+Column nameOf(std::string name, std::string property, bool by_default = true) {
+    return {std::move(name), ColumnKind::Text, by_default,
+            [property](const Objects& all, const Object& object) {
+                return json(all.nameOf(object.text(property)));
+            }};
+}
+
+Column devices() {
+    return {"devices", ColumnKind::Text, true, [](const Objects&, const Object& object) {
+                const auto found = object.properties.find("Devices");
+                if (found == object.properties.end())
+                    return json::array();
+                const auto* const list = std::get_if<std::vector<std::string>>(&found->second);
+                return list == nullptr ? json::array() : json(*list);
+            }};
+}
+
+std::string sizeText(std::uint64_t bytes) {
+    constexpr double unit = 1024;
+    constexpr std::string_view prefixes = "KMGTPE";
+    if (bytes < 1024)
+        return fmt::format("{} B", bytes);
+    double value = static_cast<double>(bytes) / unit;
+    std::size_t prefix = 0;
+    while (value >= unit && prefix + 1 < prefixes.size()) {
+        value /= unit;
+        ++prefix;
+    }
+    return fmt::format("{:.1f} {}iB", value, prefixes[prefix]);
+}
+
+/// Control characters of devices' names must not reach the terminal.
+std::string printable(std::string text) {
+    std::replace_if(
+        text.begin(), text.end(),
+        [](char character) { return static_cast<unsigned char>(character) < 0x20; }, '?');
+    return text;
+}
+
+std::string cellText(const OutputOptions& options, ColumnKind kind, const json& value) {
+    switch (kind) {
+        case ColumnKind::Bytes:
+            return options.bytes ? value.dump() : sizeText(value.get<std::uint64_t>());
+        case ColumnKind::Time:
+            return value.get<std::uint64_t>() == 0
+                       ? "-"
+                       : fmt::format(
+                             "{:%Y-%m-%d %H:%M:%S}",
+                             fmt::localtime(static_cast<std::time_t>(value.get<std::uint64_t>())));
+        case ColumnKind::Flag:
+            return value.get<bool>() ? "yes" : "no";
+        case ColumnKind::Number:
+            return value.dump();
+        case ColumnKind::Text:
+            break;
+    }
+    if (value.is_array()) {
+        std::string joined;
+        for (const auto& element : value)
+            joined += (joined.empty() ? "" : ",") + element.get<std::string>();
+        return printable(joined);
+    }
+    const auto content = value.get<std::string>();
+    return content.empty() ? "-" : printable(content);
+}
+
+std::string heading(const std::string& name) {
+    std::string result = name;
+    std::transform(result.begin(), result.end(), result.begin(), [](char character) {
+        return character >= 'a' && character <= 'z' ? static_cast<char>(character - 'a' + 'A')
+                                                    : character;
+    });
+    return result;
+}
+
+bool alignedRight(ColumnKind kind) {
+    return kind == ColumnKind::Number || kind == ColumnKind::Bytes;
+}
+
+/// The columns to show: those of -o, or those by default; in JSON without -o all.
+std::vector<Column> chosen(const OutputOptions& options, const std::vector<Column>& columns,
+                           bool all) {
+    std::vector<Column> result;
+    if (options.columns.empty()) {
+        for (const auto& column : columns)
+            if (all || column.by_default)
+                result.push_back(column);
+        return result;
+    }
+    for (const auto& wanted : options.columns) {
+        const auto found = std::find_if(columns.begin(), columns.end(), [&](const Column& column) {
+            return column.name == wanted;
+        });
+        if (found == columns.end()) {
+            std::string known;
+            for (const auto& column : columns)
+                known += (known.empty() ? "" : ", ") + column.name;
+            throw Failure(ExitCode::Usage, "Usage",
+                          fmt::format("there is no column \"{}\"; there are: {}", wanted, known));
+        }
+        result.push_back(*found);
+    }
+    return result;
+}
+
+json toJson(const std::vector<Column>& columns, const Objects& all, const Object& object) {
+    json result = json::object();
+    for (const auto& column : columns)
+        result[column.name] = column.value(all, object);
+    return result;
+}
+
+void printJson(const json& document) {
+    std::cout << document.dump(2, ' ', false, json::error_handler_t::replace) << '\n';
+}
+
+/// Columns on a terminal, not bytes: UTF-8 continuation bytes take no room.
+std::size_t width(const std::string& text) {
+    return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char character) {
+        return (static_cast<unsigned char>(character) & 0xc0) != 0x80;
+    }));
+}
+
+}  // namespace
+
+const std::vector<Column>& storeColumns() {
+    static const std::vector<Column> columns{
+        text("name", "Name"),
+        text("state", "State"),
+        number("size", "SizeBytes", ColumnKind::Bytes),
+        number("used", "UsedBytes", ColumnKind::Bytes),
+        number("free", "FreeBytes", ColumnKind::Bytes),
+        number("origins", "OriginCount", ColumnKind::Number),
+        number("snapshots", "SnapshotCount", ColumnKind::Number),
+        devices(),
+        text("uuid", "Uuid", false),
+        text("device", "Device", false),
+        number("segment", "SegmentBytes", ColumnKind::Bytes, false),
+        number("low_water", "LowWaterBytes", ColumnKind::Bytes, false),
+        number("damaged", "DamagedBytes", ColumnKind::Bytes, false),
+        text("problem", "Problem", false),
+    };
+    return columns;
+}
+
+const std::vector<Column>& originColumns() {
+    static const std::vector<Column> columns{
+        text("name", "Name"),
+        text("state", "State"),
+        text("device", "Device"),
+        text("backing_device", "BackingDevice"),
+        number("size", "SizeBytes", ColumnKind::Bytes),
+        number("snapshots", "SnapshotCount", ColumnKind::Number),
+        nameOf("store", "Store"),
+        text("uuid", "Uuid", false),
+        number("id", "Id", ColumnKind::Number, false),
+        number("preserved", "PreservedBytes", ColumnKind::Bytes, false),
+        number("read", "ReadBytes", ColumnKind::Bytes, false),
+        number("waiting_bios", "WaitingBios", ColumnKind::Number, false),
+        text("problem", "Problem", false),
+    };
+    return columns;
+}
+
+const std::vector<Column>& snapshotColumns() {
+    static const std::vector<Column> columns{
+        text("name", "Name"),
+        nameOf("origin", "Origin"),
+        number("created", "Created", ColumnKind::Time),
+        text("state", "State"),
+        number("used", "UsedBytes", ColumnKind::Bytes),
+        number("size", "SizeBytes", ColumnKind::Bytes),
+        text("device", "Device"),
+        nameOf("store", "Store", false),
+        text("uuid", "Uuid", false),
+        number("id", "Id", ColumnKind::Number, false),
+        number("set", "Set", ColumnKind::Number, false),
+        flag("writable", "Writable"),
+        flag("open", "Open"),
+        flag("device_read_only", "DeviceReadOnly"),
+        number("overlay", "OverlayBytes", ColumnKind::Bytes, false),
+        text("description", "Description", false),
+    };
+    return columns;
+}
+
+void printObjects(const OutputOptions& options, const std::string& key,
+                  const std::vector<Column>& columns, const Objects& all,
+                  const std::vector<Object>& shown) {
+    const auto selected = chosen(options, columns, options.json);
+    if (options.json) {
+        json list = json::array();
+        for (const auto& object : shown)
+            list.push_back(toJson(selected, all, object));
+        printJson({{"schema", kJsonSchema}, {key, list}});
+        return;
+    }
+    std::vector<std::vector<std::string>> lines;
+    if (!options.no_headings) {
+        lines.emplace_back();
+        for (const auto& column : selected)
+            lines.back().push_back(heading(column.name));
+    }
+    for (const auto& object : shown) {
+        lines.emplace_back();
+        for (const auto& column : selected)
+            lines.back().push_back(cellText(options, column.kind, column.value(all, object)));
+    }
+    std::vector<std::size_t> widths(selected.size());
+    for (const auto& line : lines)
+        for (std::size_t i = 0; i < line.size(); ++i)
+            widths[i] = std::max(widths[i], width(line[i]));
+    for (const auto& line : lines) {
+        std::string text;
+        for (std::size_t i = 0; i < line.size(); ++i) {
+            const std::string padding(widths[i] - width(line[i]), ' ');
+            if (i > 0)
+                text += "  ";
+            text += alignedRight(selected[i].kind) ? padding + line[i] : line[i] + padding;
+        }
+        text.erase(text.find_last_not_of(' ') + 1);
+        std::cout << text << '\n';
+    }
+}
+
+void printObject(const OutputOptions& options, const std::string& key,
+                 const std::vector<Column>& columns, const Objects& all, const Object& shown) {
+    const auto selected = chosen(options, columns, true);
+    if (options.json) {
+        printJson({{"schema", kJsonSchema}, {key, toJson(selected, all, shown)}});
+        return;
+    }
+    std::size_t widest = 0;
+    for (const auto& column : selected)
+        widest = std::max(widest, column.name.size());
+    for (const auto& column : selected) {
+        const std::string content = cellText(options, column.kind, column.value(all, shown));
+        if (options.no_headings)
+            std::cout << content << '\n';
+        else
+            std::cout << fmt::format("{:<{}}  {}\n", column.name, widest, content);
+    }
+}
+
+void printDone(const OutputOptions& options, const std::string& text, json fields) {
+    if (!options.json) {
+        std::cout << text << '\n';
+        return;
+    }
+    fields["schema"] = kJsonSchema;
+    printJson(fields);
+}
+
+void printFailure(bool as_json, const std::string& name, const std::string& message) {
+    if (as_json)
+        printJson({{"schema", kJsonSchema}, {"error", {{"name", name}, {"message", message}}}});
+    else
+        std::cerr << "snapd-cli: " << message << '\n';
+}
+
+void confirm(const OutputOptions& options, const std::string& question) {
+    if (options.yes)
+        return;
+    if (::isatty(STDIN_FILENO) == 0 || options.json)
+        throw Failure(ExitCode::Usage, "Usage",
+                      question + " There is no terminal to ask on: add --yes.");
+    std::cerr << question << " [y/N] " << std::flush;
+    std::string answer;
+    std::getline(std::cin, answer);
+    if (answer != "y" && answer != "Y" && answer != "yes")
+        throw Failure(ExitCode::Failed, "Cancelled", "nothing was changed");
+}
+
+}  // namespace cowsnap::cli

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// How snapd-cli shows objects: columns chosen by name, as a table or as JSON.
+// Knows nothing of verbs.
+#ifndef COWSNAP_CLI_OUTPUT_H
+#define COWSNAP_CLI_OUTPUT_H
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/client.h"
+
+namespace cowsnap::cli {
+
+/// Version of all JSON that snapd-cli prints.
+inline constexpr int kJsonSchema = 1;
+
+/// The options that all verbs have.
+struct OutputOptions {
+    bool json = false;
+    bool bytes = false;
+    bool no_headings = false;
+    bool yes = false;
+    std::vector<std::string> columns;
+};
+
+enum class ColumnKind { Text, Number, Bytes, Time, Flag };
+
+struct Column {
+    std::string name;  ///< for -o, and the key in JSON
+    ColumnKind kind;
+    bool by_default;  ///< shown in a table without -o
+    std::function<nlohmann::json(const Objects&, const Object&)> value;
+};
+
+const std::vector<Column>& storeColumns();
+const std::vector<Column>& originColumns();
+const std::vector<Column>& snapshotColumns();
+
+/// Prints objects as a table, or as {"schema": 1, "<key>": [...]}.
+void printObjects(const OutputOptions& options, const std::string& key,
+                  const std::vector<Column>& columns, const Objects& all,
+                  const std::vector<Object>& shown);
+/// Prints one object, a property a line, or as {"schema": 1, "<key>": {...}}.
+void printObject(const OutputOptions& options, const std::string& key,
+                 const std::vector<Column>& columns, const Objects& all, const Object& shown);
+/// Prints what was done: text for people, or fields in JSON.
+void printDone(const OutputOptions& options, const std::string& text, nlohmann::json fields);
+void printFailure(bool json, const std::string& name, const std::string& message);
+
+/// Asks before something is destroyed. Returns if it may be done; Failure otherwise,
+/// with Usage if there is no terminal to ask on and no --yes.
+void confirm(const OutputOptions& options, const std::string& question);
+
+}  // namespace cowsnap::cli
+
+#endif

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// create: a snapshot of one origin, which is attached first if it is not.
+#include <ctime>
+#include <filesystem>
+#include <memory>
+
+#include <fmt/chrono.h>
+
+#include "cli/exit.h"
+#include "cli/verbs.h"
+
+namespace cowsnap::cli {
+
+namespace {
+
+struct Arguments {
+    std::string origin;
+    std::string name;
+    std::string store;
+    std::string description;
+    bool writable = false;
+    bool activate = false;
+};
+
+std::string nameByTime(const std::string& origin_name) {
+    return fmt::format("{}-{:%Y%m%d-%H%M%S}", origin_name, fmt::localtime(std::time(nullptr)));
+}
+
+void create(Session& session, const Arguments& arguments) {
+    Objects objects = session.client.objects();
+    bool attached = false;
+    const std::string origin =
+        originOrAttach(session, objects, arguments.origin, arguments.store, attached);
+    std::string name = arguments.name;
+    if (name.empty()) {
+        if (attached)
+            objects = session.client.objects();
+        name = nameByTime(objects.nameOf(origin));
+    }
+    Dictionary options{{"writable", arguments.writable}};
+    if (!arguments.description.empty())
+        options["description"] = arguments.description;
+    createAndPrint(session, {{ObjectPath{origin}, name}}, options, arguments.activate, attached);
+}
+
+}  // namespace
+
+CLI::Validator notEmpty() {
+    return CLI::Validator(
+        [](const std::string& value) { return value.empty() ? "it must not be empty" : ""; }, "");
+}
+
+std::string originOrAttach(Session& session, const Objects& objects, const std::string& wanted,
+                           const std::string& store, bool& attached) {
+    const bool is_path = wanted.find('/') != std::string::npos;
+    const std::string device = is_path ? absolutePath(wanted) : wanted;
+    const Object* const known = objects.findOrigin(device);
+    if (known != nullptr && (known->text("State") == "attached" || !is_path))
+        return known->path;
+    if (!is_path)
+        return objects.origin(wanted).path;
+    const std::string store_path =
+        known != nullptr ? known->text("Store") : objects.store(store).path;
+    Message reply =
+        session.client.call(kRootPath, kManagerInterface, "Attach", [&](Message& message) {
+            message.append(Value(device));
+            message.append(Value(ObjectPath{store_path}));
+        });
+    attached = true;
+    return reply.readObjectPath().path;
+}
+
+void createAndPrint(Session& session,
+                    const std::vector<std::pair<ObjectPath, std::string>>& members,
+                    const Dictionary& options, bool activate, bool attached) {
+    std::vector<ObjectPath> created;
+    try {
+        Message reply = session.client.call(
+            kRootPath, kManagerInterface, "CreateSnapshots",
+            [&](Message& message) { message.append(members); }, options);
+        created = reply.readObjectPaths();
+    } catch (const Failure& failure) {
+        if (!attached)
+            throw;
+        throw Failure(ExitCode::Partly, failure.name(),
+                      std::string("attached, but no snapshot was created: ") + failure.what());
+    }
+    if (activate)
+        for (const auto& snapshot : created)
+            session.client.call(snapshot.path, kSnapshotInterface, "Activate", nullptr,
+                                {{"read_only", !std::get<bool>(options.at("writable"))}});
+    const Objects objects = session.client.objects();
+    std::vector<Object> shown;
+    for (const auto& path : created)
+        if (const Object* const snapshot = objects.at(path.path))
+            shown.push_back(*snapshot);
+    if (session.output.json) {
+        printObjects(session.output, "snapshots", snapshotColumns(), objects, shown);
+        return;
+    }
+    for (const auto& snapshot : shown) {
+        const Object* const origin = objects.at(snapshot.text("Origin"));
+        const std::string origin_device =
+            origin != nullptr ? origin->text("Device") : std::string();
+        std::string text = fmt::format("created {} of {}", snapshot.text("Name"),
+                                       objects.nameOf(snapshot.text("Origin")));
+        if (attached)
+            text += fmt::format("; use {} in place of the device from now on", origin_device);
+        if (!snapshot.text("Device").empty())
+            text += fmt::format("; active as {}", snapshot.text("Device"));
+        printDone(session.output, text, {});
+    }
+}
+
+void addCreate(CLI::App& app, Run& run) {
+    auto arguments = std::make_shared<Arguments>();
+    CLI::App* const verb = app.add_subcommand("create", "Create a snapshot of a device");
+    verb->add_option("origin", arguments->origin,
+                     "An origin's name, or a device, which is attached if it is not")
+        ->required();
+    verb->add_option("--name", arguments->name, "Name of the snapshot (default: origin and time)")
+        ->check(notEmpty());
+    verb->add_option("--store", arguments->store,
+                     "Store to attach a device to (default: the only one)");
+    verb->add_option("--description", arguments->description, "Description");
+    verb->add_flag("--writable", arguments->writable, "It may be written to when it is active");
+    verb->add_flag("--activate", arguments->activate, "Make its device as well");
+    verb->callback([&run, arguments] {
+        run = [arguments](Session& session) { create(session, *arguments); };
+    });
+}
+
+}  // namespace cowsnap::cli

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// store create, open, extend, close, list.
+#include <memory>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "cli/exit.h"
+#include "cli/verbs.h"
+
+namespace cowsnap::cli {
+
+namespace {
+
+struct Arguments {
+    std::vector<std::string> devices;
+    std::string name;
+    std::string size;
+    std::optional<std::uint64_t> full_wait_ms;
+};
+
+std::vector<std::string> absolutePaths(const std::vector<std::string>& paths) {
+    std::vector<std::string> result;
+    for (const auto& path : paths)
+        result.push_back(absolutePath(path));
+    return result;
+}
+
+void printStore(Session& session, const std::string& path, std::string_view verb) {
+    const Objects objects = session.client.objects();
+    const Object* const store = objects.at(path);
+    if (store == nullptr)
+        return;
+    if (session.output.json)
+        printObjects(session.output, "stores", storeColumns(), objects, {*store});
+    else
+        printDone(session.output, fmt::format("{} the store {}", verb, store->text("Name")), {});
+}
+
+void create(Session& session, const Arguments& arguments) {
+    if (!arguments.size.empty())
+        throw Failure(ExitCode::Failed, "NotSupported",
+                      "stores in files are not there yet: give a block device");
+    Dictionary options;
+    if (arguments.full_wait_ms)
+        options["full_wait_ms"] = *arguments.full_wait_ms;
+    Message reply = session.client.call(
+        kRootPath, kManagerInterface, "CreateStore",
+        [&](Message& message) {
+            message.append(Value(absolutePaths(arguments.devices)));
+            message.append(Value(arguments.name.empty() ? std::string("main") : arguments.name));
+        },
+        options);
+    printStore(session, reply.readObjectPath().path, "created");
+}
+
+void open(Session& session, const Arguments& arguments) {
+    Dictionary options;
+    if (!arguments.name.empty())
+        options["name"] = arguments.name;
+    Message reply = session.client.call(
+        kRootPath, kManagerInterface, "OpenStore",
+        [&](Message& message) { message.append(Value(absolutePaths(arguments.devices))); },
+        options);
+    printStore(session, reply.readObjectPath().path, "opened");
+}
+
+void extend(Session& session, const Arguments& arguments) {
+    const std::string path = session.client.objects().store(arguments.name).path;
+    session.client.call(path, kStoreInterface, "Extend", [&](Message& message) {
+        message.append(Value(absolutePaths(arguments.devices)));
+    });
+    printStore(session, path, "extended");
+}
+
+void close(Session& session, const Arguments& arguments) {
+    const Object store = session.client.objects().store(arguments.name);
+    confirm(session.output, fmt::format("Close the store {}?", store.text("Name")));
+    session.client.call(store.path, kStoreInterface, "Close", nullptr);
+    printDone(session.output, fmt::format("closed the store {}", store.text("Name")),
+              {{"closed", store.text("Name")}});
+}
+
+void list(Session& session) {
+    session.client.refresh();
+    const Objects objects = session.client.objects();
+    printObjects(session.output, "stores", storeColumns(), objects, objects.stores);
+}
+
+}  // namespace
+
+void addStore(CLI::App& app, Run& run) {
+    auto arguments = std::make_shared<Arguments>();
+    CLI::App* const store = app.add_subcommand("store", "Where old blocks go");
+    store->require_subcommand(1);
+
+    CLI::App* const make = store->add_subcommand("create", "Make a store on blank devices");
+    make->add_option("device", arguments->devices, "Blank block devices")->required();
+    make->add_option("--name", arguments->name, "Name of the store (default: main)")
+        ->check(notEmpty());
+    make->add_option("--size", arguments->size, "Size of a store in a file");
+    make->add_option("--full-wait-ms", arguments->full_wait_ms,
+                     "How long writes wait in a full store before the oldest snapshots go");
+    make->callback([&run, arguments] {
+        run = [arguments](Session& session) { create(session, *arguments); };
+    });
+
+    CLI::App* const find =
+        store->add_subcommand("open", "Open a store, such as one from another machine");
+    find->add_option("device", arguments->devices, "The store's devices, in their order")
+        ->required();
+    find->add_option("--name", arguments->name, "Name for a store that has none")
+        ->check(notEmpty());
+    find->callback(
+        [&run, arguments] { run = [arguments](Session& session) { open(session, *arguments); }; });
+
+    CLI::App* const grow = store->add_subcommand("extend", "Append blank devices to a store");
+    grow->add_option("store", arguments->name, "Name or UUID")->required();
+    grow->add_option("device", arguments->devices, "Blank block devices")->required();
+    grow->callback([&run, arguments] {
+        run = [arguments](Session& session) { extend(session, *arguments); };
+    });
+
+    CLI::App* const shut = store->add_subcommand("close", "Stop a store that has no origins");
+    shut->add_option("store", arguments->name, "Name or UUID")->required();
+    shut->callback(
+        [&run, arguments] { run = [arguments](Session& session) { close(session, *arguments); }; });
+
+    CLI::App* const all = store->add_subcommand("list", "List stores");
+    all->callback([&run] { run = list; });
+}
+
+}  // namespace cowsnap::cli

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The verbs of snapd-cli, one file each; this is what main() knows of them. A verb
+// adds itself to the command line and leaves in "run" what is to be done.
+#ifndef COWSNAP_CLI_VERBS_H
+#define COWSNAP_CLI_VERBS_H
+
+#include <functional>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "cli/client.h"
+#include "cli/output.h"
+
+namespace cowsnap::cli {
+
+/// What a verb gets to do its work with.
+struct Session {
+    Client& client;
+    const OutputOptions& output;
+};
+
+/// Set by the verb that was named.
+using Run = std::function<void(Session&)>;
+
+void addActivate(CLI::App& app, Run& run);
+void addCreate(CLI::App& app, Run& run);
+void addDelete(CLI::App& app, Run& run);
+void addList(CLI::App& app, Run& run);
+void addMount(CLI::App& app, Run& run);
+void addOrigin(CLI::App& app, Run& run);
+void addSet(CLI::App& app, Run& run);
+void addShow(CLI::App& app, Run& run);
+void addStore(CLI::App& app, Run& run);
+
+/// The path of the origin that wanted names. A device that is not attached is attached
+/// to the store (empty: the only one) first; attached tells whether it was.
+std::string originOrAttach(Session& session, const Objects& objects, const std::string& wanted,
+                           const std::string& store, bool& attached);
+
+/// Refuses an option that was given without a value, which else would count as not given.
+CLI::Validator notEmpty();
+
+/// Makes the snapshots and prints them. members: origins' paths and names.
+void createAndPrint(Session& session,
+                    const std::vector<std::pair<ObjectPath, std::string>>& members,
+                    const Dictionary& options, bool activate, bool attached);
+
+}  // namespace cowsnap::cli
+
+#endif
