@@ -23,6 +23,7 @@ import time
 import console
 import kernel_image
 import volatile_cache
+import write_log
 
 HERE = pathlib.Path(__file__).resolve().parent
 SOURCE = HERE.parent.parent
@@ -42,6 +43,10 @@ EMULATOR_FAULT = re.compile(r"\bint3: 0000 ")
 
 class BedError(Exception):
     """The bed itself cannot do its work: a missing kernel or program, a machine that does not start."""
+
+
+class StoreError(BedError):
+    """What a power cut has left of a store is not what it must be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +87,20 @@ def binaries_dir():
     return build_dir() / os.environ.get("COWSNAP_PRESET", "dev")
 
 
+def program_path(name):
+    """A program of tests/vm/programs."""
+    return binaries_dir() / "tests" / "vm" / "programs" / name
+
+
+def check_store(guest, number):
+    """Throws StoreError when the store on that disk cannot be activated or has leaked blocks. It stays as it is."""
+    checked = subprocess.run([program_path("check-store"), guest.disk_path(number)], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    guest.log(checked.stdout.strip())
+    if checked.returncode:
+        raise StoreError(checked.stdout.strip())
+
+
 def module_path(release):
     """dm-cow-snap.ko as built for that kernel, or None."""
     path = build_dir() / f"module-{release}" / "dm-target" / "dm-cow-snap.ko"
@@ -101,7 +120,8 @@ class Guest:
     """One virtual machine: a kernel, a program, disks and a share that outlive its boots."""
 
     def __init__(self, kernel, work_dir, program, *, disks=(), env=None, memory_mib=1024, timeout_s=300, seed=None,
-                 volatile_cache=False, on_output=None, shell=False):
+                 volatile_cache=False, log_writes=False, on_cut=None, on_output=None,
+                 shell=False):
         """
         kernel          a series ("6.12")
         work_dir        a directory for disks, share and logs; what is there already is used again
@@ -110,6 +130,8 @@ class Guest:
         timeout_s       the longest the program may run in a boot, then the machine is killed; None for no limit
         seed            of the random choices at power cuts
         volatile_cache  at a power cut the disks lose what was not flushed, or parts of it
+        log_writes      all disks' writes of the last boot are in write_log_path, in one order
+        on_cut          on_cut(guest) looks at what a power cut has left on the disks; raises BedError if that is wrong
         shell           after the program, an interactive shell on this terminal
         """
         installed = kernels()
@@ -124,6 +146,8 @@ class Guest:
         self.seed = random.randrange(1 << 31) if seed is None else seed
         self.on_output = on_output
         self.volatile_cache = volatile_cache
+        self.log_writes = log_writes
+        self.on_cut = on_cut
         self.shell = shell
         self.start_times_s = []
         self.failed_starts = 0
@@ -149,7 +173,7 @@ class Guest:
         """Boots once, with PHASE=phase, until the program has ended, restarts the machine or is cut off."""
         self._write_env(phase)
         for attempt in range(1, START_ATTEMPTS + 1):
-            self._log(f"boot of {self.release}, phase {phase}, attempt {attempt}")
+            self.log(f"boot of {self.release}, phase {phase}, attempt {attempt}")
             self._before_boot()
             end = _Boot(self).follow()
             if end.how == "cut":
@@ -157,7 +181,7 @@ class Guest:
             if end.start_s is not None:
                 self.start_times_s.append(end.start_s)
                 return end
-            self._log(f"did not start: {end.how}: {end.reason}")
+            self.log(f"did not start: {end.how}: {end.reason}")
             self.failed_starts += 1
         return end
 
@@ -177,10 +201,23 @@ class Guest:
     def _after_cut(self):
         if self.volatile_cache:
             for files in self._cache_files():
-                self._log(f"{files[0].name}: {volatile_cache.after_cut(*files, self._random)}")
+                self.log(f"{files[0].name}: {volatile_cache.after_cut(*files, self._random)}")
+        if self.on_cut:
+            self.on_cut(self)
 
     def disk_path(self, number):
         return self.work_dir / f"disk{number}.img"
+
+    @property
+    def write_log_path(self):
+        return self.work_dir / "writes.log"
+
+    def record_writes(self):
+        """What serves the disks of a boot and logs their writes, or None."""
+        if not self.log_writes:
+            return None
+        disks = [(self.disk_path(number), disk.size_bytes) for number, disk in enumerate(self._disks)]
+        return write_log.Recorder(disks, self.write_log_path, self._random.getrandbits(32))
 
     def _prepare(self):
         control = self.share / ".bed"
@@ -207,15 +244,16 @@ class Guest:
         text = "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in env.items())
         (self.share / ".bed" / "env").write_text(text)
 
-    def _log(self, message):
+    def log(self, message):
         for name in ("console.log", "output.log"):
             with open(self.work_dir / name, "ab") as log:
                 log.write(f"--- bed: {message}\n".encode())
 
     # QEMU
 
-    def _command(self, fds):
-        """QEMU's command line; fds are its ends of the pipes for console, output and result."""
+    def _command(self, fds, disk_fds):
+        """QEMU's command line; fds are its ends of the pipes for console, output and result, disk_fds those of the disks'
+        connections where their writes are logged."""
         cache = build_dir() / "vm"
         tsc_khz, kvm = _cpu()
         command = [
@@ -242,15 +280,17 @@ class Guest:
             command += ["-chardev", "stdio,id=terminal,signal=off", "-device", "virtconsole,chardev=terminal"]
         for number, (disk, files) in enumerate(zip(self._disks, self._cache_files())):
             command += [
-                "-drive", self._drive(number, *files),
+                "-drive", self._drive(number, *files, disk_fds[number] if disk_fds else None),
                 "-device", f"virtio-blk-device,drive=disk{number},serial=DISK{number},"
                            f"logical_block_size={disk.logical_block_bytes},"
                            f"physical_block_size={max(4096, disk.logical_block_bytes)}",
             ]
         return command
 
-    def _drive(self, number, image, _, log):
+    def _drive(self, number, image, _, log, fd):
         common = f"if=none,id=disk{number},cache=writeback,discard=unmap"
+        if fd is not None:
+            return f"{common},driver=nbd,server.type=fd,server.str={fd}"
         if self.volatile_cache:
             return (f"{common},driver=blklogwrites,file.driver=file,file.filename={_quoted(image)},"
                     f"log.driver=file,log.filename={_quoted(log)}")
@@ -291,16 +331,22 @@ class _Boot:
         pipes = {name: os.pipe() for name in ("console", "output", "result")}
         writers = {name: pipe[1] for name, pipe in pipes.items()}
         self._begin = time.monotonic()
-        process = subprocess.Popen(self._guest._command(writers), pass_fds=writers.values(),
+        recorder = self._guest.record_writes()
+        disk_fds = recorder.fds if recorder else []
+        process = subprocess.Popen(self._guest._command(writers, disk_fds), pass_fds=[*writers.values(), *disk_fds],
                                    stdin=None if self._guest.shell else subprocess.DEVNULL,
                                    stderr=self._console_log)
         for writer in writers.values():
             os.close(writer)
+        if recorder:
+            recorder.started()
         try:
             self._read(pipes)
         finally:
             process.kill()
             process.wait()
+            if recorder:
+                recorder.stop()
             self._console_log.close()
             self._output_log.close()
             for reader, _ in pipes.values():
@@ -398,5 +444,5 @@ class _Boot:
             self._finish(End("reboot", reason=rest[0]), RESTART_LIMIT_S)
         elif word == "cut":
             after_ms = self._guest._random.randint(int(rest[1]), int(rest[2]))
-            self._guest._log(f"power cut after {after_ms} ms")
+            self._guest.log(f"power cut after {after_ms} ms")
             self._finish(End("cut", reason=rest[0]), after_ms / 1000)
