@@ -5,7 +5,7 @@
 # no block leaked. The log is made and checked outside of the machine; see programs/check_write_log.cpp.
 # groups: crash
 # disks: 6M 64M 1M
-# check-write-log: 0 1 2 --most 40
+# check-write-log: 0 1 2 --most 150
 # timeout: 200
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
