@@ -107,11 +107,15 @@ struct cow_engine {
 
 	struct workqueue_struct *wq;
 	struct workqueue_struct *slow_wq;
+	struct workqueue_struct *control_wq; /* what may wait for "control" */
 	struct work_struct work;
 	struct delayed_work mark_work;
 	struct delayed_work drop_work;
 	struct work_struct sweep_work;
 	struct work_struct loss_work;
+	struct delayed_work let_go_work;
+	struct cow_loss *loss; /* ready to be remembered */
+	bool opened; /* there may be origins */
 	wait_queue_head_t idle; /* woken after each round of the worker */
 
 	spinlock_t queue_lock; /* done, bios */
@@ -127,6 +131,7 @@ struct cow_engine {
 	u64 attach_order;
 
 	unsigned int full_wait_ms;
+	unsigned int loss_wait_ms;
 	spinlock_t event_lock; /* events, event[] */
 	u64 events;
 	struct cow_event event[COWSNAP_EVENTS_KEPT];
@@ -195,6 +200,15 @@ bool cow_engine_starving(struct cow_engine *engine);
 void cow_engine_swept(struct cow_engine *engine);
 int cow_engine_init(void);
 void cow_engine_exit(void);
+
+/* loss.c */
+int cow_loss_init(struct cow_engine *engine);
+void cow_loss_begins(struct cow_engine *engine);
+void cow_loss_no_wait(struct cow_engine *engine);
+void cow_loss_exit(struct cow_engine *engine);
+int cow_loss_apply(struct cow_engine *engine, char *why);
+int cow_loss_recorded(struct cow_engine *engine);
+void cow_loss_forget_all(void);
 
 /* io.c */
 extern const struct cow_ops cow_kernel_ops;

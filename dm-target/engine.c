@@ -39,8 +39,8 @@ void cow_engine_event(struct cow_engine *engine, const char *name, u64 id)
 	if (strcmp(name, COWSNAP_EVENT_LOW_WATER))
 		DMWARN("store %pUb: %s %llu", engine->store.super.uuid, name, id);
 	if (!strcmp(name, COWSNAP_EVENT_FAILED))
-		queue_work(system_unbound_wq, &engine->loss_work);
-	schedule_work(&engine->event_work);
+		cow_loss_begins(engine);
+	queue_work(engine->control_wq, &engine->event_work);
 }
 
 /* ----------------------------------------------------------------- worker --- */
@@ -162,7 +162,7 @@ static void engine_work(struct work_struct *work)
 		cond_resched();
 	} while (have_work(engine));
 	memalloc_noio_restore(noio);
-	queue_delayed_work(system_unbound_wq, &engine->mark_work,
+	queue_delayed_work(engine->control_wq, &engine->mark_work,
 			   msecs_to_jiffies(COW_MARK_DELAY_MS));
 }
 
@@ -261,22 +261,7 @@ static void drop_work(struct work_struct *work)
 	cow_engine_kick(engine);
 	flush_work(&engine->work);
 	if (cow_engine_starving(engine))
-		queue_delayed_work(system_unbound_wq, &engine->drop_work, msecs_to_jiffies(20));
-}
-
-/* The store is broken: record that, before the origins go on without it. */
-static void loss_work(struct work_struct *work)
-{
-	struct cow_engine *engine = container_of(work, struct cow_engine, loss_work);
-	int r;
-
-	mutex_lock(&engine->control);
-	r = cow_store_record_loss(&engine->store);
-	mutex_unlock(&engine->control);
-	if (r)
-		DMERR("store %pUb: its loss of snapshots cannot be recorded (%d): wipe it",
-		      engine->store.super.uuid, r);
-	cow_engine_kick(engine);
+		queue_delayed_work(engine->control_wq, &engine->drop_work, msecs_to_jiffies(20));
 }
 
 /* --------------------------------------------------------------- sweeping --- */
@@ -305,7 +290,7 @@ static void sweep_work(struct work_struct *work)
 /* Snapshots were deleted: look for what is dead now. */
 void cow_engine_swept(struct cow_engine *engine)
 {
-	queue_work(system_unbound_wq, &engine->sweep_work);
+	queue_work(engine->control_wq, &engine->sweep_work);
 }
 
 /* ------------------------------------------------------------------- life --- */
@@ -352,7 +337,6 @@ static struct cow_engine *engine_alloc(struct mapped_device *md)
 	INIT_WORK(&engine->work, engine_work);
 	INIT_WORK(&engine->event_work, event_work);
 	INIT_WORK(&engine->sweep_work, sweep_work);
-	INIT_WORK(&engine->loss_work, loss_work);
 	INIT_DELAYED_WORK(&engine->mark_work, mark_work);
 	INIT_DELAYED_WORK(&engine->drop_work, drop_work);
 	engine->full_wait_ms = COWSNAP_FULL_WAIT_DEFAULT_MS;
@@ -366,6 +350,9 @@ static void engine_free(struct cow_engine *engine)
 		destroy_workqueue(engine->wq);
 	if (engine->slow_wq)
 		destroy_workqueue(engine->slow_wq);
+	if (engine->control_wq)
+		destroy_workqueue(engine->control_wq);
+	cow_loss_exit(engine);
 	cow_io_exit(engine);
 	cow_bdev_close(&engine->device);
 	kvfree(engine);
@@ -388,52 +375,6 @@ static int open_store(struct cow_engine *engine, u64 length_sectors, u32 segment
 	return cow_store_open(&engine->store, why);
 }
 
-/*
- * A store on @bdev for the cow-store device @md; formatted when it is blank.
- * cow_engines_mutex held. One reference for the caller, or an ERR_PTR and @why.
- */
-struct cow_engine *cow_engine_make(struct mapped_device *md, struct block_device *bdev,
-				   u64 length_sectors, u32 segment_blocks, char *why)
-{
-	struct cow_engine *engine = engine_alloc(md);
-	int r = -ENOMEM;
-
-	strscpy(why, "no memory", COW_WHY_BYTES);
-	if (!engine)
-		return ERR_PTR(r);
-	r = cow_io_init(engine);
-	if (r)
-		goto bad;
-	r = -ENOMEM;
-	engine->wq = alloc_workqueue("cowsnap", WQ_MEM_RECLAIM | WQ_UNBOUND | WQ_HIGHPRI, 1);
-	engine->slow_wq = alloc_workqueue("cowsnap_slow", WQ_MEM_RECLAIM | WQ_UNBOUND, 64);
-	if (!engine->wq || !engine->slow_wq)
-		goto bad;
-	r = cow_bdev_open(&engine->device, bdev->bd_dev);
-	if (r) {
-		snprintf(why, COW_WHY_BYTES, "the device cannot be opened (%d)", r);
-		goto bad;
-	}
-	r = open_store(engine, length_sectors, segment_blocks, why);
-	if (r) {
-		cow_store_destroy(&engine->store);
-		goto bad;
-	}
-	engine->references = 1;
-	list_add_tail(&engine->list, &cow_engines);
-	cow_engine_kick(engine);
-	return engine;
-bad:
-	engine_free(engine);
-	return ERR_PTR(r);
-}
-
-/* cow_engines_mutex held. */
-void cow_engine_get(struct cow_engine *engine)
-{
-	engine->references++;
-}
-
 static bool engine_idle(struct cow_engine *engine)
 {
 	bool idle;
@@ -449,6 +390,7 @@ static void engine_stop(struct cow_engine *engine)
 {
 	cancel_work_sync(&engine->sweep_work);
 	cancel_delayed_work_sync(&engine->drop_work);
+	cow_loss_no_wait(engine);
 	mutex_lock(&engine->mutex);
 	cow_store_settle(&engine->store);
 	mutex_unlock(&engine->mutex);
@@ -463,10 +405,65 @@ static void engine_stop(struct cow_engine *engine)
 	flush_workqueue(engine->wq);
 	cancel_delayed_work_sync(&engine->mark_work);
 	flush_workqueue(engine->slow_wq);
-	flush_work(&engine->loss_work);
+	cow_loss_no_wait(engine);
 	cancel_work_sync(&engine->event_work);
 	cow_store_destroy(&engine->store);
 	engine_free(engine);
+}
+
+/*
+ * A store on @bdev for the cow-store device @md; formatted when it is blank.
+ * cow_engines_mutex held. One reference for the caller, or an ERR_PTR and @why.
+ */
+struct cow_engine *cow_engine_make(struct mapped_device *md, struct block_device *bdev,
+				   u64 length_sectors, u32 segment_blocks, char *why)
+{
+	struct cow_engine *engine = engine_alloc(md);
+	int r = -ENOMEM;
+
+	strscpy(why, "no memory", COW_WHY_BYTES);
+	if (!engine)
+		return ERR_PTR(r);
+	r = cow_io_init(engine);
+	if (!r)
+		r = cow_loss_init(engine);
+	if (r)
+		goto bad;
+	r = -ENOMEM;
+	engine->wq = alloc_workqueue("cowsnap", WQ_MEM_RECLAIM | WQ_UNBOUND | WQ_HIGHPRI, 1);
+	engine->slow_wq = alloc_workqueue("cowsnap_slow", WQ_MEM_RECLAIM | WQ_UNBOUND, 64);
+	engine->control_wq = alloc_workqueue("cowsnap_control", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	if (!engine->wq || !engine->slow_wq || !engine->control_wq)
+		goto bad;
+	r = cow_bdev_open(&engine->device, bdev->bd_dev);
+	if (r) {
+		snprintf(why, COW_WHY_BYTES, "the device cannot be opened (%d)", r);
+		goto bad;
+	}
+	r = open_store(engine, length_sectors, segment_blocks, why);
+	if (r) {
+		cow_loss_no_wait(engine);
+		cow_store_destroy(&engine->store);
+		goto bad;
+	}
+	r = cow_loss_apply(engine, why);
+	if (r) {
+		engine_stop(engine);
+		return ERR_PTR(r);
+	}
+	engine->references = 1;
+	list_add_tail(&engine->list, &cow_engines);
+	cow_engine_kick(engine);
+	return engine;
+bad:
+	engine_free(engine);
+	return ERR_PTR(r);
+}
+
+/* cow_engines_mutex held. */
+void cow_engine_get(struct cow_engine *engine)
+{
+	engine->references++;
 }
 
 /* cow_engines_mutex held. */

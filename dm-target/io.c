@@ -357,7 +357,7 @@ static void io_no_room(struct cow_store *store, struct cow_log *log)
 
 	cow_engine_event(engine, COWSNAP_EVENT_FULL, log->origin->id);
 	if (!engine->starving++)
-		queue_delayed_work(system_unbound_wq, &engine->drop_work,
+		queue_delayed_work(engine->control_wq, &engine->drop_work,
 				   msecs_to_jiffies(engine->full_wait_ms));
 }
 

@@ -108,6 +108,32 @@ static int message_forget(struct cow_engine *engine, unsigned int argc, char **a
 	return r;
 }
 
+static int message_lost(struct cow_engine *engine, unsigned int argc, char **argv)
+{
+	char why[COW_WHY_BYTES] = "";
+	u64 last_set;
+	int r;
+
+	if (argc != 2 || !isdigit(argv[1][0]) || kstrtou64(argv[1], 10, &last_set)) {
+		DMERR("lost: the number of a set is needed");
+		return -EINVAL;
+	}
+	mutex_lock(&engine->control);
+	r = cow_store_lose(&engine->store, last_set, why);
+	mutex_unlock(&engine->control);
+	if (r)
+		DMERR("lost: %s", why);
+	return r;
+}
+
+static int message_loss_recorded(struct cow_engine *engine, unsigned int argc)
+{
+	if (argc == 1)
+		return cow_loss_recorded(engine);
+	DMERR("loss_recorded: takes no argument");
+	return -EINVAL;
+}
+
 /* ------------------------------------------------------------------ lists --- */
 
 static int message_origins(struct cow_engine *engine, u32 after, char *result,
@@ -214,6 +240,10 @@ int cow_store_message(struct cow_engine *engine, unsigned int argc, char **argv,
 		return message_delete(engine, argc, argv);
 	if (!strcmp(argv[0], COWSNAP_MESSAGE_FORGET))
 		return message_forget(engine, argc, argv);
+	if (!strcmp(argv[0], COWSNAP_MESSAGE_LOST))
+		return message_lost(engine, argc, argv);
+	if (!strcmp(argv[0], COWSNAP_MESSAGE_LOSS_RECORDED))
+		return message_loss_recorded(engine, argc);
 	if (!strcmp(argv[0], COWSNAP_MESSAGE_ORIGINS) ||
 	    !strcmp(argv[0], COWSNAP_MESSAGE_SNAPSHOTS) ||
 	    !strcmp(argv[0], COWSNAP_MESSAGE_EVENTS))

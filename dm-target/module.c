@@ -103,6 +103,7 @@ static void __exit cow_exit(void)
 	dm_unregister_target(&cow_snap_type);
 	dm_unregister_target(&cow_origin_type);
 	dm_unregister_target(&cow_store_type);
+	cow_loss_forget_all();
 	cow_engine_exit();
 }
 

@@ -17,6 +17,8 @@ struct store_target {
 	u32 low_water;
 	u32 full_wait_ms;
 	bool full_wait_set;
+	u32 loss_wait_ms;
+	bool loss_wait_set;
 	u32 segment_sectors;
 	bool segment_set;
 };
@@ -30,6 +32,11 @@ static int store_feature(void *context, const char *name, const char *value)
 	if (!strcmp(name, COWSNAP_FEATURE_FULL_WAIT_MS)) {
 		store->full_wait_set = true;
 		return cow_parse_u32(value, 0, COWSNAP_FULL_WAIT_MAX_MS, &store->full_wait_ms) ?:
+			       1;
+	}
+	if (!strcmp(name, COWSNAP_FEATURE_LOSS_WAIT_MS)) {
+		store->loss_wait_set = true;
+		return cow_parse_u32(value, 0, COWSNAP_LOSS_WAIT_MAX_MS, &store->loss_wait_ms) ?:
 			       1;
 	}
 	if (!strcmp(name, COWSNAP_FEATURE_SEGMENT_SECTORS)) {
@@ -131,6 +138,7 @@ static int store_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	}
 	store->ti = ti;
 	store->full_wait_ms = COWSNAP_FULL_WAIT_DEFAULT_MS;
+	store->loss_wait_ms = COWSNAP_LOSS_WAIT_DEFAULT_MS;
 	store->segment_sectors = 2048;
 	store->length_sectors = ti->len;
 	r = -EINVAL;
@@ -228,6 +236,7 @@ static int store_preresume(struct dm_target *ti)
 	if (!r) {
 		mutex_lock(&engine->mutex);
 		engine->full_wait_ms = store->full_wait_ms;
+		WRITE_ONCE(engine->loss_wait_ms, store->loss_wait_ms);
 		engine->store.low_water = store->low_water;
 		mutex_unlock(&engine->mutex);
 	}
@@ -258,7 +267,7 @@ static void store_status(struct dm_target *ti, status_type_t type, unsigned int 
 	struct store_target *store = ti->private;
 	struct cow_engine *engine = store->engine;
 	const struct cow_store *core = &engine->store;
-	unsigned int sz = 0;
+	unsigned int features, sz = 0;
 
 	switch (type) {
 	case STATUSTYPE_INFO:
@@ -272,10 +281,13 @@ static void store_status(struct dm_target *ti, status_type_t type, unsigned int 
 		break;
 	case STATUSTYPE_TABLE:
 		DMEMIT("%s %u", store->dev->name, store->low_water);
-		if (store->full_wait_set || store->segment_set)
-			DMEMIT(" %u", 2 * (store->full_wait_set + store->segment_set));
+		features = store->full_wait_set + store->loss_wait_set + store->segment_set;
+		if (features)
+			DMEMIT(" %u", 2 * features);
 		if (store->full_wait_set)
 			DMEMIT(" %s %u", COWSNAP_FEATURE_FULL_WAIT_MS, store->full_wait_ms);
+		if (store->loss_wait_set)
+			DMEMIT(" %s %u", COWSNAP_FEATURE_LOSS_WAIT_MS, store->loss_wait_ms);
 		if (store->segment_set)
 			DMEMIT(" %s %u", COWSNAP_FEATURE_SEGMENT_SECTORS, store->segment_sectors);
 		break;

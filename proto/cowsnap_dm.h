@@ -55,6 +55,10 @@
  *                        a full store before the oldest snapshots of that
  *                        origin are dropped (default 10000, at most
  *                        COWSNAP_FULL_WAIT_MAX_MS)
+ *     loss_wait_ms <n>   how long writes to the origins of a store that fails,
+ *                        and on which that cannot be recorded, may wait for
+ *                        the message "loss_recorded" (default 10000, at most
+ *                        COWSNAP_LOSS_WAIT_MAX_MS)
  *     segment_sectors <n> only when formatting: sectors of a segment, a power
  *                        of two, 128 (64 KiB) to 2048 (1 MiB, the default)
  *
@@ -76,11 +80,14 @@
  *                        snapshot's overlay)
  */
 #define COWSNAP_FEATURE_FULL_WAIT_MS "full_wait_ms"
+#define COWSNAP_FEATURE_LOSS_WAIT_MS "loss_wait_ms"
 #define COWSNAP_FEATURE_SEGMENT_SECTORS "segment_sectors"
 #define COWSNAP_FEATURE_READ_ONLY "read_only"
 
 #define COWSNAP_FULL_WAIT_DEFAULT_MS 10000u
 #define COWSNAP_FULL_WAIT_MAX_MS 3600000u
+#define COWSNAP_LOSS_WAIT_DEFAULT_MS 10000u
+#define COWSNAP_LOSS_WAIT_MAX_MS 3600000u
 
 #define COWSNAP_STORE_MIN_SECTORS 16384u /* 8 MiB */
 #define COWSNAP_STORE_BLANK_SECTORS 256u /* 128 KiB */
@@ -100,6 +107,15 @@
  *     All or none. EBUSY when one has a cow-snap.
  * forget <origin id>
  *     Drops an origin's registration. EBUSY with snapshots or a cow-origin.
+ * loss_recorded
+ *     After the event "unrecorded": its number has been written, durably, where
+ *     the next activation of this store finds it. The origins go on. EINVAL
+ *     when the store has not failed.
+ * lost <last set>
+ *     All snapshots with a set of at most <last set> are not exact any more: the
+ *     store missed writes. For a store that comes back after "unrecorded", before
+ *     its origins are attached. Saying it again does no harm. (Until the module
+ *     is unloaded, it remembers and does this by itself.)
  * origins [<after id>]
  *     Answers a line for each origin with an id greater than <after id>:
  *     <origin id> <size in sectors> <attached 0|1> <snapshots>
@@ -119,6 +135,8 @@
 #define COWSNAP_MESSAGE_CREATE "create"
 #define COWSNAP_MESSAGE_DELETE "delete"
 #define COWSNAP_MESSAGE_FORGET "forget"
+#define COWSNAP_MESSAGE_LOSS_RECORDED "loss_recorded"
+#define COWSNAP_MESSAGE_LOST "lost"
 #define COWSNAP_MESSAGE_ORIGINS "origins"
 #define COWSNAP_MESSAGE_SNAPSHOTS "snapshots"
 #define COWSNAP_MESSAGE_EVENTS "events"
@@ -134,6 +152,8 @@
 #define COWSNAP_EVENT_DROPPED "dropped" /* id: the snapshot dropped for room */
 #define COWSNAP_EVENT_DAMAGE "damage" /* id: an origin with damage */
 #define COWSNAP_EVENT_FAILED "failed" /* id: 0; the store fails */
+/* The store fails and cannot be told that its snapshots are lost; id: last set */
+#define COWSNAP_EVENT_UNRECORDED "unrecorded"
 
 /*
  * ---------------------------------------------------------------- status ---

@@ -95,6 +95,7 @@ private:
     void load(StoreState& store);
     void readKernel(StoreState& store, const std::vector<MappedDevice>& devices);
     void readEvents(StoreState& store);
+    void recordLoss(const StoreState& store, const MappedDevice& mapped);
     void reconcile(StoreState& store);
     void finishInterrupted(StoreState& store);
     std::string dropReason(const StoreState& store, std::uint32_t snapshot_id) const;
@@ -103,6 +104,7 @@ private:
     BlockDevices& devices_;
     StoreAssembly assembly_;
     StoreRegistry registry_;
+    LossRecords losses_;
     std::map<Uuid, StoreState> stores_;
     std::vector<EventNotice> events_;
     std::vector<DroppedNotice> dropped_;

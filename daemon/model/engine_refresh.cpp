@@ -48,6 +48,10 @@ std::string eventText(const StoreState& store, const EventLine& event) {
         return fmt::format("damage was found in the log of the origin {}", origin_name());
     if (event.event == COWSNAP_EVENT_FAILED)
         return fmt::format("a device of the store {} fails", store.name);
+    if (event.event == COWSNAP_EVENT_UNRECORDED)
+        return fmt::format(
+            "the store {} cannot be told that its snapshots are lost: that is recorded outside it",
+            store.name);
     return fmt::format("the store {} raised the event {}", store.name, event.event);
 }
 
@@ -133,12 +137,29 @@ void Engine::readKernel(StoreState& store, const std::vector<MappedDevice>& devi
     store.snapshots = std::move(snapshots);
 }
 
+/// What a store that fails could not be told is written down here before its origins go on.
+void Engine::recordLoss(const StoreState& store, const MappedDevice& mapped) {
+    if (storeStatus(mapper_, mapped).state != COWSNAP_STORE_FAILED)
+        return;
+    for (const auto& event :
+         parseEventsAnswer(mapper_.message(mapped.name, COWSNAP_MESSAGE_EVENTS)))
+        if (event.event == COWSNAP_EVENT_UNRECORDED) {
+            losses_.put(store.uuid, event.id);
+            mapper_.message(mapped.name, COWSNAP_MESSAGE_LOSS_RECORDED);
+        }
+}
+
 void Engine::readEvents(StoreState& store) {
     if (store.events_known && store.status.last_event <= store.last_event)
         return;
     auto& remembered = store.remembered_events;
-    for (const auto& line : parseEventsAnswer(mapper_.message(
-             store.mapped->name, fmt::format("{} {}", COWSNAP_MESSAGE_EVENTS, store.last_event)))) {
+    const auto lines = parseEventsAnswer(mapper_.message(
+        store.mapped->name, fmt::format("{} {}", COWSNAP_MESSAGE_EVENTS, store.last_event)));
+    // First, and again if it fails: writes to the origins wait for it.
+    if (std::any_of(lines.begin(), lines.end(),
+                    [](const auto& line) { return line.event == COWSNAP_EVENT_UNRECORDED; }))
+        recordLoss(store, *store.mapped);
+    for (const auto& line : lines) {
         store.last_event = std::max(store.last_event, line.number);
         remembered.push_back(line);
         // What happened before this daemon ran was told by the one before it.

@@ -18,7 +18,8 @@ Engine::Engine(DeviceMapper& mapper, BlockDevices& devices, StoreRegistry regist
     : mapper_(mapper),
       devices_(devices),
       assembly_(mapper, devices),
-      registry_(std::move(registry)) {}
+      registry_(std::move(registry)),
+      losses_(registry_.directory()) {}
 
 void Engine::start() {
     assembly_.removeLeftovers();
@@ -81,9 +82,11 @@ void Engine::takeActive(StoreState& store, ActiveStore&& active) {
 
 void Engine::bringUp(StoreState& store) {
     requireModule(mapper_);
+    if (const auto running = assembly_.find(store.uuid, COWSNAP_DM_ROLE_STORE))
+        recordLoss(store, *running);
     try {
-        takeActive(store,
-                   activateStore(mapper_, devices_, {store.uuid, store.name, store.devices}));
+        takeActive(store, activateStore(mapper_, devices_, losses_,
+                                        {store.uuid, store.name, store.devices}));
     } catch (const Error&) {
         store.mapped = assembly_.find(store.uuid, COWSNAP_DM_ROLE_STORE);
         throw;
@@ -267,7 +270,7 @@ Uuid Engine::createStore(const std::vector<std::string>& paths, const std::strin
     store.name = name;
     store.devices = identitiesOf(described);
     registerStore(store);
-    takeActive(store, activateStore(mapper_, devices_, {uuid, name, store.devices}));
+    takeActive(store, activateStore(mapper_, devices_, losses_, {uuid, name, store.devices}));
     if (options.full_wait_ms) {
         Metadata changed = store.metadata;
         changed.full_wait_ms = options.full_wait_ms;

@@ -7,6 +7,9 @@
  */
 #include "store.h"
 
+/* No set comes to have this number. */
+#define MAX_SET (1ull << 63)
+
 static u64 checkpoint_block(const struct cow_store *store, u32 slot)
 {
 	return store->super.control_block + (u64)slot * store->super.checkpoint_blocks;
@@ -224,16 +227,86 @@ static int journal_loss(struct cow_store *store)
 	return r;
 }
 
+void cow_store_let_go(struct cow_store *store)
+{
+	store->ops->engine_enter(store);
+	store->failed = true;
+	cow_store_wake_logs(store);
+	store->ops->engine_leave(store);
+}
+
 int cow_store_record_loss(struct cow_store *store)
 {
 	int r = checkpoint_loss(store);
 
 	if (r)
 		r = journal_loss(store);
-	store->ops->engine_enter(store);
-	store->failed = true;
-	cow_store_wake_logs(store);
-	store->ops->engine_leave(store);
+	if (!r)
+		cow_store_let_go(store);
+	return r;
+}
+
+/* A create whose record was being written when the store failed counts, too. */
+u64 cow_store_last_set(const struct cow_store *store)
+{
+	return store->next_set;
+}
+
+/* The snapshots up to @last_set that are not lost yet become so, in memory. */
+static u32 lose_in_memory(struct cow_store *store, u64 last_set, struct cow_op *ops)
+{
+	struct cow_snapshot *snapshot;
+	u32 count = 0;
+
+	store->ops->view_lock(store);
+	list_for_each_entry(snapshot, &store->snapshots, all) {
+		if (snapshot->lost || snapshot->set > last_set)
+			continue;
+		snapshot->lost = true;
+		ops[count].op = COWSNAP_OP_LOST;
+		ops[count].snapshot = snapshot->id;
+		count++;
+	}
+	store->ops->view_unlock(store);
+	return count;
+}
+
+/*
+ * In memory first: a checkpoint that is written between two of the transactions
+ * must not lose what the first one said. The counter comes last: what is cut off
+ * before it is done again as a whole.
+ */
+int cow_store_lose(struct cow_store *store, u64 last_set, char *why)
+{
+	const u32 most = COWSNAP_TRANSACTION_MAX_BLOCKS * COWSNAP_OPS_PER_BLOCK;
+	struct cow_op *ops;
+	u32 count, done, part;
+	int r = 0;
+
+	if (last_set >= MAX_SET) {
+		snprintf(why, COW_WHY_BYTES, "no set has the number %llu",
+			 (unsigned long long)last_set);
+		return -EINVAL;
+	}
+	ops = cow_alloc((store->nr_snapshots + 1ull) * sizeof(*ops));
+	if (!ops) {
+		snprintf(why, COW_WHY_BYTES, "no memory");
+		return -ENOMEM;
+	}
+	count = lose_in_memory(store, last_set, ops);
+	if (count || store->next_set <= last_set) {
+		store->next_set = max(store->next_set, last_set + 1);
+		ops[count].op = COWSNAP_OP_COUNTERS;
+		ops[count].set = store->next_set;
+		count++;
+	}
+	for (done = 0; done < count && !r; done += part) {
+		part = min_t(u32, count - done, most);
+		r = cow_control_commit(store, ops + done, part);
+	}
+	if (r)
+		snprintf(why, COW_WHY_BYTES, "the loss of snapshots cannot be recorded (%d)", r);
+	cow_free(ops);
 	return r;
 }
 

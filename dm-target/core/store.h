@@ -353,8 +353,8 @@ struct cow_store {
 	u64 damaged_blocks;
 	/*
 	 * A write to the store failed. broken: every snapshot is lost, writes to
-	 * origins are held until that is recorded; failed: it is, or cannot be, and
-	 * origins go on without being preserved.
+	 * origins are held until that is recorded; failed: it is, here or elsewhere,
+	 * or has been waited for long enough, and origins go on without being preserved.
 	 */
 	bool broken;
 	bool failed;
@@ -418,10 +418,21 @@ int cow_create_commit(struct cow_store *store, struct cow_member *members, u32 c
 void cow_create_abort(struct cow_store *store, struct cow_member *members, u32 count);
 /*
  * After COWSNAP_EVENT_FAILED: record on the store that its snapshots are lost, so
- * that a later activation cannot take them for exact, then let the origins go on.
- * 0, or an error when it could not be recorded (they go on all the same).
+ * that a later activation cannot take them for exact, and let the origins go on.
+ * An error when it could not be recorded: they are still held, until
+ * cow_store_let_go(). Whoever calls that has recorded elsewhere that the sets up to
+ * cow_store_last_set() are lost, and tells the store by cow_store_lose() when it
+ * comes back.
  */
 int cow_store_record_loss(struct cow_store *store);
+void cow_store_let_go(struct cow_store *store);
+u64 cow_store_last_set(const struct cow_store *store);
+/*
+ * The store missed writes to its origins: all its snapshots with a set of at most
+ * @last_set are lost, durably when it returns 0. Later sets have greater numbers,
+ * so that saying it again does no harm.
+ */
+int cow_store_lose(struct cow_store *store, u64 last_set, char *why);
 
 /* True when the origin's log has nothing in flight (engine context). */
 bool cow_origin_quiet(const struct cow_origin *origin);

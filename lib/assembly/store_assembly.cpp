@@ -85,7 +85,9 @@ Uuid StoreAssembly::format(const std::vector<BlockDevice>& devices, const StoreO
             options.segment_sectors.value_or(kDefaultSegmentSectors);
         const StoreTable table{data->number.text(),
                                lowWaterSegments(lengthOf(data_table), segment_sectors),
-                               options.full_wait_ms, options.segment_sectors};
+                               options.full_wait_ms,
+                               {},
+                               options.segment_sectors};
         mapper_.create(store_name, deviceMapperUuid(temporary, kRoleFormatStore),
                        {{0, lengthOf(data_table), COWSNAP_TARGET_STORE, formatTable(table)}},
                        Visibility::Hidden, false);
@@ -148,8 +150,11 @@ MappedDevice StoreAssembly::assemble(const Uuid& store, const std::vector<BlockD
                  store.dashed(), sizeText(header->store_sectors * kSectorBytes),
                  sizeText(length_sectors * kSectorBytes));
         }
-        const StoreTable table{
-            data->number.text(), lowWaterSegments(length_sectors, header->segment_sectors), {}, {}};
+        const StoreTable table{data->number.text(),
+                               lowWaterSegments(length_sectors, header->segment_sectors),
+                               {},
+                               {},
+                               {}};
         try {
             mapper_.create(mappedName(COWSNAP_DM_ROLE_STORE, store),
                            deviceMapperUuid(store, COWSNAP_DM_ROLE_STORE),
@@ -221,7 +226,25 @@ std::vector<DeviceIdentity> StoreAssembly::devicesOf(const Uuid& store) {
     return result;
 }
 
-ActiveStore activateStore(DeviceMapper& mapper, BlockDevices& devices,
+namespace {
+
+/// A store that missed writes is told so before anything can look at its snapshots.
+void tellLoss(DeviceMapper& mapper, const LossRecords& losses, const MappedDevice& device,
+              const StoreStatus& status) {
+    if (status.state == COWSNAP_STORE_FAILED)
+        return;  // it is the one that fails; the record is for when it comes back
+    const auto last_set = losses.find(status.uuid);
+    if (!last_set)
+        return;
+    mapper.message(device.name, lostMessage(*last_set));
+    spdlog::error("the store {} missed writes when it failed: its snapshots of then are lost",
+                  status.uuid.dashed());
+    losses.remove(status.uuid);
+}
+
+}  // namespace
+
+ActiveStore activateStore(DeviceMapper& mapper, BlockDevices& devices, const LossRecords& losses,
                           const RegisteredStore& store) {
     std::vector<BlockDevice> found;
     for (const auto& identity : store.devices)
@@ -234,6 +257,7 @@ ActiveStore activateStore(DeviceMapper& mapper, BlockDevices& devices,
     if (status.uuid != store.uuid)
         fail(ErrorKind::Failed, "the device {} is the store {}, not {}", device.name,
              status.uuid.dashed(), store.uuid.dashed());
+    tellLoss(mapper, losses, device, status);
     ActiveStore active{
         device,
         status,

@@ -13,6 +13,7 @@
 #include "block/block_devices.h"
 #include "dm/device_mapper.h"
 #include "dm/lines.h"
+#include "meta/losses.h"
 #include "meta/metadata.h"
 #include "meta/registry.h"
 #include "meta/slots.h"
@@ -78,8 +79,9 @@ struct ActiveStore {
     std::optional<Metadata> metadata;  ///< nothing if the slots are fresh
 };
 
-/// Finds the devices of a store, assembles it and reads its metadata.
-ActiveStore activateStore(DeviceMapper& mapper, BlockDevices& devices,
+/// Finds the devices of a store, assembles it, tells it what it missed when it failed, and reads
+/// its metadata.
+ActiveStore activateStore(DeviceMapper& mapper, BlockDevices& devices, const LossRecords& losses,
                           const RegisteredStore& store);
 
 /// Stacks all origins of a store that are not. Origins in the middle of a detach are left alone.

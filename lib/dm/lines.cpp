@@ -176,6 +176,8 @@ StoreTable parseStoreTable(std::string_view line) {
     parseFeatures(words, [&](std::string_view feature, const auto& take) {
         if (feature == COWSNAP_FEATURE_FULL_WAIT_MS)
             table.full_wait_ms = words.toNumber("full_wait_ms", take("full_wait_ms"));
+        else if (feature == COWSNAP_FEATURE_LOSS_WAIT_MS)
+            table.loss_wait_ms = words.toNumber("loss_wait_ms", take("loss_wait_ms"));
         else if (feature == COWSNAP_FEATURE_SEGMENT_SECTORS)
             table.segment_sectors = words.toNumber("segment_sectors", take("segment_sectors"));
         else
@@ -187,14 +189,15 @@ StoreTable parseStoreTable(std::string_view line) {
 std::string formatTable(const StoreTable& table) {
     std::string features;
     int count = 0;
-    if (table.full_wait_ms) {
-        features += fmt::format(" {} {}", COWSNAP_FEATURE_FULL_WAIT_MS, *table.full_wait_ms);
+    const auto add = [&](std::string_view name, const std::optional<std::uint64_t>& value) {
+        if (!value)
+            return;
+        features += fmt::format(" {} {}", name, *value);
         count += 2;
-    }
-    if (table.segment_sectors) {
-        features += fmt::format(" {} {}", COWSNAP_FEATURE_SEGMENT_SECTORS, *table.segment_sectors);
-        count += 2;
-    }
+    };
+    add(COWSNAP_FEATURE_FULL_WAIT_MS, table.full_wait_ms);
+    add(COWSNAP_FEATURE_LOSS_WAIT_MS, table.loss_wait_ms);
+    add(COWSNAP_FEATURE_SEGMENT_SECTORS, table.segment_sectors);
     const std::string arguments = fmt::format("{} {}", table.device, table.low_water_segments);
     return count == 0 ? arguments : fmt::format("{} {}{}", arguments, count, features);
 }
@@ -287,6 +290,10 @@ std::string deleteMessage(std::span<const std::uint32_t> snapshots) {
 
 std::string forgetMessage(std::uint32_t origin) {
     return fmt::format("{} {}", COWSNAP_MESSAGE_FORGET, origin);
+}
+
+std::string lostMessage(std::uint64_t last_set) {
+    return fmt::format("{} {}", COWSNAP_MESSAGE_LOST, last_set);
 }
 
 }  // namespace cowsnap

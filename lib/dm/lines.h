@@ -63,6 +63,7 @@ struct StoreTable {
     std::string device;
     std::uint64_t low_water_segments = 0;
     std::optional<std::uint64_t> full_wait_ms;
+    std::optional<std::uint64_t> loss_wait_ms;
     std::optional<std::uint64_t> segment_sectors;
     bool operator==(const StoreTable&) const = default;
 };
@@ -129,6 +130,8 @@ std::string createMessage(
 std::string deleteMessage(std::span<const std::uint32_t> snapshots);
 /// "forget" of an origin.
 std::string forgetMessage(std::uint32_t origin);
+/// "lost": all snapshots with a set of at most this one.
+std::string lostMessage(std::uint64_t last_set);
 
 }  // namespace cowsnap
 

@@ -1,18 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// stores.json: written to a temporary file, synced, renamed, directory synced.
 #include "meta/registry.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <fstream>
-#include <sstream>
 
+#include "base/durable_file.h"
 #include "base/error.h"
-#include "base/file_descriptor.h"
 #include "meta/metadata.h"
 
 namespace cowsnap {
@@ -24,39 +16,16 @@ using nlohmann::json;
 constexpr int kRegistrySchema = 1;
 constexpr const char* kFileName = "stores.json";
 
-void writeAll(int descriptor, std::string_view text, const std::string& path) {
-    while (!text.empty()) {
-        const ssize_t count = ::write(descriptor, text.data(), text.size());
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count < 0)
-            failErrno(errno, fmt::format("cannot write {}", path));
-        text.remove_prefix(static_cast<std::size_t>(count));
-    }
-}
-
-void syncDirectory(const std::filesystem::path& directory) {
-    const FileDescriptor descriptor(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!descriptor || ::fsync(descriptor.get()) != 0)
-        failErrno(errno, fmt::format("cannot sync the directory {}", directory.string()));
-}
-
 }  // namespace
 
 std::vector<RegisteredStore> StoreRegistry::read() const {
     const auto path = directory_ / kFileName;
-    std::ifstream file(path);
-    if (!file) {
-        std::error_code code;
-        if (!std::filesystem::exists(path, code) && !code)
-            return {};
-        fail(ErrorKind::Failed, "cannot read {}", path.string());
-    }
-    std::ostringstream text;
-    text << file.rdbuf();
+    const auto text = readIfThere(path);
+    if (!text)
+        return {};
     std::vector<RegisteredStore> stores;
     try {
-        const json document = json::parse(text.str());
+        const json document = json::parse(*text);
         if (document.at("schema").get<int>() != kRegistrySchema)
             fail(ErrorKind::NotSupported, "{} has another version than {}: update cowsnap",
                  path.string(), kRegistrySchema);
@@ -105,22 +74,8 @@ void StoreRegistry::write(const std::vector<RegisteredStore>& stores) const {
             {{"uuid", store.uuid.dashed()}, {"name", store.name}, {"devices", devices}});
     }
     const json document = {{"schema", kRegistrySchema}, {"stores", entries}};
-    std::filesystem::create_directories(directory_);
-    const auto path = directory_ / kFileName;
-    const std::string temporary = path.string() + ".new";
-    {
-        const FileDescriptor descriptor(
-            ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, S_IRUSR | S_IWUSR));
-        if (!descriptor)
-            failErrno(errno, fmt::format("cannot write {}", temporary));
-        writeAll(descriptor.get(),
-                 document.dump(2, ' ', false, json::error_handler_t::replace) + "\n", temporary);
-        if (::fsync(descriptor.get()) != 0)
-            failErrno(errno, fmt::format("cannot sync {}", temporary));
-    }
-    if (::rename(temporary.c_str(), path.c_str()) != 0)
-        failErrno(errno, fmt::format("cannot rename {}", temporary));
-    syncDirectory(directory_);
+    writeDurably(directory_ / kFileName,
+                 document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace cowsnap

@@ -26,6 +26,7 @@ public:
     /// directory holds stores.json; it is made when first written.
     explicit StoreRegistry(std::filesystem::path directory) : directory_(std::move(directory)) {}
 
+    const std::filesystem::path& directory() const { return directory_; }
     /// All stores; empty if there is no file. Failed if the file is not understood.
     std::vector<RegisteredStore> read() const;
     /// Adds a store or replaces its devices, durably.

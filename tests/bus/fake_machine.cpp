@@ -76,8 +76,10 @@ void FakeMachine::setOpen(const std::string& mapped_path, bool open) {
 void FakeMachine::reboot() {
     const std::lock_guard lock(mutex_);
     mapped_.clear();
-    for (auto& [uuid, store] : stores_)
+    for (auto& [uuid, store] : stores_) {
         store.events.clear();
+        store.failed = false;
+    }
 }
 
 void FakeMachine::removeModule() {
@@ -108,6 +110,21 @@ void FakeMachine::raiseLocked(Store& store, const std::string& event, std::uint6
     const std::uint64_t one = 1;
     if (::write(events_.get(), &one, sizeof(one)) != sizeof(one))
         throw std::logic_error("eventfd");
+}
+
+void FakeMachine::failStore() {
+    const std::lock_guard lock(mutex_);
+    Store& store = onlyStore();
+    store.failed = true;
+    raiseLocked(store, COWSNAP_EVENT_FAILED, 0);
+    raiseLocked(store, COWSNAP_EVENT_UNRECORDED, store.next_set);
+}
+
+std::string FakeMachine::stateOf(std::uint32_t snapshot_id) const {
+    const std::lock_guard lock(mutex_);
+    const Store& store = stores_.begin()->second;
+    return store.snapshots.at(snapshot_id).lost || store.failed ? COWSNAP_STATE_LOST
+                                                                : COWSNAP_STATE_ACTIVE;
 }
 
 void FakeMachine::forgetSnapshot(std::uint32_t snapshot_id) {

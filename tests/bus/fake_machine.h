@@ -57,6 +57,9 @@ public:
     /// The kernel drops a snapshot for room and raises the event.
     void drop(std::uint32_t snapshot_id);
     void raise(const std::string& event, std::uint64_t id);
+    /// The store's disks take no writes any more, until the next reboot.
+    void failStore();
+    std::string stateOf(std::uint32_t snapshot_id) const;
     void forgetSnapshot(std::uint32_t snapshot_id);
     /// Makes a snapshot that no daemon asked for.
     void createBehindTheBack(std::uint32_t snapshot_id, std::uint32_t origin_id);
@@ -128,6 +131,7 @@ private:
         std::uint32_t origin = 0;
         std::uint64_t created = 0;
         std::uint64_t set = 0;
+        bool lost = false;
     };
 
     struct Event {
@@ -146,6 +150,7 @@ private:
         std::uint64_t next_set = 1;
         std::vector<Event> events;
         Blocks slots;
+        bool failed = false;
     };
 
     void step(bool& tear, bool& kill_after);

@@ -361,11 +361,11 @@ std::vector<MappedTarget> FakeMachine::status(const std::string& name) {
         const Uuid uuid = storeUuidOn(deviceNumber(words.front()));
         const Store& store = stores_.at(uuid);
         const std::uint64_t total = store.sectors / store.segment_sectors - 1;
-        target.arguments =
-            fmt::format("{} {} {} {}/{} {} {} {} {} 0", uuid.dashed(), COWSNAP_STORE_ACTIVE,
-                        store.segment_sectors, total - store.used_segments, total, kSlotSectors,
-                        store.origin_sectors.size(), store.snapshots.size(),
-                        store.events.empty() ? 0 : store.events.back().number);
+        target.arguments = fmt::format(
+            "{} {} {} {}/{} {} {} {} {} 0", uuid.dashed(),
+            store.failed ? COWSNAP_STORE_FAILED : COWSNAP_STORE_ACTIVE, store.segment_sectors,
+            total - store.used_segments, total, kSlotSectors, store.origin_sectors.size(),
+            store.snapshots.size(), store.events.empty() ? 0 : store.events.back().number);
     } else if (target.type == COWSNAP_TARGET_ORIGIN) {
         target.arguments = fmt::format("{} 0 16 0 16", words[1]);
     } else if (target.type == COWSNAP_TARGET_SNAP) {
@@ -381,7 +381,8 @@ std::string FakeMachine::message(const std::string& name, const std::string& tex
         refuse("empty message");
     Store& store = storeBelow(name);
     const bool changes = words[0] == COWSNAP_MESSAGE_CREATE || words[0] == COWSNAP_MESSAGE_DELETE ||
-                         words[0] == COWSNAP_MESSAGE_FORGET;
+                         words[0] == COWSNAP_MESSAGE_FORGET || words[0] == COWSNAP_MESSAGE_LOST ||
+                         words[0] == COWSNAP_MESSAGE_LOSS_RECORDED;
     if (!changes)
         return answer(store, words);
     bool tear = false;
@@ -424,8 +425,10 @@ std::string FakeMachine::answer(Store& store, const std::vector<std::string>& wo
         for (const auto& [snapshot, state] : store.snapshots) {
             if (snapshot <= after || lines++ >= lines_at_once)
                 continue;
-            text += fmt::format("{} {} {} {} active {} 2 0\n", snapshot, state.origin,
-                                state.created, state.set, active(store, snapshot) ? 1 : 0);
+            text += fmt::format(
+                "{} {} {} {} {} {} 2 0\n", snapshot, state.origin, state.created, state.set,
+                state.lost || store.failed ? COWSNAP_STATE_LOST : COWSNAP_STATE_ACTIVE,
+                active(store, snapshot) ? 1 : 0);
         }
         return text;
     }
@@ -434,6 +437,22 @@ std::string FakeMachine::answer(Store& store, const std::vector<std::string>& wo
         for (const auto& event : store.events)
             if (event.number > after)
                 text += fmt::format("{} {} {}\n", event.number, event.name, event.id);
+        return text;
+    }
+    if (words[0] == COWSNAP_MESSAGE_LOSS_RECORDED) {
+        if (words.size() != 1 || !store.failed)
+            refuse("loss_recorded");
+        return text;
+    }
+    if (store.failed)
+        fail(ErrorKind::Failed, "fake kernel: the store has failed");
+    if (words[0] == COWSNAP_MESSAGE_LOST) {
+        if (words.size() != 2)
+            refuse("lost");
+        const std::uint64_t last = number(words[1]);
+        for (auto& [snapshot, state] : store.snapshots)
+            state.lost |= state.set <= last;
+        store.next_set = std::max(store.next_set, last + 1);
         return text;
     }
     if (words[0] == COWSNAP_MESSAGE_CREATE) {

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <fstream>
 
 #include "assembly/store_assembly.h"
 #include "cowsnap_dm.h"
@@ -122,7 +123,8 @@ TEST_CASE("the boot part without a daemon stacks all origins") {
     bed.machine.reboot();
     const auto registered = StoreRegistry(bed.directory.path()).read();
     REQUIRE(registered.size() == 1);
-    const ActiveStore active = activateStore(bed.machine, bed.machine, registered.front());
+    const ActiveStore active = activateStore(bed.machine, bed.machine,
+                                             LossRecords(bed.directory.path()), registered.front());
     REQUIRE(active.metadata);
     bed.machine.setUser("/dev/two", "mounted on /two");
     const auto problems = stackOrigins(bed.machine, bed.machine, active.device, *active.metadata);
@@ -475,6 +477,62 @@ TEST_CASE("what the kernel drops goes, and the reason is told") {
         REQUIRE(later.size() == 1);
         CHECK_THAT(later[0].reason, Contains("make room"));
     }
+}
+
+TEST_CASE("a store that fails and cannot be told has its loss recorded outside it") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    bed.engine->createSnapshots({{one, "a"}}, {});
+    const LossRecords losses(bed.directory.path());
+    const auto tellsKernel = [&] {
+        return contains(bed.machine.messages(), COWSNAP_MESSAGE_LOSS_RECORDED);
+    };
+    SECTION("by the daemon that runs") {
+        bed.machine.failStore();
+        bed.engine->refresh();
+    }
+    SECTION("by the next one, if none runs") {
+        bed.engine.reset();
+        bed.machine.failStore();
+        bed.restart();
+    }
+    SECTION("as soon as it can be written") {
+        std::filesystem::create_directories(bed.directory.path() /
+                                            fmt::format("lost-{}.json.new", store.dashed()));
+        bed.machine.failStore();
+        bed.engine->refresh();
+        CHECK_THAT(bed.store().problem, Contains("lost-"));
+        CHECK_FALSE(tellsKernel());
+        std::filesystem::remove(bed.directory.path() /
+                                fmt::format("lost-{}.json.new", store.dashed()));
+        bed.engine->refresh();
+    }
+    CHECK(losses.find(store) == 2);
+    CHECK(tellsKernel());
+
+    // It works again: before anything else it is told, then the record goes.
+    bed.reboot();
+    CHECK(bed.machine.stateOf(1) == COWSNAP_STATE_LOST);
+    CHECK(bed.store().snapshots.at(1).line.state == COWSNAP_STATE_LOST);
+    CHECK_FALSE(losses.find(store));
+    bed.engine->createSnapshots({{one, "b"}}, {});
+    CHECK(bed.machine.stateOf(2) == COWSNAP_STATE_ACTIVE);
+    bed.reboot();
+    CHECK(bed.machine.stateOf(2) == COWSNAP_STATE_ACTIVE);
+}
+
+TEST_CASE("a loss record that is not understood keeps its store from being activated") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    bed.engine->attach("/dev/one", store, "");
+    bed.engine.reset();
+    std::ofstream(bed.directory.path() / fmt::format("lost-{}.json", store.dashed()))
+        << GENERATE("", "{", R"({"schema": 2})", R"({"schema": 1, "store": "x", "last_set": 1})");
+    bed.machine.reboot();
+    bed.restart();
+    CHECK_THAT(bed.store().problem, Contains("delete it"));
+    CHECK_FALSE(contains(bed.machine.mappedNames(), "cowsnap-one"));
 }
 
 TEST_CASE("a snapshot that the metadata does not know is adopted") {

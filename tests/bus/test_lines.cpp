@@ -61,10 +61,10 @@ TEST_CASE("the status of a cow-snap is read, a wrong one refused") {
 }
 
 TEST_CASE("tables are read as they are written") {
-    const StoreTable plain{"253:0", 8, {}, {}};
-    const StoreTable full{"253:0", 8, 500, 1024};
+    const StoreTable plain{"253:0", 8, {}, {}, {}};
+    const StoreTable full{"253:0", 8, 500, 20, 1024};
     CHECK(formatTable(plain) == "253:0 8");
-    CHECK(formatTable(full) == "253:0 8 4 full_wait_ms 500 segment_sectors 1024");
+    CHECK(formatTable(full) == "253:0 8 6 full_wait_ms 500 loss_wait_ms 20 segment_sectors 1024");
     CHECK(parseStoreTable(formatTable(plain)) == plain);
     CHECK(parseStoreTable(formatTable(full)) == full);
     CHECK(parseStoreTable("253:0 8 0") == plain);

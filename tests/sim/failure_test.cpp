@@ -77,3 +77,48 @@ TEST_CASE("a store that fails for good lets the origins go on") {
     CHECK(machine.create({{2, 1}}) < 0);
     CHECK(machine.store().failed);
 }
+
+// The store takes no writes for a while, so that its loss is recorded outside it; it comes back
+// after a power cut, which may happen again while it is told.
+TEST_CASE("a store that missed writes and comes back has only lost snapshots") {
+    for (std::uint64_t n = 0; n < 12; ++n) {
+        INFO("fails from write " << n);
+        sim::Shape shape;
+        sim::World world = sim::make_world(shape);
+        {
+            Machine machine(world, n);
+            REQUIRE(machine.open() == 0);
+            REQUIRE(machine.create({{1, 1}, {2, 2}}) == 0);
+            std::uint64_t writes = 0;
+            machine.fails = [&](IoKind) { return ++writes > n; };
+            machine.write(1, 0, 40);
+            machine.write(2, 0, 10);
+            machine.drain();
+            machine.create({{3, 1}});
+            machine.write(1, 20, 40);
+            machine.drain();
+            CHECK(machine.writers() == 0);
+            world = machine.crash(2);
+        }
+        REQUIRE(world.lost_sets);
+        for (unsigned variant = 0; variant < 3; ++variant) {
+            sim::World again = world;
+            {
+                Machine machine(again, variant);
+                REQUIRE(machine.open() == 0);
+                again = machine.crash(variant);
+            }
+            Machine machine(again, variant);
+            REQUIRE(machine.open() == 0);
+            CHECK_FALSE(again.lost_sets);
+            CHECK(cow_snapshot_find(&machine.store(), 1)->lost);
+            CHECK(cow_snapshot_find(&machine.store(), 2)->lost);
+            sim::check_contents(machine);
+            REQUIRE(machine.create({{9, 1}}) == 0);
+            machine.write(1, 0, 40);
+            machine.drain();
+            CHECK_FALSE(cow_snapshot_find(&machine.store(), 9)->lost);
+            sim::check_contents(machine);
+        }
+    }
+}

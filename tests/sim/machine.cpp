@@ -65,7 +65,10 @@ void Machine::point() {
 void Machine::engine() {
     run_engine();
     if (std::exchange(store_failed_, false)) {
-        cow_store_record_loss(&store_);
+        if (cow_store_record_loss(&store_)) {
+            world_.lost_sets = cow_store_last_set(&store_);
+            cow_store_let_go(&store_);
+        }
         run_engine();
     }
 }

@@ -41,6 +41,12 @@ int Machine::open() {
     if (!r) {
         r = cow_store_open(&store_, why.data());
     }
+    if (!r && world_.lost_sets) {
+        r = cow_store_lose(&store_, *world_.lost_sets, why.data());
+        if (!r) {
+            world_.lost_sets.reset();
+        }
+    }
     why_ = why.data();
     if (!failure_.empty()) {
         throw Broken(failure_);

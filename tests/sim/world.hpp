@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -50,6 +51,8 @@ struct World {
     std::set<std::pair<std::uint32_t, std::uint64_t>> bad_origin_blocks;
     // The store was damaged: EIO and refusing are right, wrong data are not.
     bool damaged = false;
+    // Recorded outside the store: its sets up to this one missed writes.
+    std::optional<std::uint64_t> lost_sets;
 };
 
 }  // namespace sim

@@ -39,10 +39,10 @@ RegisteredStore storeOn(BlockDevices& devices, const std::vector<std::string>& p
     return store;
 }
 
-void activateOne(DeviceMapper& mapper, BlockDevices& devices, const RegisteredStore& store,
-                 Tally& tally) {
+void activateOne(DeviceMapper& mapper, BlockDevices& devices, const LossRecords& losses,
+                 const RegisteredStore& store, Tally& tally) {
     try {
-        const ActiveStore active = activateStore(mapper, devices, store);
+        const ActiveStore active = activateStore(mapper, devices, losses, store);
         ++tally.done;
         spdlog::info("the store {} is {}", store.name, active.device.path());
         if (!active.metadata)
@@ -70,7 +70,7 @@ int activate(const std::string& state_directory, const std::vector<std::string>&
     StoreAssembly(*mapper, devices).removeLeftovers();
     Tally tally;
     for (const auto& store : stores)
-        activateOne(*mapper, devices, store, tally);
+        activateOne(*mapper, devices, LossRecords(state_directory), store, tally);
     if (tally.failed == 0)
         return 0;
     constexpr int failed = 1;
