@@ -12,6 +12,7 @@
 
 #include "base/uuid.h"
 #include "block/block_devices.h"
+#include "meta/slot_format.h"
 
 namespace cowsnap {
 
@@ -39,13 +40,9 @@ public:
     void write(std::uint32_t schema, const std::string& body);
 
 private:
-    enum class State { Blank, Damaged, Valid };
     struct Slot {
-        State state = State::Blank;
-        std::uint64_t generation = 0;
-        std::uint32_t schema = 0;
+        SlotHeader header;
         std::string body;
-        std::string damage;
     };
 
     Slot readSlot(unsigned index);

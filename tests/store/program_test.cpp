@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// cowsnap-store as a program, on image files: exit codes, what it prints, what it refuses.
+#include <catch2/catch.hpp>
+
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "base/file_descriptor.h"
+#include "bed.h"
+
+using namespace cowsnap;
+using namespace cowsnap::store;
+using namespace cowsnap::store::test;
+
+namespace {
+
+class Directory {
+public:
+    Directory() {
+        std::string name = (std::filesystem::temp_directory_path() / "store-XXXXXX").string();
+        if (::mkdtemp(name.data()) == nullptr)
+            throw std::runtime_error("no directory for tests");
+        path_ = name;
+    }
+    ~Directory() {
+        std::error_code code;
+        std::filesystem::remove_all(path_, code);
+    }
+    Directory(const Directory&) = delete;
+    Directory& operator=(const Directory&) = delete;
+    std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+
+private:
+    std::filesystem::path path_;
+};
+
+std::string readFile(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+struct Ran {
+    int code = -1;
+    std::string output;
+    std::string errors;
+};
+
+/// Runs the program without a terminal.
+Ran run(const Directory& directory, const std::vector<std::string>& words) {
+    const std::string output = directory / "out";
+    const std::string errors = directory / "err";
+    std::vector<std::string> all{COWSNAP_STORE};
+    all.insert(all.end(), words.begin(), words.end());
+    std::vector<char*> arguments;
+    for (auto& word : all)
+        arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        const int null = ::open("/dev/null", O_RDONLY);
+        const int out = ::open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+        const int err = ::open(errors.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+        if (::dup2(null, 0) < 0 || ::dup2(out, 1) < 0 || ::dup2(err, 2) < 0)
+            ::_exit(126);
+        ::execv(arguments.front(), arguments.data());
+        ::_exit(127);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, readFile(output), readFile(errors)};
+}
+
+void save(const sim::World& world, const std::string& path, std::uint64_t first = 0,
+          std::uint64_t count = ~0ULL) {
+    std::ofstream file(path, std::ios::binary);
+    std::array<char, kBlockBytes> block{};
+    for (std::uint64_t i = first; i < world.store.size() && i - first < count; ++i) {
+        world.store.read(i, 1, block.data());
+        file.write(block.data(), block.size());
+    }
+}
+
+}  // namespace
+
+TEST_CASE("check exits with 0 or 8 and leaves the image as it was") {
+    const Directory directory;
+    sim::World world = usedWorld(2, {Idle::Marked, 16, 200});
+    save(world, directory / "image");
+    const std::string before = readFile(directory / "image");
+    Ran ran = run(directory, {"check", directory / "image"});
+    INFO(ran.output << ran.errors);
+    CHECK(ran.code == 0);
+    CHECK(ran.output.find("no damage was found") != std::string::npos);
+    CHECK(run(directory, {"check", "--data", directory / "image"}).code == 0);
+    CHECK(readFile(directory / "image") == before);
+
+    const cow_super super = superOf(world);
+    flip(world, super.region[0].table_block, 100);
+    flip(world, super.region[0].table_block + 1, 100);
+    save(world, directory / "image");
+    ran = run(directory, {"check", directory / "image"});
+    CHECK(ran.code == 8);
+    CHECK(ran.output.find("damage: " + (directory / "image") + ": block " +
+                          std::to_string(super.region[0].table_block) + ": segment table") !=
+          std::string::npos);
+    CHECK(ran.output.find("\"snap-20\"") != std::string::npos);
+    const auto json =
+        nlohmann::json::parse(run(directory, {"check", "--json", directory / "image"}).output);
+    CHECK(json.at("version") == 1);
+    CHECK_FALSE(json.at("passed").get<bool>());
+    CHECK_FALSE(json.at("activates").get<bool>());
+    CHECK(json.at("findings").at(0).at("block") == super.region[0].table_block);
+}
+
+TEST_CASE("a store on several devices is named by device and block") {
+    const Directory directory;
+    sim::World world = usedWorld(2, {Idle::Marked, 16, 200});
+    const cow_super super = superOf(world);
+    flip(world, super.region[0].table_block, 100);
+    flip(world, super.region[0].table_block + 1, 100);
+    const std::uint64_t split = super.region[0].table_block - 5;
+    save(world, directory / "one", 0, split);
+    save(world, directory / "two", split);
+    const Ran ran = run(directory, {"check", directory / "one", directory / "two"});
+    CHECK(ran.code == 8);
+    CHECK(ran.output.find((directory / "two") + ": block 5: segment table") != std::string::npos);
+    CHECK(run(directory, {"check", directory / "two"}).code == 3);
+    // without the second one the store is larger than what is there
+    sim::World large = usedWorld(2, {Idle::Marked, 128, 200});
+    save(large, directory / "one", 0, large.store.size() - 200);
+    CHECK(run(directory, {"check", directory / "one"}).code == 8);
+}
+
+TEST_CASE("wrong words, missing and foreign files have exit codes of their own") {
+    const Directory directory;
+    std::ofstream(directory / "text") << std::string(20 << 20, 'x');
+    CHECK(run(directory, {}).code == 2);
+    CHECK(run(directory, {"check"}).code == 2);
+    CHECK(run(directory, {"mend", "x"}).code == 2);
+    CHECK(run(directory, {"check", "--fast", directory / "text"}).code == 2);
+    CHECK(run(directory, {"check", directory / "none"}).code == 3);
+    CHECK(run(directory, {"check", directory / "text"}).code == 3);
+    CHECK(run(directory, {"check", "/dev/null"}).code == 2);
+    CHECK(run(directory, {"dump", directory / "text"}).code == 3);
+    CHECK(run(directory, {"restore", directory / "new", "--input", directory / "text"}).code == 2);
+    CHECK_FALSE(std::filesystem::exists(directory / "new"));
+    const auto json =
+        nlohmann::json::parse(run(directory, {"check", "--json", directory / "none"}).output);
+    CHECK(json.at("error").at("name") == "NotFound");
+}
+
+TEST_CASE("repair asks, and without a terminal needs --yes") {
+    const Directory directory;
+    sim::World world = usedWorld(2, {Idle::Marked, 16, 200});
+    const cow_super super = superOf(world);
+    flip(world, super.region[0].table_block, 100);
+    flip(world, super.region[0].table_block + 1, 100);
+    save(world, directory / "image");
+    const std::string before = readFile(directory / "image");
+    Ran ran = run(directory, {"repair", "--dry-run", directory / "image"});
+    CHECK(ran.code == 8);
+    CHECK(ran.output.find("to drop: snapshot 20 (\"snap-20\")") != std::string::npos);
+    ran = run(directory, {"repair", directory / "image"});
+    CHECK(ran.code == 4);
+    CHECK(ran.errors.find("--yes") != std::string::npos);
+    CHECK(readFile(directory / "image") == before);
+    ran = run(directory, {"repair", "--yes", directory / "image"});
+    INFO(ran.output << ran.errors);
+    CHECK(ran.code == 0);
+    CHECK(run(directory, {"check", "--data", directory / "image"}).code == 0);
+    ran = run(directory, {"repair", "--yes", directory / "image"});
+    CHECK(ran.code == 0);
+    CHECK(ran.output.find("nothing to repair") != std::string::npos);
+}
+
+TEST_CASE("dump and restore make a file that dumps the same") {
+    const Directory directory;
+    const sim::World world = usedWorld(2, {Idle::Marked, 16, 200});
+    save(world, directory / "image");
+    CHECK(run(directory, {"dump", directory / "image", "--output", directory / "dump"}).code == 0);
+    Ran ran = run(directory, {"restore", directory / "copy", "--input", directory / "dump"});
+    INFO(ran.output << ran.errors);
+    CHECK(ran.code == 0);
+    CHECK(run(directory, {"check", "--data", directory / "copy"}).code == 0);
+    ran = run(directory, {"dump", directory / "copy"});
+    CHECK(ran.output == readFile(directory / "dump"));
+    // what is there is not overwritten without being asked
+    CHECK(run(directory, {"restore", directory / "image", "--input", directory / "dump"}).code ==
+          4);
+    CHECK(run(directory, {"restore", "--yes", directory / "image", "--input", directory / "dump"})
+              .code == 0);
+}
+
+TEST_CASE("an image that a loop device uses is not written to") {
+    const Directory directory;
+    sim::World world = usedWorld(2, {Idle::Marked, 16, 200});
+    flip(world, 0, 100);
+    save(world, directory / "image");
+    const FileDescriptor control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
+    const int number = control ? ::ioctl(control.get(), LOOP_CTL_GET_FREE) : -1;
+    const std::string device = "/dev/loop" + std::to_string(number);
+    const FileDescriptor loop(number < 0 ? -1 : ::open(device.c_str(), O_RDWR | O_CLOEXEC));
+    const FileDescriptor image(::open((directory / "image").c_str(), O_RDWR | O_CLOEXEC));
+    if (!loop || ::ioctl(loop.get(), LOOP_SET_FD, image.get()) != 0) {
+        WARN("this machine gives no loop device: not tested here");
+        return;
+    }
+    const Ran ran = run(directory, {"repair", "--yes", directory / "image"});
+    CHECK(ran.code == 5);
+    CHECK(ran.errors.find(device) != std::string::npos);
+    CHECK(run(directory, {"check", directory / "image"}).code == 0);
+    const Ran on_device = run(directory, {"repair", "--yes", device});
+    INFO(on_device.output << on_device.errors);
+    CHECK(on_device.code == 0);
+    CHECK(run(directory, {"check", device}).code == 0);
+    ::ioctl(loop.get(), LOOP_CLR_FD);
+}

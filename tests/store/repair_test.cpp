@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// After a repair the store passes and activates, and every snapshot that stayed is exact, now and
+// in all later use; none is dropped that was not touched.
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+#include "bed.h"
+#include "checks.hpp"
+#include "random_run.hpp"
+#include "store/engine.h"
+#include "store/repair.h"
+
+using namespace cowsnap;
+using namespace cowsnap::store;
+using namespace cowsnap::store::test;
+
+namespace {
+
+/// Repairs the world's store; false when it refuses, and then nothing was written.
+bool repaired(sim::World& world, RepairPlan& plan) {
+    SimBlocks blocks(world.store);
+    ShadowBlocks shadow(blocks);
+    try {
+        plan = planRepair(shadow, {true, {}});
+    } catch (const Error&) {
+        return false;
+    }
+    REQUIRE(shadow.apply() == 0);
+    return true;
+}
+
+/// Whether the engine notices that the transaction in this block of the journal and the next one
+/// is missing.
+bool isMissed(sim::World world, std::uint64_t block) {
+    flip(world, block, 100);
+    flip(world, block + 1, 100);
+    SimBlocks blocks(world.store);
+    return !check(blocks).activates;
+}
+
+/// Snapshots that nothing on the store speaks of.
+std::set<std::uint32_t> unknown(const sim::World& world, const RepairPlan& plan) {
+    std::set<std::uint32_t> ids;
+    for (const auto& [id, model] : world.snapshots)
+        ids.insert(id);
+    for (const auto& snapshot : plan.before.snapshots)
+        ids.erase(snapshot.id);
+    return ids;
+}
+
+/// The snapshots that stayed are exact, and stay so in use; nothing is left of the others.
+void mustBeExact(sim::World world, const RepairPlan& plan) {
+    for (const auto& dropped : plan.dropped)
+        world.snapshots.erase(dropped.snapshot.id);
+    world.damaged = false;
+    SimBlocks blocks(world.store);
+    const Report report = check(blocks, {true, {}});
+    INFO(textOf(report));
+    REQUIRE(report.passed());
+    sim::Machine machine(world, 1);
+    REQUIRE(machine.open() == 0);
+    std::set<std::uint32_t> there;
+    for (const cow_snapshot* snapshot : snapshotsOf(machine.store()))
+        there.insert(snapshot->id);
+    std::set<std::uint32_t> expected;
+    for (const auto& [id, model] : world.snapshots)
+        expected.insert(id);
+    // one that nothing speaks of any more cannot be named either
+    for (const auto id : unknown(world, plan)) {
+        expected.erase(id);
+        world.snapshots.erase(id);
+    }
+    REQUIRE(there == expected);
+    sim::check_contents(machine);
+    for (const auto& [id, disk] : world.origins)
+        if (cow_origin_find(&machine.store(), id) == nullptr)
+            machine.register_origin(id);
+    sim::RandomRun run(machine, 7);
+    run.steps(40);
+    machine.drain();
+    sim::check_contents(machine);
+    sim::check_space(machine, true);
+    sim::check_empties(machine);
+}
+
+}  // namespace
+
+TEST_CASE("any single damage is repaired, and only snapshots that it touches are dropped") {
+    const auto idle = GENERATE(Idle::Settled, Idle::Marked);
+    const auto rot = GENERATE(Rot::Bit, Rot::Sector);
+    const sim::World world = usedWorld(5, {idle, 16, 250});
+    sim::Random random(5);
+    std::uint64_t with_drops = 0;
+    for (std::uint64_t block = 0; block < world.store.size(); ++block) {
+        if (world.store.is_zero(block))
+            continue;
+        sim::World damaged = world;
+        damage(damaged, block, rot, random);
+        INFO("block " << block << " idle " << static_cast<int>(idle) << " rot "
+                      << static_cast<int>(rot));
+        RepairPlan plan;
+        REQUIRE(repaired(damaged, plan));
+        INFO(textOf(plan.before));
+        with_drops += !plan.dropped.empty();
+        for (const auto& dropped : plan.dropped) {
+            const bool touched =
+                std::any_of(plan.before.findings.begin(), plan.before.findings.end(),
+                            [&](const Finding& finding) {
+                                return finding.damage &&
+                                       std::count(finding.snapshots.begin(),
+                                                  finding.snapshots.end(), dropped.snapshot.id);
+                            });
+            REQUIRE(touched);
+            REQUIRE_FALSE(dropped.reason.empty());
+        }
+        mustBeExact(damaged, plan);
+    }
+    CHECK(with_drops > 10);
+}
+
+TEST_CASE("several damages at a time are repaired, or the store is left as it is") {
+    const auto idle = GENERATE(Idle::Settled, Idle::Marked);
+    std::uint64_t done = 0;
+    for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+        const sim::World world = usedWorld(seed, {idle, 16, 200});
+        const cow_super super = superOf(const_cast<sim::World&>(world));
+        std::vector<std::uint64_t> used;
+        for (std::uint64_t block = 0; block < world.store.size(); ++block)
+            if (!world.store.is_zero(block))
+                used.push_back(block);
+        sim::Random random(seed);
+        for (int round = 0; round < 60; ++round) {
+            sim::World damaged = world;
+            std::string which;
+            const auto hit = [&](std::uint64_t block) {
+                which += " " + std::to_string(block);
+                damage(damaged, block, Rot::Sector, random);
+            };
+            // pairs that stand for each other, among them
+            if (random.one_in(3)) {
+                hit(super.region[0].table_block);
+                hit(super.region[0].table_block + 1);
+            }
+            if (random.one_in(3)) {
+                const std::uint64_t pair =
+                    super.control_block + 2 * super.checkpoint_blocks + 2 * random.below(4);
+                // the last transaction without both copies was never made, for all one can know
+                if (isMissed(world, pair)) {
+                    hit(pair);
+                    hit(pair + 1);
+                }
+            }
+            if (random.one_in(4)) {
+                hit(super.slot_block);
+                hit(super.slot_block + super.slot_blocks);
+            }
+            for (std::uint64_t i = 0; i < 1 + random.below(4); ++i)
+                hit(used[random.below(used.size())]);
+            INFO("seed " << seed << " round " << round << " blocks" << which << " idle "
+                         << static_cast<int>(idle));
+            RepairPlan plan;
+            if (repaired(damaged, plan)) {
+                mustBeExact(damaged, plan);
+                ++done;
+            }
+        }
+    }
+    CHECK(done > 100);
+}
+
+TEST_CASE("nothing is written to a store of which both superblocks are gone") {
+    sim::World world = usedWorld(1);
+    flip(world, 0, 60);
+    flip(world, COWSNAP_SUPER_COPY_BLOCK, 60);
+    SimBlocks blocks(world.store);
+    ShadowBlocks shadow(blocks);
+    try {
+        planRepair(shadow);
+        FAIL("repaired without a superblock");
+    } catch (const Error& error) {
+        CHECK(error.kind() == ErrorKind::MetadataCorrupt);
+    }
+    CHECK(shadow.writes() == 0);
+}
+
+TEST_CASE("there is nothing to repair in a store that is right") {
+    sim::World world = usedWorld(1);
+    SimBlocks blocks(world.store);
+    ShadowBlocks shadow(blocks);
+    CHECK_FALSE(planRepair(shadow, {true, {}}).needed());
+    CHECK(shadow.writes() == 0);
+}
+
+TEST_CASE("an end of a log that cannot be read costs the snapshots of that log only") {
+    sim::World world = usedWorld(6, {Idle::Marked, 16, 250});
+    const cow_super super = superOf(world);
+    SimBlocks blocks(world.store);
+    std::uint64_t refused = 0;
+    for (u64 segment = 0; segment < cow_super_segments(&super); ++segment) {
+        const std::uint64_t first = cow_super_segment_block(&super, segment);
+        for (u32 position = 0; position < super.segment_blocks; ++position) {
+            blocks.bad = {first + position};
+            ShadowBlocks shadow(blocks);
+            INFO("block " << first + position);
+            const RepairPlan plan = planRepair(shadow);
+            if (plan.before.activates)
+                continue;
+            ++refused;
+            CHECK(plan.after.passed());
+            CHECK_FALSE(plan.dropped.empty());
+            CHECK(plan.dropped.size() < plan.before.snapshots.size());
+            for (const auto& dropped : plan.dropped)
+                CHECK(dropped.reason.find("cannot be read") != std::string::npos);
+        }
+    }
+    CHECK(refused > 0);
+}
+
+TEST_CASE("a repair that is interrupted can be run again") {
+    sim::World world = usedWorld(5, {Idle::Marked, 16, 250});
+    const cow_super super = superOf(world);
+    flip(world, super.region[0].table_block, 64);
+    flip(world, super.region[0].table_block + 1, 64);
+    flip(world, super.slot_block, 70);
+    std::uint64_t writes = 0;
+    {
+        SimBlocks blocks(world.store);
+        ShadowBlocks shadow(blocks);
+        planRepair(shadow, {true, {}});
+        writes = shadow.writes();
+    }
+    REQUIRE(writes > 3);
+    struct Cut : SimBlocks {
+        using SimBlocks::SimBlocks;
+        std::uint64_t left = 0;
+        int write(std::uint64_t block, std::uint64_t count, const void* from) override {
+            return left-- == 0 ? -EIO : SimBlocks::write(block, count, from);
+        }
+    };
+    for (std::uint64_t cut = 0; cut < writes; ++cut) {
+        sim::World half = world;
+        INFO("after " << cut << " writes");
+        Cut blocks(half.store);
+        blocks.left = cut;
+        ShadowBlocks shadow(blocks);
+        const RepairPlan first = planRepair(shadow, {true, {}});
+        REQUIRE(shadow.apply() == -EIO);
+        RepairPlan second;
+        REQUIRE(repaired(half, second));
+        for (const auto& dropped : first.dropped)
+            half.snapshots.erase(dropped.snapshot.id);
+        mustBeExact(half, second);
+    }
+}

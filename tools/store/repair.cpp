@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Repairing, from the outside in: control record, segment table, logs, data, metadata slots. Each
+// round mends what stopped the one before it.
+#include "store/repair.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "base/error.h"
+#include "cowsnap_dm.h"
+#include "meta/metadata.h"
+#include "store/check_parts.h"
+#include "store/control_remains.h"
+
+namespace cowsnap::store {
+
+namespace {
+
+class Repairer {
+public:
+    Repairer(ShadowBlocks& shadow, RepairPlan& plan, const CheckOptions& options)
+        : shadow_(shadow), plan_(plan), options_(options) {}
+
+    void run();
+
+private:
+    /// Reads the superblock; without one nothing is known.
+    void probe(Engine& engine);
+    bool mendControl();
+    bool mendTables();
+    void rewriteControl(Engine& control);
+    void writeEmptyTable(const cow_super& super, const LostTable& table, u64 generation);
+    bool mendLogs();
+    void renewCheckpoints(Engine& engine);
+    void mendSlots();
+    /// Deletes without activation, which the reason for it prevents.
+    void dropInControl(const std::vector<std::uint32_t>& ids, const std::string& reason);
+    void note(const std::vector<std::uint32_t>& ids, const std::string& reason);
+    void must(int error, std::string_view what) const;
+
+    ShadowBlocks& shadow_;
+    RepairPlan& plan_;
+    CheckOptions options_;
+};
+
+void Repairer::must(int error, std::string_view what) const {
+    if (error)
+        failErrno(error < 0 ? -error : error, what);
+}
+
+void Repairer::probe(Engine& engine) {
+    if (engine.probe() != 0)
+        fail(ErrorKind::MetadataCorrupt,
+             "{}: without a superblock nothing can be proven; restore a dump, or wipe the device "
+             "and start anew",
+             engine.why());
+}
+
+void Repairer::note(const std::vector<std::uint32_t>& ids, const std::string& reason) {
+    for (const auto id : ids) {
+        const auto known = std::any_of(plan_.dropped.begin(), plan_.dropped.end(),
+                                       [&](const auto& d) { return d.snapshot.id == id; });
+        if (known)
+            continue;
+        Dropped dropped{{}, reason};
+        dropped.snapshot.id = id;
+        for (const auto& snapshot : plan_.before.snapshots)
+            if (snapshot.id == id)
+                dropped.snapshot = snapshot;
+        plan_.dropped.push_back(std::move(dropped));
+    }
+}
+
+void Repairer::dropInControl(const std::vector<std::uint32_t>& ids, const std::string& reason) {
+    Engine control(shadow_);
+    probe(control);
+    must(control.loadControl(), "the control record cannot be read");
+    must(control.drop(ids), "the control record cannot be written");
+    note(ids, reason);
+}
+
+void Repairer::rewriteControl(Engine& control) {
+    cow_store& store = control.get();
+    std::vector<std::uint32_t> ids;
+    for (const auto& snapshot : plan_.before.snapshots)
+        ids.push_back(snapshot.id);
+    rebuildControl(store, remainsOf(shadow_, store.super));
+    std::erase_if(ids, [&](auto id) { return cow_snapshot_find(&store, id) != nullptr; });
+    must(cow_control_format(&store), "the control record cannot be written");
+    plan_.steps.push_back(fmt::format("write a new control record with {} origins and {} snapshots",
+                                      store.nr_origins, store.nr_snapshots));
+    note(ids, "the control record does not prove that it exists");
+}
+
+bool Repairer::mendControl() {
+    Engine control(shadow_);
+    probe(control);
+    if (control.loadControl() == 0)
+        return false;
+    rewriteControl(control);
+    return true;
+}
+
+void Repairer::writeEmptyTable(const cow_super& super, const LostTable& table, u64 generation) {
+    // Free; their generations are used up.
+    std::vector<cow_owner> owners(table.count, cow_owner{0, 0, 0, generation});
+    std::vector<std::byte> image(kBlockBytes);
+    cow_table_encode(image.data(), super.uuid, 1, table.first_segment, owners.data(), table.count);
+    must(shadow_.write(table.block, 1, image.data()), "the segment table cannot be written");
+    must(shadow_.write(table.block + 1, 1, image.data()), "the segment table cannot be written");
+    plan_.steps.push_back(fmt::format("free the segments {} to {}, whose owners are not known",
+                                      table.first_segment, table.first_segment + table.count - 1));
+}
+
+bool Repairer::mendTables() {
+    Engine control(shadow_);
+    probe(control);
+    must(control.loadControl(), "the control record cannot be read");
+    const auto lost = lostTables(shadow_, control.get().super);
+    for (const auto& table : lost) {
+        const SegmentTraces traces = tracesIn(shadow_, control.get(), table);
+        std::vector<std::uint32_t> still_there;
+        {
+            Engine now(shadow_);
+            probe(now);
+            must(now.loadControl(), "the control record cannot be read");
+            for (const auto id : traces.snapshots)
+                if (cow_snapshot_find(&now.get(), id) != nullptr)
+                    still_there.push_back(id);
+        }
+        if (!still_there.empty())
+            dropInControl(still_there,
+                          fmt::format("it may have blocks in the segments {} to {}, whose owners "
+                                      "are not known",
+                                      table.first_segment, table.first_segment + table.count - 1));
+        writeEmptyTable(control.get().super, table, traces.generation);
+    }
+    return !lost.empty();
+}
+
+std::string touchedText(const Report& report, std::uint32_t id) {
+    for (const auto& finding : report.findings)
+        if (finding.damage && std::find(finding.snapshots.begin(), finding.snapshots.end(), id) !=
+                                  finding.snapshots.end())
+            return fmt::format("{}: {}", finding.structure, finding.what);
+    return "batches of its log are missing";
+}
+
+/// Both checkpoints and the journal anew, as the engine does it when the journal is full.
+void Repairer::renewCheckpoints(Engine& engine) {
+    cow_store& store = engine.get();
+    const u32 most = store.super.journal_blocks;
+    u32 written = 0;
+    for (u32 i = 0; i < 2 * most && written < 2; ++i) {
+        const u32 fill = store.journal_fill;
+        cow_op op{};
+        op.op = COWSNAP_OP_COUNTERS;
+        op.epoch = store.next_epoch;
+        op.set = store.next_set;
+        op.activation = store.activation;
+        must(cow_control_commit(&store, &op, 1), "the control record cannot be written");
+        written += store.journal_fill < fill;
+    }
+    plan_.steps.emplace_back("write the control record again from what is valid in it");
+}
+
+/// False when the store does not activate; then the snapshots for which it does not are dropped.
+bool Repairer::mendLogs() {
+    const Report report = check(shadow_, options_);
+    Engine engine(shadow_);
+    probe(engine);
+    if (engine.open() != 0) {
+        const u64 number = cow_super_block_segment(&engine.get().super, engine.lastRead());
+        if (number == COW_NONE_SEGMENT || number >= engine.get().nr_segments)
+            fail(ErrorKind::MetadataCorrupt, "{}: this cannot be repaired", engine.why());
+        const cow_owner owner = engine.get().segments[number].owner;
+        const std::string reason = engine.why();
+        const auto ids = snapshotsUsing(engine.get(), owner);
+        if (ids.empty())
+            fail(ErrorKind::MetadataCorrupt, "{}: this cannot be repaired", reason);
+        // the engine wrote nothing yet
+        dropInControl(ids, reason);
+        return false;
+    }
+    std::set<std::uint32_t> ids;
+    for (const auto& finding : report.findings)
+        if (finding.damage)
+            ids.insert(finding.snapshots.begin(), finding.snapshots.end());
+    for (const cow_snapshot* snapshot : snapshotsOf(engine.get()))
+        if (snapshot->damaged)
+            ids.insert(snapshot->id);
+    must(engine.run(), "the store cannot be written");
+    const std::vector<std::uint32_t> list(ids.begin(), ids.end());
+    if (!list.empty())
+        must(engine.drop(list), "the control record cannot be written");
+    for (const auto id : list)
+        note({id}, touchedText(report, id));
+    must(engine.run(), "the store cannot be written");
+    cow_store_settle(&engine.get());
+    must(engine.run(), "the store cannot be written");
+    const auto is_control = [](const Finding& finding) {
+        return finding.structure == "control record" && finding.snapshots.empty();
+    };
+    if (std::any_of(report.findings.begin(), report.findings.end(), is_control))
+        renewCheckpoints(engine);
+    return true;
+}
+
+void Repairer::mendSlots() {
+    Engine control(shadow_);
+    probe(control);
+    must(control.loadControl(), "the control record cannot be read");
+    const cow_super& super = control.get().super;
+    const auto slots = readSlots(shadow_, super);
+    Uuid::Bytes uuid{};
+    std::memcpy(uuid.data(), super.uuid, uuid.size());
+    const auto write = [&](std::uint64_t slot, const std::vector<std::byte>& image) {
+        must(shadow_.write(super.slot_block + slot * super.slot_blocks, image.size() / kBlockBytes,
+                           image.data()),
+             "the metadata slots cannot be written");
+    };
+    if (!slotsUnusable(slots)) {
+        const Slot* newest = newestSlot(slots);
+        for (std::uint64_t i = 0; i < slots.size() && newest != nullptr; ++i) {
+            if (slots[i].header.state != SlotState::Damaged)
+                continue;
+            write(i, encodeSlot(Uuid(uuid), newest->header.generation + 1, newest->header.schema,
+                                newest->body));
+            plan_.steps.push_back(fmt::format("write metadata slot {} from the other one", i));
+        }
+        return;
+    }
+    Metadata metadata;
+    metadata.store = Uuid(uuid);
+    metadata.name = "store-" + metadata.store.brief();
+    for (const cow_origin* origin : originsOf(control.get()))
+        metadata.next_origin_id = std::max(metadata.next_origin_id, origin->id + 1);
+    for (const cow_snapshot* snapshot : snapshotsOf(control.get()))
+        metadata.next_snapshot_id = std::max(metadata.next_snapshot_id, snapshot->id + 1);
+    std::uint64_t generation = 0;
+    for (const auto& slot : slots)
+        generation = std::max(generation, slot.header.generation);
+    for (std::uint64_t i = 0; i < slots.size(); ++i)
+        write(i, encodeSlot(metadata.store, generation + 1 + i, kMetadataSchema,
+                            formatMetadata(metadata)));
+    plan_.steps.emplace_back(
+        "write new metadata: the names of store, origins and snapshots, and which devices the "
+        "origins are, are lost; the snapshots stay");
+}
+
+void Repairer::run() {
+    constexpr int rounds = 8;
+    for (int round = 0; round < rounds; ++round) {
+        if (mendControl() || mendTables() || !mendLogs())
+            continue;
+        mendSlots();
+        plan_.after = check(shadow_, options_);
+        if (plan_.after.passed())
+            return;
+    }
+    fail(ErrorKind::MetadataCorrupt, "the store cannot be repaired: {}",
+         plan_.after.findings.empty() ? plan_.after.refusal : plan_.after.findings.front().what);
+}
+
+}  // namespace
+
+RepairPlan planRepair(ShadowBlocks& shadow, const CheckOptions& options) {
+    RepairPlan plan;
+    plan.before = check(shadow, options);
+    plan.after = plan.before;
+    if (plan.before.findings.empty())
+        return plan;
+    Repairer(shadow, plan, options).run();
+    return plan;
+}
+
+}  // namespace cowsnap::store

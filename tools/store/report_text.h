@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A report for people and for programs.
+#ifndef COWSNAP_STORE_REPORT_TEXT_H
+#define COWSNAP_STORE_REPORT_TEXT_H
+
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "store/blocks.h"
+#include "store/check.h"
+#include "store/repair.h"
+
+namespace cowsnap::store {
+
+/// Version of the JSON of both functions below.
+inline constexpr int kReportVersion = 1;
+
+std::string reportText(const Report& report, const DeviceBlocks& devices);
+nlohmann::ordered_json reportJson(const Report& report, const DeviceBlocks& devices);
+
+std::string planText(const RepairPlan& plan);
+nlohmann::ordered_json planJson(const RepairPlan& plan, const DeviceBlocks& devices);
+
+}  // namespace cowsnap::store
+
+#endif
