@@ -6,6 +6,7 @@
 # groups: crash
 # disks: 24M 40M 1G
 # write-cache: volatile
+# check-store: 2
 # timeout: 240
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
@@ -128,7 +129,7 @@ if ((round)); then
 	check_sets
 	check_file_systems
 fi
-if ((round < ${ROUNDS:-2})); then
+if ((round < ${ROUNDS:-3})); then
 	check "the ext4 is mounted" mount /dev/mapper/origin1 /run/ext4
 	check "the xfs is mounted" mount /dev/mapper/origin2 /run/xfs
 	for mounted in ext4 xfs; do

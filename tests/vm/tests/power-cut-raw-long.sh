@@ -4,6 +4,7 @@
 # groups: long crash
 # disks: 6M 512M
 # write-cache: volatile
+# check-store: 1
 # timeout: 240
 export ROUNDS=40
 . "$SRC/tests/vm/tests/power-cut-raw.sh"

@@ -6,6 +6,7 @@
 # groups: crash
 # disks: 6M 512M
 # write-cache: volatile
+# check-store: 1
 # timeout: 240
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
@@ -20,7 +21,7 @@ round=0
 load_module
 store_make store "$DISK1" 2 segment_sectors 128
 origin_make origin store 1 "$DISK0"
-if ((round < ${ROUNDS:-3})); then
+if ((round < ${ROUNDS:-7})); then
 	check "what was acknowledged has survived" exercise
 	ask_power_cut $((round + 1)) 1500 6000
 	until_power_cut exercise forever
