@@ -44,7 +44,7 @@ static int message_create(struct cow_engine *engine, unsigned int argc, char **a
 		      COWSNAP_SET_MAX);
 		return -E2BIG;
 	}
-	members = kcalloc(count, sizeof(*members), GFP_KERNEL);
+	members = kvcalloc(count, sizeof(*members), GFP_KERNEL);
 	if (!members)
 		return -ENOMEM;
 	for (i = 0; i < count && !r; i++) {
@@ -54,7 +54,7 @@ static int message_create(struct cow_engine *engine, unsigned int argc, char **a
 	}
 	if (!r)
 		r = cow_create(engine, members, count);
-	kfree(members);
+	kvfree(members);
 	return r;
 }
 

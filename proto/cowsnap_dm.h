@@ -36,8 +36,8 @@
 #define COWSNAP_BLOCK_BYTES 4096u
 #define COWSNAP_BLOCK_SECTORS 8u
 
-/* At most this many origins in one "create" (all in one control record). */
-#define COWSNAP_SET_MAX 64u
+/* At most this many origins in one "create": what one transaction of the store can hold. */
+#define COWSNAP_SET_MAX 1008u
 
 /*
  * ---------------------------------------------------------------- tables ---

@@ -117,6 +117,8 @@ int cow_control_room(struct cow_store *store, u32 ops)
 {
 	u32 blocks = DIV_ROUND_UP(ops, COWSNAP_OPS_PER_BLOCK);
 
+	BUILD_BUG_ON(DIV_ROUND_UP(COWSNAP_SET_MAX, COWSNAP_OPS_PER_BLOCK) >
+		     COWSNAP_TRANSACTION_MAX_BLOCKS);
 	if (blocks > COWSNAP_TRANSACTION_MAX_BLOCKS)
 		return -E2BIG;
 	if (store->journal_fill + 2 * blocks <= store->super.journal_blocks)
@@ -189,7 +191,9 @@ int cow_control_commit(struct cow_store *store, const struct cow_op *ops, u32 co
 /*
  * All snapshots are lost in memory already, and a checkpoint says so. Its number
  * skips one: a transaction whose write failed may be in the journal nevertheless,
- * and must not be replayed on top.
+ * and must not be replayed on top. The other slot gets it too, if it can: with the
+ * old checkpoint there, damage to the new one would bring back a state that knows
+ * of no loss.
  */
 static int checkpoint_loss(struct cow_store *store)
 {
@@ -199,6 +203,8 @@ static int checkpoint_loss(struct cow_store *store)
 	r = write_checkpoint(store);
 	if (r)
 		store->transaction--;
+	else
+		write_checkpoint(store);
 	return r;
 }
 
@@ -231,6 +237,7 @@ void cow_store_let_go(struct cow_store *store)
 {
 	store->ops->engine_enter(store);
 	store->failed = true;
+	store->retry = true; /* once: those who need nothing any more pass */
 	cow_store_wake_logs(store);
 	store->ops->engine_leave(store);
 }

@@ -335,6 +335,8 @@ static void start_epoch(struct cow_member *member, struct cow_origin *origin)
 	INIT_LIST_HEAD(&member->epoch->segments);
 	member->epoch->number = member->made->epoch;
 	list_add_tail(&member->epoch->list, &origin->epochs);
+	/* it broke while the control record was written: no write is preserved for it */
+	member->made->lost = origin->store->broken;
 	cow_snapshot_link(origin, member->made);
 	origin->bitmap = member->bitmap;
 	/* a writer that sees the epoch sees its bitmap */

@@ -82,13 +82,8 @@ static bool all_zero(const void *data, size_t bytes)
 {
 	const u8 *at = data;
 
-	while (bytes) {
-		if (*at)
-			return false;
-		at++;
-		bytes--;
-	}
-	return true;
+	/* then each byte is like the one before it */
+	return !at[0] && !memcmp(at, at + 1, bytes - 1);
 }
 
 enum cow_check cow_structure_check(const void *structure, size_t bytes, u64 magic,

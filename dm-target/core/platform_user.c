@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * CRC32C (Castagnoli) for user space, eight bytes at a step. The kernel has its
- * own; only the user-space build lists this file.
+ * The platform in user space: CRC32C (Castagnoli), eight bytes at a step, and the
+ * tests' hold on memory. Only the user-space build lists this file.
  */
 #include "platform.h"
 
 #define CRC32C_POLYNOMIAL 0x82f63b78u /* reflected */
+
+bool (*cow_alloc_allowed)(size_t bytes);
 
 static u32 crc_table[8][256];
 

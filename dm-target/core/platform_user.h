@@ -157,8 +157,13 @@ static inline void sort(void *base, size_t count, size_t size,
 
 u32 cow_crc32c(u32 crc, const void *data, size_t bytes);
 
+/* For tests: when this is set, memory is had only if it says so. */
+extern bool (*cow_alloc_allowed)(size_t bytes);
+
 static inline void *cow_alloc(size_t bytes)
 {
+	if (cow_alloc_allowed && !cow_alloc_allowed(bytes))
+		return NULL;
 	return calloc(1, bytes ? bytes : 1);
 }
 

@@ -171,7 +171,7 @@ static void retry_starved(struct cow_store *store)
 	struct cow_waiter *waiter, *next;
 	struct list_head starved;
 
-	if (!store->retry && !store->failed)
+	if (!store->retry)
 		return;
 	store->retry = false;
 	INIT_LIST_HEAD(&starved);
@@ -205,6 +205,7 @@ void cow_store_run(struct cow_store *store)
 void cow_store_wake_logs(struct cow_store *store)
 {
 	struct cow_snapshot *snapshot;
+	struct cow_overlay *overlay;
 	struct cow_origin *origin;
 
 	list_for_each_entry(origin, &store->origins, list)
@@ -212,6 +213,8 @@ void cow_store_wake_logs(struct cow_store *store)
 	list_for_each_entry(snapshot, &store->snapshots, all)
 		if (snapshot->overlay)
 			cow_log_activate(&snapshot->overlay->log);
+	list_for_each_entry(overlay, &store->dying_overlays, dying)
+		cow_log_activate(&overlay->log);
 }
 
 /*

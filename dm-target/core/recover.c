@@ -25,12 +25,12 @@ struct found {
 	u64 generation;
 	u64 segment;
 	u64 first_sequence; /* 0: nothing valid in it */
+	bool unreadable; /* a block of it could not be read, at one time or another */
 };
 
 struct loader {
 	struct cow_store *store;
 	char *image; /* one segment */
-	bool unreadable; /* a block of the image could not be read */
 	struct found *found; /* all live segments, by log, then generation */
 	u64 nr_found;
 	struct cow_record *records;
@@ -152,12 +152,23 @@ static int find_owner(struct cow_store *store, const struct cow_owner *owner,
 	return 0;
 }
 
+/* Logs by origin, its own before the overlays: the same order every time. */
+static int compare_logs(const struct cow_log *a, const struct cow_log *b)
+{
+	u64 epoch_a = a->overlay ? a->overlay->snapshot->epoch : COW_NO_EPOCH;
+	u64 epoch_b = b->overlay ? b->overlay->snapshot->epoch : COW_NO_EPOCH;
+
+	if (a->origin->id != b->origin->id)
+		return a->origin->id < b->origin->id ? -1 : 1;
+	return epoch_a < epoch_b ? -1 : 1;
+}
+
 static int compare_found(const void *left, const void *right)
 {
 	const struct found *a = left, *b = right;
 
 	if (a->log != b->log)
-		return a->log < b->log ? -1 : 1;
+		return compare_logs(a->log, b->log);
 	if (a->generation != b->generation)
 		return a->generation < b->generation ? -1 : 1;
 	return 0;
@@ -304,15 +315,15 @@ static int load_summary(struct loader *loader, u64 i, const struct cow_summary_i
 
 /* ------------------------------------------------------------- scanning --- */
 
-/* The whole segment into loader->image; what cannot be read is zero. */
-static void read_segment(struct loader *loader, u64 number)
+/* The whole of found[@found_index] into loader->image; what cannot be read is zero. */
+static void read_segment(struct loader *loader, u64 found_index)
 {
+	struct found *found = &loader->found[found_index];
 	struct cow_store *store = loader->store;
-	u64 block = cow_super_segment_block(&store->super, number);
+	u64 block = cow_super_segment_block(&store->super, found->segment);
 	u32 blocks = store->super.segment_blocks;
 	u32 i;
 
-	loader->unreadable = false;
 	if (!store->ops->read(store, block, blocks, loader->image))
 		return;
 	for (i = 0; i < blocks; i++) {
@@ -320,7 +331,7 @@ static void read_segment(struct loader *loader, u64 number)
 
 		if (store->ops->read(store, block + i, 1, at)) {
 			memset(at, 0, COWSNAP_DISK_BLOCK_SIZE);
-			loader->unreadable = true;
+			found->unreadable = true;
 		}
 	}
 }
@@ -376,7 +387,7 @@ static void find_proof(struct loader *loader, u64 from)
 			loader->proof = max(loader->proof, summary.durable_sequence);
 			continue;
 		}
-		read_segment(loader, loader->found[i].segment);
+		read_segment(loader, i);
 		for (p = 0; p < cow_log_usable_blocks(store); p++) {
 			if (!read_header(loader, i, p, &info))
 				continue;
@@ -420,6 +431,15 @@ static bool find_next_header(const struct loader *loader, u64 i, u32 position,
 		any = true;
 	}
 	return any;
+}
+
+/* Something could not be read from found[@i] on that may belong to the log. */
+static bool end_unreadable(const struct loader *loader, u64 i)
+{
+	for (; i < loader->end; i++)
+		if (loader->found[i].unreadable)
+			return true;
+	return false;
 }
 
 struct scan {
@@ -487,7 +507,7 @@ static int scan_gap(struct loader *loader, u64 i, struct scan *scan)
 	if (next && next == loader->expected)
 		return 0;
 	if (loader->expected > loader->proof || never_used(loader, i)) {
-		if (loader->unreadable) {
+		if (end_unreadable(loader, i)) {
 			snprintf(loader->why, COW_WHY_BYTES,
 				 "the end of a log in segment %llu cannot be read",
 				 (unsigned long long)loader->found[i].segment);
@@ -515,7 +535,7 @@ static int scan_segment(struct loader *loader, u64 i, struct scan *scan)
 	struct cow_batch_info info;
 	int r;
 
-	read_segment(loader, loader->found[i].segment);
+	read_segment(loader, i);
 	for (;;) {
 		if (scan->position < usable && read_header(loader, i, scan->position, &info) &&
 		    acceptable(loader, &info)) {

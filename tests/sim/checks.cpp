@@ -80,15 +80,51 @@ void check_segment(Machine& machine, const cow_segment& segment, std::uint64_t n
                      std::to_string(live));
     }
     if (idle && segment.state == COW_SEGMENT_CLOSED && !live && !segment.pins &&
-        !machine.world().damaged) {
+        !machine.world().damaged && !machine.store().broken) {
         throw Broken(name + " has no live block and is not free");
     }
 }
 
 }  // namespace
 
+namespace {
+
+// Snapshots that missed writes, and nothing in the store says so: the shell drops them all.
+void drop_lost(Machine& machine) {
+    World& world = machine.world();
+    std::vector<std::uint32_t> ids;
+    for_each_snapshot(machine.store(),
+                      [&](const cow_snapshot* snapshot) { ids.push_back(snapshot->id); });
+    world.snapshots.clear();
+    world.creating.clear();
+    for (const std::uint32_t id : ids) {
+        if (machine.remove({id}, true)) {
+            throw Broken("a lost snapshot cannot be dropped: " + machine.why());
+        }
+    }
+    world.deleting.clear();
+    world.loss_known_elsewhere = false;
+}
+
+void learn_loss(SnapshotModel& model, const cow_snapshot& snapshot) {
+    const std::string name = "snapshot " + std::to_string(snapshot.id);
+    if (model.loss == Loss::none && snapshot.lost) {
+        throw Broken(name + " is lost for no reason");
+    }
+    if (model.loss == Loss::recorded && !snapshot.lost) {
+        throw Broken(name + " missed writes and is not lost");
+    }
+    model.loss = snapshot.lost ? Loss::recorded : Loss::none;
+}
+
+}  // namespace
+
 void resolve(Machine& machine) {
     World& world = machine.world();
+    if (world.loss_known_elsewhere) {
+        drop_lost(machine);
+        return;
+    }
     const auto exists = [&](std::uint32_t id) {
         return cow_snapshot_find(&machine.store(), id) != nullptr;
     };
@@ -119,10 +155,11 @@ void resolve(Machine& machine) {
     }
     world.creating.clear();
     world.deleting.clear();
-    for (const auto& [id, model] : world.snapshots) {
+    for (auto& [id, model] : world.snapshots) {
         if (!exists(id)) {
             throw Broken("snapshot " + std::to_string(id) + " is gone");
         }
+        learn_loss(model, *cow_snapshot_find(&machine.store(), id));
     }
     for_each_snapshot(machine.store(), [&](const cow_snapshot* snapshot) {
         if (!world.snapshots.contains(snapshot->id)) {

@@ -2,6 +2,8 @@
 // Power cuts, see crash.hpp.
 #include "crash.hpp"
 
+#include <utility>
+
 #include "checks.hpp"
 #include "random_run.hpp"
 
@@ -9,17 +11,36 @@ namespace sim {
 
 namespace {
 constexpr unsigned kDepth = 2;
-}
+
+// What happens on a copy has all the memory it wants.
+class EnoughMemory {
+public:
+    EnoughMemory() : before_(std::exchange(cow_alloc_allowed, nullptr)) {}
+    ~EnoughMemory() { cow_alloc_allowed = before_; }
+    EnoughMemory(const EnoughMemory&) = delete;
+    EnoughMemory& operator=(const EnoughMemory&) = delete;
+
+private:
+    bool (*before_)(size_t);
+};
+
+}  // namespace
 
 void Crasher::attach(Machine& machine) {
-    const auto every = [this](Machine& m) { point(m, 0, variants_); };
+    const auto every = [this](Machine& m) {
+        if (random_.one_in(cut_one_in)) {
+            point(m, 0, variants_);
+        }
+    };
     machine.crash_point = every;
     machine.control_crash_point = every;
 }
 
 void Crasher::point(Machine& machine, unsigned depth, unsigned variants) {
+    const EnoughMemory enough;
     for (unsigned variant = 0; variant < variants; ++variant) {
-        const unsigned which = depth ? static_cast<unsigned>(random_.below(4)) : variant;
+        const unsigned which =
+            depth || variants_ == 1 ? static_cast<unsigned>(random_.below(4)) : variant;
         recover(machine.crash(which), depth, random_.one_in(continue_one_in));
     }
 }
@@ -42,6 +63,7 @@ void Crasher::recover(World world, unsigned depth, bool thorough) {
         resolve(machine);
         check_contents(machine, true);
         check_space(machine, false);
+        ++recoveries_;
         if (!thorough) {
             return;
         }
@@ -58,6 +80,7 @@ void Crasher::go_on(World& world, unsigned depth) {
         if (machine.open()) {
             throw Broken("the store is refused the second time: " + machine.why());
         }
+        ++recoveries_;
         if (depth < kDepth) {
             machine.crash_point = [this, depth](Machine& m) {
                 if (random_.one_in(8)) {
@@ -79,6 +102,7 @@ void Crasher::go_on(World& world, unsigned depth) {
     machine.drain();
     check_contents(machine);
     check_empties(machine);
+    ++recoveries_;
 }
 
 }  // namespace sim

@@ -19,6 +19,10 @@ public:
     // From now on, the power fails after each I/O of the machine.
     void attach(Machine& machine);
     std::uint64_t cuts() const { return cuts_; }
+    std::uint64_t recoveries() const { return recoveries_; }
+    void reseed(std::uint64_t seed) { random_ = Random(seed); }
+    // One I/O in this many is a point for a cut.
+    unsigned cut_one_in = 1;
     // One power cut in this many is followed by more work, with more cuts.
     unsigned continue_one_in = 12;
     // One write of an activation in this many is a point for another cut.
@@ -32,6 +36,7 @@ private:
     Random random_;
     unsigned variants_;
     std::uint64_t cuts_ = 0;
+    std::uint64_t recoveries_ = 0;
 };
 
 }  // namespace sim

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core.hpp"
+
 namespace sim {
 
 namespace {
@@ -44,11 +46,16 @@ bool holds(const std::uint8_t* data, std::uint32_t origin, std::uint64_t block,
     return std::memcmp(data, expected.data(), kBlock) == 0;
 }
 
+const StoreImage::Block& StoreImage::zero() {
+    static const Block block{};
+    return block;
+}
+
 void StoreImage::read(std::uint64_t block, std::size_t count, void* to) const {
     auto* out = static_cast<std::uint8_t*>(to);
     for (std::size_t i = 0; i < count; ++i) {
         if (blocks_[block + i]) {
-            std::memcpy(out + i * kBlock, blocks_[block + i]->data(), kBlock);
+            std::memcpy(out + i * kBlock, blocks_[block + i]->data.data(), kBlock);
         } else {
             std::memset(out + i * kBlock, 0, kBlock);
         }
@@ -58,12 +65,12 @@ void StoreImage::read(std::uint64_t block, std::size_t count, void* to) const {
 void StoreImage::write(std::uint64_t block, const void* from, std::size_t count) {
     const auto* in = static_cast<const std::uint8_t*>(from);
     for (std::size_t i = 0; i < count; ++i, in += kBlock) {
-        if (std::all_of(in, in + kBlock, [](std::uint8_t byte) { return byte == 0; })) {
+        if (!in[0] && std::memcmp(in, in + 1, kBlock - 1) == 0) {
             blocks_[block + i].reset();
             continue;
         }
         auto copy = std::make_shared<Block>();
-        std::memcpy(copy->data(), in, kBlock);
+        std::memcpy(copy->data.data(), in, kBlock);
         blocks_[block + i] = std::move(copy);
     }
 }
@@ -71,7 +78,7 @@ void StoreImage::write(std::uint64_t block, const void* from, std::size_t count)
 void StoreImage::tear(std::uint64_t block, const Bytes& data, Random& random) {
     const std::uint64_t odds = 1 + random.below(6);
     for (std::size_t at = 0; at < data.size(); at += kBlock) {
-        Block mixed;
+        std::array<std::uint8_t, kBlock> mixed;
         read(block + at / kBlock, 1, mixed.data());
         for (std::size_t s = 0; s < kBlock; s += kSector) {
             if (random.below(7) < odds) {
@@ -80,6 +87,28 @@ void StoreImage::tear(std::uint64_t block, const Bytes& data, Random& random) {
         }
         write(block + at / kBlock, mixed.data(), 1);
     }
+}
+
+std::uint32_t StoreImage::crc(std::uint64_t block) const {
+    const Block& at = blocks_[block] ? *blocks_[block] : zero();
+    if (!at.crc) {
+        at.crc = cow_crc32c(0, at.data.data(), kBlock);
+    }
+    return *at.crc;
+}
+
+bool StoreImage::holds(std::uint64_t block, std::uint32_t origin, std::uint64_t origin_block,
+                       const Versions& versions) const {
+    const Block& at = blocks_[block] ? *blocks_[block] : zero();
+    const Block::Held asked{origin, origin_block, versions};
+    if (at.held == asked) {
+        return true;
+    }
+    if (!sim::holds(at.data.data(), origin, origin_block, versions)) {
+        return false;
+    }
+    at.held = asked;
+    return true;
 }
 
 void OriginDisk::issue(std::uint64_t block, std::uint32_t version) {

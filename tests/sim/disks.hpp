@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "random.hpp"
@@ -41,12 +42,28 @@ public:
     bool is_zero(std::uint64_t block) const { return !blocks_[block]; }
     void read(std::uint64_t block, std::size_t count, void* to) const;
     void write(std::uint64_t block, const void* from, std::size_t count);
-    // Only the sectors of the write for which "keeps" has a bit (by sector modulo 64 draws of a
-    // random number).
+    // Only some of the sectors of the write.
     void tear(std::uint64_t block, const Bytes& data, Random& random);
+    // CRC32C of a block's data.
+    std::uint32_t crc(std::uint64_t block) const;
+    // Whether it is these versions of a block of an origin.
+    bool holds(std::uint64_t block, std::uint32_t origin, std::uint64_t origin_block,
+               const Versions& versions) const;
 
 private:
-    using Block = std::array<std::uint8_t, kBlock>;
+    // Never changed, so what was found out about it stays true; copies of the image share it.
+    struct Block {
+        std::array<std::uint8_t, kBlock> data;
+        mutable std::optional<std::uint32_t> crc;
+        struct Held {
+            std::uint32_t origin;
+            std::uint64_t block;
+            Versions versions;
+            bool operator==(const Held&) const = default;
+        };
+        mutable std::optional<Held> held;
+    };
+    static const Block& zero();
     std::vector<std::shared_ptr<const Block>> blocks_;
 };
 

@@ -64,13 +64,33 @@ void Machine::point() {
 
 void Machine::engine() {
     run_engine();
-    if (std::exchange(store_failed_, false)) {
-        if (cow_store_record_loss(&store_)) {
-            world_.lost_sets = cow_store_last_set(&store_);
-            cow_store_let_go(&store_);
-        }
+    // Control functions are one at a time.
+    if (!control_depth_ && std::exchange(store_failed_, false)) {
+        record_loss();
         run_engine();
     }
+}
+
+void Machine::lose(Loss loss) {
+    for (auto& [id, model] : world_.snapshots) {
+        model.loss = loss;
+    }
+    for (auto& [id, model] : world_.creating) {
+        model.loss = loss;
+    }
+}
+
+// What the shell does when the store has failed: origins go on only after this.
+void Machine::record_loss() {
+    ++control_depth_;
+    const int r = cow_store_record_loss(&store_);
+    if (r) {
+        world_.lost_sets = cow_store_last_set(&store_);
+        cow_store_let_go(&store_);
+    }
+    --control_depth_;
+    world_.loss_known_elsewhere |= r != 0;
+    lose(Loss::recorded);
 }
 
 void Machine::run_engine() {
@@ -99,7 +119,6 @@ void Machine::complete(std::list<Io>::iterator io) {
     const bool failed = !ended.data.empty() && fails && fails(ended.kind);
     if (failed) {
         world_.store.tear(ended.block, ended.data, random_);
-        world_.damaged = true;
     } else if (!ended.data.empty()) {
         world_.store.write(ended.block, ended.data.data(), ended.data.size() / kBlock);
     }
@@ -139,7 +158,7 @@ bool Machine::sweep_step(std::uint32_t budget) {
 }
 
 bool Machine::drop_for_room() {
-    if (!options_.drop_when_full || full_.empty()) {
+    if (!options_.drop_when_full || full_.empty() || store_.nr_free) {
         return false;
     }
     const cow_origin* origin = full_.front()->origin;
@@ -155,14 +174,17 @@ bool Machine::drop_for_room() {
 
 void Machine::drain() {
     engine();
-    for (;;) {
-        if (step() || sweep_step(16) || !pending_.empty()) {
-            continue;
+    for (bool retried = false;;) {
+        if (step() || sweep_step(16) || !pending_.empty() || drop_for_room()) {
+            retried = false;
+        } else if (!retried) {
+            // The shell's timer, for those who found no memory.
+            store_.retry = true;
+            engine();
+            retried = true;
+        } else {
+            break;
         }
-        if (drop_for_room()) {
-            continue;
-        }
-        break;
     }
     if (options_.drop_when_full && writers()) {
         throw Broken("a write waits for ever");

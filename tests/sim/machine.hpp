@@ -35,6 +35,8 @@ struct Options {
     std::uint32_t max_extents = 64;
     // How many of a log's writes without room before the oldest snapshot is dropped; false: wait.
     bool drop_when_full = true;
+    // Whether other I/Os end while control context waits for one of its own.
+    bool busy_control = false;
 };
 
 class Machine {
@@ -50,6 +52,10 @@ public:
     CrashPoint crash_point;
     // Whether this write to the store fails (and leaves some of its sectors); none does when empty.
     std::function<bool(IoKind)> fails;
+    // Whether this read fails: of an origin, of the store for a snapshot, of control context.
+    std::function<bool(IoKind)> read_fails;
+    // Whether this write to an origin fails (and leaves some of its blocks).
+    std::function<bool()> origin_write_fails;
     // Called before each write of control context completes; sees it in flight.
     CrashPoint control_crash_point;
 
@@ -59,6 +65,8 @@ public:
     const std::string& why() const { return why_; }
     bool is_open() const { return open_; }
     std::uint64_t ios() const { return next_io_; }
+    // From here on all choices are another seed's.
+    void reseed(std::uint64_t seed) { random_ = Random(seed); }
 
     // Writes an empty store whose first region has so many segments of so many blocks.
     void format(std::uint32_t segment_blocks, std::uint64_t segments);
@@ -161,6 +169,9 @@ private:
     Answer look(cow_snapshot* snapshot, std::uint64_t block, const Versions* sampled,
                 const std::vector<Versions>& expected, std::size_t& which);
     bool drop_for_room();
+    void lose(Loss loss);
+    void record_loss();
+    void busy();
 
     World& world_;
     Random random_;
@@ -168,7 +179,7 @@ private:
     cow_store store_{};
     std::string why_;
     bool open_ = false;
-    int engine_depth_ = 0, view_depth_ = 0;
+    int engine_depth_ = 0, view_depth_ = 0, control_depth_ = 0;
     std::uint64_t next_io_ = 0;
     std::uint32_t extents_ = 0;
     std::list<Io> pending_;

@@ -54,7 +54,10 @@ const cow_ops& Machine::ops() {
         o.no_room = [](cow_store* s, cow_log* log) { of(s).full_.push_back(log); };
         o.room_again = [](cow_store* s, cow_log* log) { std::erase(of(s).full_, log); };
         o.event = [](cow_store* s, const char* event, u64) {
-            of(s).store_failed_ |= std::strcmp(event, COWSNAP_EVENT_FAILED) == 0;
+            if (std::strcmp(event, COWSNAP_EVENT_FAILED) == 0) {
+                of(s).store_failed_ = true;
+                of(s).lose(Loss::unrecorded);
+            }
         };
         o.read = [](cow_store* s, u64 block, u32 blocks, void* buffer) {
             return of(s).control_read(block, blocks, buffer);
@@ -108,7 +111,7 @@ void Machine::extent_read(Extent* extent) {
         if (!early) {
             sample();
         }
-        int error = 0;
+        int error = read_fails && read_fails(IoKind::origin_read) ? -EIO : 0;
         for (std::uint64_t i = 0; i < extent->length; ++i) {
             error |= world_.bad_origin_blocks.contains({id, extent->block + i}) ? -EIO : 0;
         }
@@ -174,11 +177,27 @@ int Machine::control_read(std::uint64_t block, std::uint32_t blocks, void* buffe
     if (engine_depth_ || view_depth_) {
         broken("control context waits for I/O inside the engine");
     }
-    if (block + blocks > world_.store.size()) {
+    if (block + blocks > world_.store.size() || (read_fails && read_fails(IoKind::control))) {
         return -EIO;
     }
     world_.store.read(block, blocks, buffer);
     return 0;
+}
+
+// While control context waits, the rest goes on.
+void Machine::busy() {
+    if (!open_ || !options_.busy_control || engine_depth_) {
+        return;
+    }
+    ++control_depth_;
+    try {
+        for (std::uint64_t i = random_.below(4); i; --i) {
+            step();
+        }
+    } catch (const std::exception& error) {
+        broken(error.what());
+    }
+    --control_depth_;
 }
 
 int Machine::control_write(std::uint64_t block, std::uint32_t blocks, const void* buffer) {
@@ -195,10 +214,10 @@ int Machine::control_write(std::uint64_t block, std::uint32_t blocks, const void
     } catch (const std::exception& error) {
         broken(error.what());
     }
+    busy();
     const Bytes data = std::move(control_in_flight_->second);
     control_in_flight_.reset();
     if (fails && fails(IoKind::control)) {
-        world_.damaged = true;
         world_.store.tear(block, data, random_);
         return -EIO;
     }

@@ -63,8 +63,9 @@ void Machine::send(Write& write) {
     issue(IoKind::origin_write, [this, key, early](int) {
         const Write& ended = *writes_.at(key);
         OriginDisk& written = world_.origins.at(ended.origin);
+        const bool failed = origin_write_fails && origin_write_fails();
         for (std::uint64_t b = ended.block; b < ended.block + ended.length; ++b) {
-            if (!early) {
+            if (!early && !(failed && random_.one_in(2))) {
                 written.apply(b, ended.version);
             }
             written.complete(b, ended.version);
@@ -90,7 +91,7 @@ void Machine::overlay_write(std::uint32_t snapshot, std::uint64_t block, std::ui
     write.version = world_.next_version++;
     write.target = cow_snapshot_find(&store_, snapshot);
     if (cow_overlay_make(write.target)) {
-        throw Broken("no overlay");
+        return;  // no memory: the user is told
     }
     ++write.target->users;
     SnapshotModel& model = world_.snapshots.at(snapshot);
@@ -195,21 +196,20 @@ void Machine::start_read(const std::shared_ptr<Read>& read) {
 void Machine::read_from_store(const std::shared_ptr<Read>& read, std::uint64_t location,
                               std::uint32_t n) {
     issue(IoKind::snapshot_read, [this, read, location, n](int) {
+        const bool failed = read_fails && read_fails(IoKind::snapshot_read);
         const auto now = world_.snapshots.find(read->snapshot);
         const bool changed = now == world_.snapshots.end() ||
                              now->second.overlay_changes != read->model.overlay_changes;
-        for (u32 i = 0; i < n; ++i) {
+        for (u32 i = 0; !failed && i < n; ++i) {
             const std::uint64_t block = read->block + i;
-            Bytes data(kBlock);
-            world_.store.read(location + i, 1, data.data());
-            if (cow_crc32c(0, data.data(), kBlock) != *cow_store_crcs(&store_, location + i)) {
+            if (world_.store.crc(location + i) != *cow_store_crcs(&store_, location + i)) {
                 if (!world_.damaged) {
                     broken("a read of the store has a wrong checksum");
                 }
             } else if (!(changed && read->model.overlay.contains(block)) &&
                        read->model.overlay_changes == 0 &&
-                       !holds(data.data(), read->model.origin, block,
-                              expected(read->model, block))) {
+                       !world_.store.holds(location + i, read->model.origin, block,
+                                           expected(read->model, block))) {
                 broken("a read of snapshot " + std::to_string(read->snapshot) + " block " +
                        std::to_string(block) + " from the store is wrong");
             }
@@ -268,9 +268,7 @@ Machine::Answer Machine::look(cow_snapshot* snapshot, std::uint64_t block, const
                                          candidates.begin());
         return which < candidates.size() ? Answer::right : Answer::other;
     }
-    std::array<std::uint8_t, kBlock> data;
-    world_.store.read(location, 1, data.data());
-    const bool valid = cow_crc32c(0, data.data(), kBlock) == *cow_store_crcs(&store_, location);
+    const bool valid = world_.store.crc(location) == *cow_store_crcs(&store_, location);
     ++view_depth_;
     cow_store_unpin(&store_, location);
     --view_depth_;
@@ -278,7 +276,7 @@ Machine::Answer Machine::look(cow_snapshot* snapshot, std::uint64_t block, const
         return Answer::error;
     }
     for (which = 0; which < candidates.size(); ++which) {
-        if (holds(data.data(), origin, block, candidates[which])) {
+        if (world_.store.holds(location, origin, block, candidates[which])) {
             return Answer::right;
         }
     }
@@ -300,8 +298,12 @@ void Machine::check_block(std::uint32_t id, std::uint64_t block, bool learn) {
     if (answer == Answer::other) {
         throw Broken(name + " is wrong");
     }
-    if (answer == Answer::error && !world_.damaged && !model.unreadable.contains(block)) {
+    if (answer == Answer::error && !world_.damaged && !model.unreadable.contains(block) &&
+        model.loss == Loss::none) {
         throw Broken(name + " cannot be read");
+    }
+    if (answer != Answer::error && model.loss == Loss::recorded) {
+        throw Broken(name + " is taken for exact although it missed writes");
     }
     if (answer == Answer::right && learn && overlay != model.overlay.end()) {
         overlay->second = {which ? right[which][0] : overlay->second.acknowledged, {}};

@@ -27,6 +27,11 @@ private:
     std::uint64_t state_;
 };
 
+// The seed of one part of a run: parts can be left out, and the others stay as they are.
+inline std::uint64_t seed_of(std::uint64_t seed, std::uint64_t part) {
+    return Random(seed ^ (part + 1) * 0xd6e8feb86659fd93u).next();
+}
+
 }  // namespace sim
 
 #endif

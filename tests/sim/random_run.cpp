@@ -77,8 +77,31 @@ void RandomRun::extend() {
     }
 }
 
-void RandomRun::step() {
-    switch (random_.below(24)) {
+// In an order that changes every now and then: some I/Os take very long.
+void RandomRun::end_io(std::uint64_t number) {
+    Random era(seed_of(seed_, ~(number / 48)));
+    const std::uint64_t order = era.below(8);
+    const auto slow = static_cast<IoKind>(era.below(7));
+    machine_.step([&](std::list<Io>& ios) {
+        if (order == 0) {
+            return ios.begin();
+        }
+        if (order == 1) {
+            return std::prev(ios.end());
+        }
+        const auto any = [&] {
+            return std::next(ios.begin(), static_cast<std::ptrdiff_t>(random_.below(ios.size())));
+        };
+        auto io = any();
+        for (int tries = 0; order > 4 && io->kind == slow && tries < 8; ++tries) {
+            io = any();
+        }
+        return io;
+    });
+}
+
+void RandomRun::act() {
+    switch (random_.below(12)) {
         case 0:
             if (creates) {
                 create();
@@ -105,23 +128,26 @@ void RandomRun::step() {
         case 7:
             use_snapshot();
             break;
-        case 8:
-        case 9:
-        case 10:
-        case 11:
-        case 12:
+        default:
             if (machine_.writers() < 12) {
                 write();
             }
-            break;
-        default:
-            machine_.step();
+    }
+}
+
+void RandomRun::step(std::uint64_t number) {
+    random_ = Random(seed_of(seed_, number));
+    machine_.reseed(random_.next());
+    if (random_.below(24) < 11) {
+        end_io(number);
+    } else {
+        act();
     }
 }
 
 void RandomRun::steps(std::uint64_t count) {
     for (std::uint64_t i = 0; i < count; ++i) {
-        step();
+        step(i);
     }
 }
 

@@ -11,16 +11,20 @@ namespace sim {
 
 class RandomRun {
 public:
-    RandomRun(Machine& machine, std::uint64_t seed) : machine_(machine), random_(seed) {}
+    RandomRun(Machine& machine, std::uint64_t seed)
+        : machine_(machine), seed_(seed), random_(seed) {}
 
     // Whether snapshots are made and deleted.
     bool creates = true;
     std::size_t max_snapshots = 6;
 
+    // What a step does depends on the seed, its number and the state of the machine only.
+    void step(std::uint64_t number);
     void steps(std::uint64_t count);
 
 private:
-    void step();
+    void act();
+    void end_io(std::uint64_t number);
     void write();
     void create();
     void remove();
@@ -30,6 +34,7 @@ private:
     std::uint32_t any_snapshot();
 
     Machine& machine_;
+    std::uint64_t seed_;
     Random random_;
 };
 

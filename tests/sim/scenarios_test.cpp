@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "scenario.hpp"
 #include "worlds.hpp"
 
 using sim::Io;
@@ -399,7 +400,7 @@ TEST_CASE("a device whose formatting was cut off is blank, refused, or a store")
 
 TEST_CASE("random runs with a power cut after every I/O", "[random]") {
     for (std::uint64_t seed = 1; seed <= 6; ++seed) {
-        INFO("sim --seed " << seed << " --steps 200");
-        sim::random_scenario(seed, 200);
+        INFO("sim --seed " << seed << " --steps 200 --cuts every-io");
+        sim::run_steps(seed, sim::all_steps(200), sim::Cuts::every_io);
     }
 }

@@ -1,53 +1,152 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// sim --seed N --steps M: a random run with a power cut after every I/O; the same seed gives the
-// same run.
+// Random runs of the engine, each from its seed:
+//
+//   sim [--seed N] [--seeds K] [--steps M] [--jobs J]   K runs from seed N on, in J processes
+//   sim --seed N --steps M --shrink                     leave out of a failing run what is not
+//   needed sim --seed N --only LIST                            these steps of the run only
+//
+// --cuts every-io: the power fails after every I/O instead of at random moments.
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <string>
 
-#include "checks.hpp"
-#include "crash.hpp"
-#include "random_run.hpp"
-#include "worlds.hpp"
+#include "scenario.hpp"
+#include "shrink.hpp"
+#include "workers.hpp"
 
 namespace {
 
-int run(std::uint64_t seed, std::uint64_t steps) {
-    try {
-        const std::uint64_t cuts = sim::random_scenario(seed, steps);
-        std::printf("seed %llu: %llu steps, %llu power cuts\n",
-                    static_cast<unsigned long long>(seed), static_cast<unsigned long long>(steps),
-                    static_cast<unsigned long long>(cuts));
-        return EXIT_SUCCESS;
-    } catch (const std::exception& error) {
-        std::fprintf(stderr, "seed %llu steps %llu: %s\n", static_cast<unsigned long long>(seed),
-                     static_cast<unsigned long long>(steps), error.what());
-        return EXIT_FAILURE;
+using sim::Cuts;
+using sim::Steps;
+
+struct Arguments {
+    std::uint64_t seed = 1, seeds = 1, steps = 200;
+    unsigned jobs = 1;
+    Cuts cuts = Cuts::some;
+    bool shrink = false;
+    bool only = false;
+    Steps only_steps;
+};
+
+bool parse_number(const char* word, std::uint64_t& number) {
+    char* end = nullptr;
+    number = std::strtoull(word, &end, 10);
+    return *word >= '0' && *word <= '9' && !*end;
+}
+
+bool parse(int argc, char** argv, Arguments& arguments) {
+    for (int i = 1; i < argc; ++i) {
+        const std::string option = argv[i];
+        if (option == "--shrink") {
+            arguments.shrink = true;
+            continue;
+        }
+        if (++i == argc) {
+            return false;
+        }
+        const std::string value = argv[i];
+        std::uint64_t number = 0;
+        if (option == "--cuts") {
+            arguments.cuts = value == "every-io" ? Cuts::every_io : Cuts::some;
+            if (value != "every-io" && value != "some") {
+                return false;
+            }
+        } else if (option == "--only") {
+            arguments.only = true;
+            if (!sim::parse_steps(value, arguments.only_steps)) {
+                return false;
+            }
+        } else if (!parse_number(argv[i], number)) {
+            return false;
+        } else if (option == "--seed") {
+            arguments.seed = number;
+        } else if (option == "--seeds") {
+            arguments.seeds = number;
+        } else if (option == "--steps") {
+            arguments.steps = number;
+        } else if (option == "--jobs" && number >= 1 && number <= 256) {
+            arguments.jobs = static_cast<unsigned>(number);
+        } else {
+            return false;
+        }
     }
+    return true;
+}
+
+int run_only(const Arguments& arguments) {
+    const sim::Counts counts = sim::run_steps(arguments.seed, arguments.only_steps, arguments.cuts);
+    std::printf("seed %llu, %llu steps of it: all promises kept\n",
+                static_cast<unsigned long long>(arguments.seed),
+                static_cast<unsigned long long>(counts.steps));
+    return EXIT_SUCCESS;
+}
+
+// Which block or snapshot it is may change while steps are left out, what is wrong may not.
+std::string without_numbers(std::string text) {
+    std::erase_if(text, [](char c) { return c >= '0' && c <= '9'; });
+    return text;
+}
+
+int shrink(const Arguments& arguments) {
+    Steps steps = arguments.only ? arguments.only_steps : sim::all_steps(arguments.steps);
+    sim::Outcome outcome = sim::try_steps(arguments.seed, steps, arguments.cuts);
+    if (outcome.failure.empty()) {
+        std::printf("seed %llu does not fail: nothing to shrink\n",
+                    static_cast<unsigned long long>(arguments.seed));
+        return EXIT_SUCCESS;
+    }
+    steps.resize(outcome.steps_run);
+    const std::string cause = without_numbers(outcome.failure);
+    steps = sim::shrink(steps, [&](const Steps& fewer) {
+        return without_numbers(sim::try_steps(arguments.seed, fewer, arguments.cuts).failure) ==
+               cause;
+    });
+    outcome = sim::try_steps(arguments.seed, steps, arguments.cuts);
+    std::printf("seed %llu fails in %zu steps: %s\n  sim --seed %llu%s --only %s\n",
+                static_cast<unsigned long long>(arguments.seed), steps.size(),
+                outcome.failure.c_str(), static_cast<unsigned long long>(arguments.seed),
+                arguments.cuts == Cuts::every_io ? " --cuts every-io" : "",
+                sim::list_of_steps(steps).c_str());
+    return EXIT_FAILURE;
+}
+
+int run_seeds(const Arguments& arguments) {
+    const auto began = std::chrono::steady_clock::now();
+    const sim::SweepResult result = sim::sweep(
+        {arguments.seed, arguments.seeds, arguments.steps, arguments.jobs, arguments.cuts});
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
+    std::printf(
+        "%llu seeds, %llu steps, %llu power cuts, %llu recoveries, %llu faults in %.0f s: "
+        "%zu failed\n",
+        static_cast<unsigned long long>(arguments.seeds),
+        static_cast<unsigned long long>(result.counts.steps),
+        static_cast<unsigned long long>(result.counts.cuts),
+        static_cast<unsigned long long>(result.counts.recoveries),
+        static_cast<unsigned long long>(result.counts.faults), seconds.count(),
+        result.failed.size());
+    return result.failed.empty() ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    std::uint64_t seed = 1, steps = 200, seeds = 1;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        const std::string option = argv[i];
-        const std::uint64_t value = std::strtoull(argv[i + 1], nullptr, 10);
-        if (option == "--seed") {
-            seed = value;
-        } else if (option == "--steps") {
-            steps = value;
-        } else if (option == "--seeds") {
-            seeds = value;
-        } else {
-            std::fprintf(stderr, "usage: sim [--seed N] [--steps M] [--seeds K]\n");
-            return 2;
+    Arguments arguments;
+    if (!parse(argc, argv, arguments)) {
+        std::fprintf(stderr,
+                     "usage: sim [--seed N] [--seeds K] [--steps M] [--jobs J] [--cuts "
+                     "some|every-io]\n       sim --seed N [--steps M] [--only LIST] [--shrink]\n");
+        return 2;
+    }
+    try {
+        if (arguments.shrink) {
+            return shrink(arguments);
         }
+        return arguments.only ? run_only(arguments) : run_seeds(arguments);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "seed %llu: %s\n", static_cast<unsigned long long>(arguments.seed),
+                     error.what());
+        return EXIT_FAILURE;
     }
-    int failed = 0;
-    for (std::uint64_t i = 0; i < seeds; ++i) {
-        failed |= run(seed + i, steps);
-    }
-    return failed;
 }

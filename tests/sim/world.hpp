@@ -29,12 +29,16 @@ struct OverlayBlock {
     std::set<std::uint32_t> unacknowledged;
 };
 
+// Whether the store failed under a snapshot: from then on its reads are errors, for good.
+enum class Loss { none, unrecorded, recorded };
+
 struct SnapshotModel {
     std::uint32_t origin = 0;
     std::shared_ptr<const Contents> contents;
     std::map<std::uint64_t, OverlayBlock> overlay;
     std::set<std::uint64_t> unreadable;  // the origin's blocks could not be read: EIO
     std::uint64_t overlay_changes = 0;
+    Loss loss = Loss::none;
 };
 
 struct World {
@@ -49,6 +53,9 @@ struct World {
     std::set<std::uint32_t> deleting;
     std::uint32_t next_version = 1;
     std::set<std::pair<std::uint32_t, std::uint64_t>> bad_origin_blocks;
+    // A failing store could not record that its snapshots are lost: it is known elsewhere, and
+    // whoever activates the store must be told.
+    bool loss_known_elsewhere = false;
     // The store was damaged: EIO and refusing are right, wrong data are not.
     bool damaged = false;
     // Recorded outside the store: its sets up to this one missed writes.

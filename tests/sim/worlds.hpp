@@ -19,11 +19,12 @@ struct Shape {
     std::uint64_t segments = 40;
     std::uint32_t origins = 2;
     std::uint64_t origin_blocks = 64;
+    std::uint64_t store_blocks = kStoreBlocks;  // at least
 };
 
 inline World make_world(const Shape& shape = {}) {
     const std::uint64_t needed = 256 + (shape.segments + 2) * shape.segment_blocks;
-    World world(std::max(kStoreBlocks, needed));
+    World world(std::max(shape.store_blocks, needed));
     for (std::uint32_t id = 1; id <= shape.origins; ++id) {
         world.origins.emplace(id, OriginDisk(shape.origin_blocks));
     }
@@ -36,58 +37,6 @@ inline World make_world(const Shape& shape = {}) {
         machine.register_origin(id);
     }
     return world;
-}
-
-// How many power cuts it went through.
-inline std::uint64_t random_scenario(std::uint64_t seed, std::uint64_t steps) {
-    Random random(seed);
-    Shape shape;
-    shape.segment_blocks = 16u << random.below(3);
-    shape.segments = 12 + random.below(20);
-    shape.origins = static_cast<std::uint32_t>(1 + random.below(3));
-    shape.origin_blocks = 20 + random.below(80);
-    World world = make_world(shape);
-    Crasher crasher(random.next(), 2);
-    crasher.continue_one_in = 40;
-    std::uint64_t done = 0;
-    while (done < steps) {
-        const std::uint64_t part = std::min<std::uint64_t>(steps - done, 60 + random.below(200));
-        Options options;
-        options.max_extents = static_cast<std::uint32_t>(random.one_in(3) ? 3 : 64);
-        Machine machine(world, random.next(), options);
-        if (machine.open()) {
-            throw Broken("the store is refused: " + machine.why());
-        }
-        resolve(machine);
-        check_contents(machine, true);
-        crasher.attach(machine);
-        RandomRun run(machine, random.next());
-        run.steps(part);
-        done += part;
-        machine.crash_point = nullptr;
-        machine.control_crash_point = nullptr;
-        if (random.one_in(3)) {
-            machine.close();
-        } else if (random.one_in(2)) {
-            const World after = machine.crash(2);
-            machine.drain();
-            check_contents(machine);
-            check_space(machine, true);
-            world = after;
-        } else {
-            machine.drain();
-            check_contents(machine);
-            check_space(machine, true);
-        }
-    }
-    Machine machine(world, random.next());
-    if (machine.open()) {
-        throw Broken("the store is refused: " + machine.why());
-    }
-    resolve(machine);
-    check_contents(machine, true);
-    check_empties(machine);
-    return crasher.cuts();
 }
 
 }  // namespace sim
