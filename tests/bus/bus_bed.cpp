@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +17,8 @@
 #include <fstream>
 #include <future>
 #include <stdexcept>
+
+#include "base/file_descriptor.h"
 
 namespace cowsnap::test {
 
@@ -29,6 +33,16 @@ const char* const kRoot = "/org/cowsnap1";
 std::string readFile(const std::filesystem::path& path) {
     std::ifstream file(path);
     return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+/// Whether somebody listens there: the file of a socket is there a moment before that.
+bool accepts(const std::string& socket_path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    socket_path.copy(static_cast<char*>(address.sun_path), sizeof(address.sun_path) - 1);
+    const FileDescriptor client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    return client && ::connect(client.get(), reinterpret_cast<const sockaddr*>(&address),
+                               sizeof(address)) == 0;
 }
 
 /// In a child: becomes the program, or ends.
@@ -74,7 +88,7 @@ PrivateBus::PrivateBus(const TemporaryDirectory& directory) {
                        "--config-file=" + (directory.path() / "bus.conf").string()});
     }
     const auto deadline = std::chrono::steady_clock::now() + kPatience;
-    while (!std::filesystem::exists(socket)) {
+    while (!accepts(socket)) {
         if (std::chrono::steady_clock::now() > deadline)
             throw std::runtime_error("dbus-daemon does not start");
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
