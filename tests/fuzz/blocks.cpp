@@ -48,15 +48,32 @@ void seal(std::span<std::uint8_t> structure) {
 int MemoryBlocks::read(std::uint64_t block, std::uint64_t count, void* to) {
     if (block > size() || count > size() - block)
         return -EIO;
-    std::memcpy(to, bytes_.data() + block * kBlockBytes, count * kBlockBytes);
+    for (std::uint64_t i = 0; i < count; ++i) {
+        auto* at = static_cast<std::uint8_t*>(to) + i * kBlockBytes;
+        if (blocks_[block + i])
+            std::memcpy(at, blocks_[block + i]->data(), kBlockBytes);
+        else
+            std::memset(at, 0, kBlockBytes);
+    }
     return 0;
 }
 
 int MemoryBlocks::write(std::uint64_t block, std::uint64_t count, const void* from) {
     if (block > size() || count > size() - block)
         return -EIO;
-    std::memcpy(bytes_.data() + block * kBlockBytes, from, count * kBlockBytes);
+    for (std::uint64_t i = 0; i < count; ++i)
+        std::memcpy(at(block + i).data(), static_cast<const std::uint8_t*>(from) + i * kBlockBytes,
+                    kBlockBytes);
     return 0;
+}
+
+std::span<std::uint8_t> MemoryBlocks::at(std::uint64_t block) {
+    auto& held = blocks_[block];
+    if (!held)
+        held = std::make_shared<Block>();
+    else if (held.use_count() > 1)
+        held = std::make_shared<Block>(*held);
+    return *held;
 }
 
 }  // namespace cowsnap::fuzz

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -40,22 +41,24 @@ private:
 /// The checksum of a structure (its crc field is at byte 8) is put right.
 void seal(std::span<std::uint8_t> structure);
 
+/// Blocks in memory; copies share those that none of them changed, blocks never written are zero.
 class MemoryBlocks : public store::Blocks {
 public:
-    explicit MemoryBlocks(std::uint64_t blocks) : bytes_(blocks * kBlockBytes) {}
-    MemoryBlocks(const MemoryBlocks& other) : bytes_(other.bytes_) {}
+    explicit MemoryBlocks(std::uint64_t blocks) : blocks_(blocks) {}
+    MemoryBlocks(const MemoryBlocks& other) : blocks_(other.blocks_) {}
     MemoryBlocks& operator=(const MemoryBlocks&) = delete;
     ~MemoryBlocks() override = default;
 
-    std::uint64_t size() const override { return bytes_.size() / kBlockBytes; }
+    std::uint64_t size() const override { return blocks_.size(); }
     int read(std::uint64_t block, std::uint64_t count, void* to) override;
     int write(std::uint64_t block, std::uint64_t count, const void* from) override;
-    std::span<std::uint8_t> at(std::uint64_t block, std::uint64_t count = 1) {
-        return std::span(bytes_).subspan(block * kBlockBytes, count * kBlockBytes);
-    }
+    /// To change it.
+    std::span<std::uint8_t> at(std::uint64_t block);
+    bool isZero(std::uint64_t block) const { return !blocks_[block]; }
 
 private:
-    std::vector<std::uint8_t> bytes_;
+    using Block = std::array<std::uint8_t, kBlockBytes>;
+    std::vector<std::shared_ptr<Block>> blocks_;
 };
 
 inline constexpr std::array<std::uint8_t, COWSNAP_UUID_SIZE> kUuid = {

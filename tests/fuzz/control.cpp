@@ -95,10 +95,11 @@ private:
         const auto at = super.control_block + (slot & 1) * super.checkpoint_blocks;
         const std::size_t most = (super.checkpoint_blocks - 1) * std::size_t{64};
         ops_.resize(std::min(ops_.size(), most));
-        const auto image = blocks_.at(at, super.checkpoint_blocks);
+        std::vector<std::uint8_t> image(super.checkpoint_blocks * kBlockBytes);
         cow_checkpoint_encode_ops(image.data() + kBlockBytes, ops_.data(), ops_.size());
         cow_checkpoint_encode(image.data(), super.uuid, transaction_, ops_.size(),
                               image.data() + kBlockBytes);
+        blocks_.write(at, super.checkpoint_blocks, image.data());
         position_ = 0;
         ops_.clear();
     }

@@ -23,9 +23,8 @@ struct Base {
     cow_super super{};
 
     Base(std::uint64_t seed, bool settled) : blocks(usedStore(seed, settled, 60)) {
-        const std::vector<std::uint8_t> zeros(kBlockBytes);
         for (std::uint64_t block = 0; block < blocks.size(); ++block)
-            if (!std::equal(zeros.begin(), zeros.end(), blocks.at(block).begin()))
+            if (!blocks.isZero(block))
                 used.push_back(block);
         require(cow_super_decode(blocks.at(0).data(), blocks.size(), &super) == COW_VALID,
                 "a store has a superblock");

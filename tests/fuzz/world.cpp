@@ -31,7 +31,8 @@ MemoryBlocks usedStore(std::uint64_t seed, bool settled, std::uint64_t steps) {
     }
     MemoryBlocks blocks(world.store.size());
     for (std::uint64_t block = 0; block < blocks.size(); ++block)
-        world.store.read(block, 1, blocks.at(block).data());
+        if (!world.store.is_zero(block))
+            world.store.read(block, 1, blocks.at(block).data());
     return blocks;
 }
 
