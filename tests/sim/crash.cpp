@@ -2,6 +2,7 @@
 // Power cuts, see crash.hpp.
 #include "crash.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "checks.hpp"
@@ -38,10 +39,23 @@ void Crasher::attach(Machine& machine) {
 
 void Crasher::point(Machine& machine, unsigned depth, unsigned variants) {
     const EnoughMemory enough;
+    if (subsets_of) {
+        try_subsets(machine, depth);
+    }
     for (unsigned variant = 0; variant < variants; ++variant) {
         const unsigned which =
             depth || variants_ == 1 ? static_cast<unsigned>(random_.below(4)) : variant;
         recover(machine.crash(which), depth, random_.one_in(continue_one_in));
+    }
+}
+
+void Crasher::try_subsets(Machine& machine, unsigned depth) {
+    const std::size_t writes = machine.writes_in_flight();
+    const std::size_t bits = std::min<std::size_t>(writes, subsets_of);
+    for (std::uint64_t subset = 0; subset < std::uint64_t{1} << bits; ++subset) {
+        const std::uint64_t present = writes > bits ? random_.next() : subset;
+        const auto loss = static_cast<OriginDisk::Loss>(random_.below(3));
+        recover(machine.crash_with(present, loss), depth, random_.one_in(continue_one_in));
     }
 }
 

@@ -21,6 +21,9 @@ public:
     std::uint64_t cuts() const { return cuts_; }
     std::uint64_t recoveries() const { return recoveries_; }
     void reseed(std::uint64_t seed) { random_ = Random(seed); }
+    // With up to this many writes in flight each subset of them is tried, with more as many
+    // subsets by chance; 0: only the variants.
+    unsigned subsets_of = 0;
     // One I/O in this many is a point for a cut.
     unsigned cut_one_in = 1;
     // One power cut in this many is followed by more work, with more cuts.
@@ -30,6 +33,7 @@ public:
 
 private:
     void point(Machine& machine, unsigned depth, unsigned variants);
+    void try_subsets(Machine& machine, unsigned depth);
     void recover(World world, unsigned depth, bool thorough);
     void go_on(World& world, unsigned depth);
 

@@ -122,3 +122,46 @@ TEST_CASE("a store that missed writes and comes back has only lost snapshots") {
         }
     }
 }
+
+TEST_CASE("a store that fails, misses writes and comes back has no snapshot that looks exact") {
+    for (std::uint64_t n = 0; n < 12; ++n) {
+        for (const bool for_good : {false, true}) {
+            INFO("write " << n << (for_good ? " and all after it" : ""));
+            sim::World world = sim::make_world();
+            {
+                Machine machine(world, n);
+                REQUIRE(machine.open() == 0);
+                REQUIRE(machine.create({{1, 1}, {2, 2}}) == 0);
+                machine.write(1, 0, 8);
+                machine.drain();
+                std::uint64_t writes = 0;
+                machine.fails = [&](IoKind) {
+                    ++writes;
+                    return writes == n + 1 || (for_good && writes > n);
+                };
+                for (std::uint64_t block = 0; block < 60; block += 5) {
+                    machine.write(1, block, 5);
+                    machine.write(2, block, 3);
+                    machine.drain();
+                }
+                CHECK(machine.writers() == 0);
+                REQUIRE(machine.store().failed);
+                CHECK(world.loss_known_elsewhere == for_good);
+            }
+            // It comes back; whoever activates it is told what the store itself could not record.
+            Machine machine(world, n);
+            REQUIRE(machine.open() == 0);
+            sim::resolve(machine);
+            sim::check_contents(machine);
+            for (const auto& [id, model] : world.snapshots) {
+                CHECK(cow_snapshot_find(&machine.store(), id)->lost);
+            }
+            CHECK(world.snapshots.empty() == for_good);
+            REQUIRE(machine.create({{9, 1}}) == 0);
+            machine.write(1, 0, 20);
+            machine.drain();
+            sim::check_contents(machine);
+            sim::check_empties(machine);
+        }
+    }
+}

@@ -194,6 +194,34 @@ void Machine::drain() {
     }
 }
 
+std::size_t Machine::writes_in_flight() const {
+    return static_cast<std::size_t>(std::count_if(pending_.begin(), pending_.end(),
+                                                  [](const Io& io) { return !io.data.empty(); })) +
+           (control_in_flight_ ? 1 : 0);
+}
+
+World Machine::crash_with(std::uint64_t present, OriginDisk::Loss loss) {
+    World after = world_;
+    const auto hit = [&](std::uint64_t block, const Bytes& data) {
+        if (present & 1) {
+            after.store.write(block, data.data(), data.size() / kBlock);
+        }
+        present >>= 1;
+    };
+    for (const Io& io : pending_) {
+        if (!io.data.empty()) {
+            hit(io.block, io.data);
+        }
+    }
+    if (control_in_flight_) {
+        hit(control_in_flight_->first, control_in_flight_->second);
+    }
+    for (auto& [id, disk] : after.origins) {
+        disk.crash(loss, random_);
+    }
+    return after;
+}
+
 World Machine::crash(unsigned variant) {
     World after = world_;
     const auto hit = [&](std::uint64_t block, const Bytes& data) {

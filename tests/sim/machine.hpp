@@ -106,6 +106,10 @@ public:
     // The world after a power cut now. Variant 0: nothing that was in flight is there; 1: all of
     // it; others: some.
     World crash(unsigned variant);
+    // Writes to the store that are in flight, and the world after a power cut now with those of
+    // them that have a bit in "present" (the oldest: bit 0), whole, and no other.
+    std::size_t writes_in_flight() const;
+    World crash_with(std::uint64_t present, OriginDisk::Loss loss);
 
     // Compares a block of a snapshot, as it would be read now, with the model; with "learn" an
     // overlay block whose write was not acknowledged becomes what is found.
