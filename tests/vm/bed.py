@@ -98,7 +98,7 @@ def check_store(guest, number):
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     guest.log(checked.stdout.strip())
     if checked.returncode:
-        raise StoreError(checked.stdout.strip())
+        raise StoreError(f"{checked.stdout.strip()}; seed {guest.seed}")
 
 
 def module_path(release):
