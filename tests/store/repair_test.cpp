@@ -10,6 +10,7 @@
 #include "bed.h"
 #include "checks.hpp"
 #include "random_run.hpp"
+#include "store/control_remains.h"
 #include "store/engine.h"
 #include "store/repair.h"
 
@@ -169,6 +170,34 @@ TEST_CASE("several damages at a time are repaired, or the store is left as it is
         }
     }
     CHECK(done > 100);
+}
+
+TEST_CASE("a transaction of which a block is missing proves nothing, those behind it do") {
+    sim::World world = usedWorld(1);
+    const cow_super super = superOf(world);
+    const std::uint64_t journal = super.control_block + 2 * super.checkpoint_blocks;
+    const auto put = [&](std::uint64_t position, u64 transaction, u16 index, u16 count,
+                         std::uint32_t snapshot) {
+        cow_op op{};
+        op.op = COWSNAP_OP_CREATE;
+        op.snapshot = snapshot;
+        op.origin = 1;
+        op.epoch = 1000 + snapshot;
+        std::vector<std::byte> image(kBlockBytes);
+        cow_journal_encode(image.data(), super.uuid, transaction, index, count, &op, 1);
+        for (std::uint64_t copy = 0; copy < 2; ++copy)
+            world.store.write(journal + position + copy, image.data(), 1);
+    };
+    put(0, 5000, 0, 2, 60);
+    put(4, 5001, 0, 1, 62);
+    SimBlocks blocks(world.store);
+    ControlRemains remains = remainsOf(blocks, super);
+    REQUIRE(remains.behind_gap.size() == 1);
+    CHECK(remains.behind_gap[0].snapshot == 62);
+    CHECK(remains.mentioned.contains(60));
+    put(2, 5000, 1, 2, 61);
+    remains = remainsOf(blocks, super);
+    CHECK(remains.behind_gap.size() == 3);
 }
 
 TEST_CASE("nothing is written to a store of which both superblocks are gone") {
