@@ -585,10 +585,24 @@ static void discard(struct loader *loader, u64 i)
 	list_move_tail(&segment->list, &loader->discarded);
 }
 
+/* No batch of this epoch has a smaller sequence: the control record says so. */
+static u64 epoch_sequence(const struct cow_log *log, u64 epoch)
+{
+	const struct cow_snapshot *snapshot;
+
+	if (log->overlay)
+		return 0;
+	list_for_each_entry_reverse(snapshot, &log->origin->snapshots, list)
+		if (snapshot->epoch <= epoch)
+			return snapshot->sequence;
+	return 0;
+}
+
 static int load_scanned(struct loader *loader, u64 i, bool *ended)
 {
 	struct found *found = &loader->found[i];
 	struct cow_log *log = found->log;
+	const struct cow_owner *owner;
 	struct scan scan = { .summary = cow_alloc(sizeof(*scan.summary)) };
 	int r;
 
@@ -601,6 +615,8 @@ static int load_scanned(struct loader *loader, u64 i, bool *ended)
 			loader->expected = found->first_sequence;
 		else if (!loader->expected)
 			loader->expected = max_t(u64, 1, next_first_sequence(loader, i)) - 1;
+		owner = &loader->store->segments[found->segment].owner;
+		loader->expected = max(loader->expected, epoch_sequence(log, owner->epoch));
 	}
 	r = scan_segment(loader, i, &scan);
 	if (r)
