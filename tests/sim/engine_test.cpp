@@ -301,6 +301,37 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("behind damage no segment of a log is freed alone: it may prove what was lost") {
+    sim::World world = world_with_snapshots(1);
+    world.damaged = true;
+    u64 location = 0;
+    {
+        Machine machine(world, 1);
+        REQUIRE(machine.open() == 0);
+        machine.write(1, 10, 1);
+        machine.drain();
+        machine.write(1, 11, 1);
+        machine.drain();
+        machine.mark();
+        machine.drain();
+        REQUIRE(where_is(machine, 1, 10, &location) == COW_AT_STORE);
+    }
+    flip(world, location - 1);
+    Machine machine(world, 1);
+    REQUIRE(machine.open() == 0);
+    REQUIRE(machine.create({{2, 1}}) == 0);
+    machine.write(1, 11, 1);
+    machine.drain();
+    REQUIRE(where_is(machine, 2, 11, &location) == COW_AT_STORE);
+    cow_store_unpin(&machine.store(), location);
+    REQUIRE(machine.create({{3, 1}}) == 0);
+    // Snapshot 1 has the block already: nothing in the segment is live any more.
+    REQUIRE(machine.remove({2}) == 0);
+    machine.drain();
+    CHECK(segment_of(machine, location).live == 0);
+    CHECK(segment_of(machine, location).state == COW_SEGMENT_CLOSED);
+}
+
 TEST_CASE("the store's refusals change nothing") {
     sim::World world = world_with_snapshots(2);
     Machine machine(world, 1);
