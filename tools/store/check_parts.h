@@ -18,7 +18,7 @@ struct Checker {
     Blocks& blocks;
     Report& report;
     CheckOptions options;
-    cow_super super;
+    cow_super super{};
 
     void add(bool damage, std::string structure, std::uint64_t block, std::string what,
              std::vector<std::uint32_t> snapshots = {});
