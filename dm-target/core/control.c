@@ -154,6 +154,7 @@ static int write_transaction(struct cow_store *store, const struct cow_op *ops, 
 	}
 	r = store->ops->write(store, journal_block(store, store->journal_fill), 2 * blocks, image);
 	cow_free(image);
+	store->failed_blocks = r ? blocks : 0;
 	if (r)
 		return r;
 	store->journal_fill += 2 * blocks;
@@ -208,25 +209,37 @@ static int checkpoint_loss(struct cow_store *store)
 	return r;
 }
 
-/* The same in the journal; over the transaction whose write failed, if one did. */
+/*
+ * The same in the journal; over the transaction whose write failed, if one did. It
+ * has the same number, and another length, so that blocks of both cannot be taken
+ * for one: it is said as often as that needs.
+ */
 static int journal_loss(struct cow_store *store)
 {
-	u32 left = (store->super.journal_blocks - store->journal_fill) / 2;
-	u32 count = min_t(u32, store->nr_snapshots,
-			  min_t(u32, left, COWSNAP_TRANSACTION_MAX_BLOCKS) * COWSNAP_OPS_PER_BLOCK);
-	struct cow_op *ops = cow_alloc((count + 1ull) * sizeof(*ops));
+	u32 left = min_t(u32, (store->super.journal_blocks - store->journal_fill) / 2,
+			 COWSNAP_TRANSACTION_MAX_BLOCKS);
+	u32 blocks = DIV_ROUND_UP(store->nr_snapshots, COWSNAP_OPS_PER_BLOCK);
 	struct cow_snapshot *snapshot;
-	u32 i = 0;
+	struct cow_op *ops;
+	u32 count = 0, i;
 	int r;
 
-	if (!ops || count < store->nr_snapshots) {
-		cow_free(ops);
-		return ops ? -ENOSPC : -ENOMEM;
-	}
+	if (blocks > 1 && blocks == store->failed_blocks)
+		blocks++;
+	if (blocks > left)
+		return -ENOSPC;
+	ops = cow_alloc(((u64)blocks * COWSNAP_OPS_PER_BLOCK + 1) * sizeof(*ops));
+	if (!ops)
+		return -ENOMEM;
 	list_for_each_entry(snapshot, &store->snapshots, all) {
-		ops[i].op = COWSNAP_OP_LOST;
-		ops[i].snapshot = snapshot->id;
-		i++;
+		ops[count].op = COWSNAP_OP_LOST;
+		ops[count].snapshot = snapshot->id;
+		count++;
+	}
+	if (blocks > DIV_ROUND_UP(count, COWSNAP_OPS_PER_BLOCK)) {
+		for (i = count; i < blocks * COWSNAP_OPS_PER_BLOCK; i++)
+			ops[i] = ops[i - count];
+		count = i;
 	}
 	r = write_transaction(store, ops, count);
 	cow_free(ops);

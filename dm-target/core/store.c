@@ -220,6 +220,8 @@ int cow_store_extend(struct cow_store *store, u64 device_blocks, char *why)
 		r = cow_segments_grow(store);
 	if (r) {
 		snprintf(why, COW_WHY_BYTES, "the store cannot be extended (%d)", r);
+		/* the new one may be on the disk: no other may ever have its generation */
+		old->generation = store->super.generation;
 		store->super = *old;
 	}
 out:

@@ -325,6 +325,7 @@ struct cow_store {
 	/* control record */
 	u64 transaction; /* last durable */
 	u32 journal_fill; /* journal blocks used since the last checkpoint */
+	u32 failed_blocks; /* of the last transaction, if its write failed */
 	u32 checkpoint_slot; /* that the last one was written to */
 	u64 next_epoch;
 	u64 next_set;
