@@ -2,8 +2,8 @@
 /*
  * The control record: which origins and snapshots there are. Changes are
  * transactions in a journal, each block of which is written twice; when the
- * journal is full, the whole state goes into the older of two checkpoints and
- * the journal starts again. Control context.
+ * journal is full, the whole state goes into two checkpoints, one after the other,
+ * and the journal starts again. Control context.
  */
 #include "store.h"
 
@@ -77,6 +77,18 @@ static void collect_ops(const struct cow_store *store, struct cow_op *ops)
 	}
 }
 
+static int write_checkpoint_slot(struct cow_store *store, u32 slot, void *image, u32 op_blocks)
+{
+	int r = store->ops->write(store, checkpoint_block(store, slot) + 1, op_blocks,
+				  (char *)image + COWSNAP_DISK_BLOCK_SIZE);
+
+	return r ?: store->ops->write(store, checkpoint_block(store, slot), 1, image);
+}
+
+/*
+ * Into both slots, the one with the older state first: the journal that follows is
+ * written over the transactions that would lead from an old checkpoint to here.
+ */
 static int write_checkpoint(struct cow_store *store)
 {
 	u64 nr_ops = count_ops(store);
@@ -97,16 +109,17 @@ static int write_checkpoint(struct cow_store *store)
 		collect_ops(store, ops);
 		cow_checkpoint_encode_ops(body, ops, nr_ops);
 		cow_checkpoint_encode(image, store->super.uuid, store->transaction, nr_ops, body);
-		r = store->ops->write(store, checkpoint_block(store, slot) + 1, op_blocks, body);
-		if (!r)
-			r = store->ops->write(store, checkpoint_block(store, slot), 1, image);
+		r = write_checkpoint_slot(store, slot, image, op_blocks);
+		if (!r) {
+			/* whatever becomes of the other one */
+			store->checkpoint_slot = slot;
+			r = write_checkpoint_slot(store, !slot, image, op_blocks);
+		}
 	}
 	cow_free(ops);
 	cow_free(image);
-	if (!r) {
-		store->checkpoint_slot = slot;
+	if (!r)
 		store->journal_fill = 0;
-	}
 	return r;
 }
 
@@ -192,9 +205,7 @@ int cow_control_commit(struct cow_store *store, const struct cow_op *ops, u32 co
 /*
  * All snapshots are lost in memory already, and a checkpoint says so. Its number
  * skips one: a transaction whose write failed may be in the journal nevertheless,
- * and must not be replayed on top. The other slot gets it too, if it can: with the
- * old checkpoint there, damage to the new one would bring back a state that knows
- * of no loss.
+ * and must not be replayed on top.
  */
 static int checkpoint_loss(struct cow_store *store)
 {
@@ -204,8 +215,6 @@ static int checkpoint_loss(struct cow_store *store)
 	r = write_checkpoint(store);
 	if (r)
 		store->transaction--;
-	else
-		write_checkpoint(store);
 	return r;
 }
 
@@ -436,7 +445,8 @@ out:
 	return r;
 }
 
-static int load_newest_checkpoint(struct cow_store *store)
+/* @both: the other one says the same. */
+static int load_newest_checkpoint(struct cow_store *store, bool *both)
 {
 	struct cow_op *ops[2] = {NULL, NULL};
 	u64 transaction[2] = {0, 0}, nr_ops[2] = {0, 0};
@@ -452,6 +462,7 @@ static int load_newest_checkpoint(struct cow_store *store)
 	else
 		best = !r[1];
 	error = r[best];
+	*both = !r[0] && !r[1] && transaction[0] == transaction[1];
 	if (!error) {
 		store->checkpoint_slot = best;
 		store->transaction = transaction[best];
@@ -568,10 +579,14 @@ out:
 
 int cow_control_load(struct cow_store *store, char *why)
 {
-	int r = load_newest_checkpoint(store);
+	bool both;
+	int r = load_newest_checkpoint(store, &both);
 
 	if (!r)
 		r = replay_journal(store);
+	/* one alone would be all there is: the next transaction makes two of it first */
+	if (!r && !both)
+		store->journal_fill = store->super.journal_blocks;
 	if (r == -EUCLEAN)
 		strscpy(why, "the store's control record is damaged; check it with cowsnap-store",
 			COW_WHY_BYTES);

@@ -127,6 +127,9 @@ static int find_owner(struct cow_store *store, const struct cow_owner *owner,
 	*log = NULL;
 	if (owner->kind == COWSNAP_OWNER_FREE)
 		return 0;
+	/* the control record is older than this: a part of it is gone without a trace */
+	if (owner->epoch >= store->next_epoch)
+		return -EUCLEAN;
 	origin = cow_origin_find(store, owner->origin);
 	if (!origin || owner->epoch < cow_origin_oldest_epoch(origin))
 		return 0;
@@ -191,6 +194,10 @@ static int sort_segments(struct loader *loader)
 		struct list_head *list = NULL;
 		int r = find_owner(store, &segment->owner, &found->log, &list);
 
+		if (r == -EUCLEAN)
+			snprintf(loader->why, COW_WHY_BYTES,
+				 "the store's control record is older than segment %llu",
+				 (unsigned long long)i);
 		if (r)
 			return r;
 		if (!found->log)
