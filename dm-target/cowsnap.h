@@ -124,6 +124,10 @@ struct cow_engine {
 
 	mempool_t extent_pool;
 	mempool_t page_pool;
+	mempool_t batch_pool;
+	mempool_t header_pool;
+	mempool_t meta_pool;
+	mempool_t summary_pool;
 	struct bio_set bios_set;
 	unsigned int credits; /* blocks; engine context */
 	unsigned int starving; /* logs without room; engine context */

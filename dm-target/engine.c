@@ -269,12 +269,14 @@ static void drop_work(struct work_struct *work)
 static bool sweep_some(struct cow_engine *engine)
 {
 	struct cow_origin *origin;
+	unsigned int noio = memalloc_noio_save();
 	bool more = false;
 
 	mutex_lock(&engine->mutex);
 	list_for_each_entry(origin, &engine->store.origins, list)
 		more |= cow_sweep(origin, 128);
 	mutex_unlock(&engine->mutex);
+	memalloc_noio_restore(noio);
 	return more;
 }
 

@@ -10,6 +10,9 @@
 
 #include "cowsnap.h"
 
+/* Batches, and writes of table blocks, that need no memory to be had. */
+#define COW_RESERVED_WRITES 48
+
 static struct kmem_cache *extent_cache;
 
 static sector_t block_sector(u64 block)
@@ -213,21 +216,39 @@ u32 cow_page_crc(struct page *page)
 	return crc;
 }
 
+/*
+ * From a pool that has enough for all batches, summaries or table writes under way
+ * in a dozen logs; only if there are more, by waiting for memory.
+ */
+static void *pool_take(mempool_t *pool, size_t bytes)
+{
+	void *p = mempool_alloc(pool, GFP_NOWAIT | __GFP_NOWARN);
+
+	while (!p) {
+		cond_resched();
+		p = mempool_alloc(pool, GFP_NOIO);
+	}
+	memset(p, 0, bytes);
+	return p;
+}
+
 static struct cow_batch *io_batch_new(struct cow_store *store)
 {
-	struct cow_kbatch *batch = kzalloc(sizeof(*batch), GFP_NOIO | __GFP_NOFAIL);
+	struct cow_engine *engine = cow_engine_of(store);
+	struct cow_kbatch *batch = pool_take(&engine->batch_pool, sizeof(*batch));
 
-	batch->engine = cow_engine_of(store);
-	batch->header = alloc_page(GFP_NOIO | __GFP_NOFAIL);
+	batch->engine = engine;
+	batch->header = mempool_alloc(&engine->header_pool, GFP_NOIO);
 	return &batch->core;
 }
 
 static void io_batch_free(struct cow_store *store, struct cow_batch *core)
 {
 	struct cow_kbatch *batch = container_of(core, struct cow_kbatch, core);
+	struct cow_engine *engine = batch->engine;
 
-	__free_page(batch->header);
-	kfree(batch);
+	mempool_free(batch->header, &engine->header_pool);
+	mempool_free(batch, &engine->batch_pool);
 }
 
 static void batch_finish(struct cow_engine *engine, struct cow_done *done)
@@ -287,8 +308,9 @@ static void meta_finish(struct cow_engine *engine, struct cow_done *done)
 		cow_summary_written(write->summary, done->error);
 	else
 		cow_table_written(write->table, done->error, &engine->store);
-	kfree(write->buffer);
-	kfree(write);
+	if (write->buffer)
+		mempool_free(write->buffer, &engine->summary_pool);
+	mempool_free(write, &engine->meta_pool);
 }
 
 static void meta_end(struct bio *bio)
@@ -319,18 +341,19 @@ static void meta_submit(struct cow_engine *engine, struct meta_write *write, u64
 
 static void io_summary_write(struct cow_store *store, struct cow_summary_data *summary)
 {
+	struct cow_engine *engine = cow_engine_of(store);
 	u32 blocks = COWSNAP_SUMMARY_BLOCKS(store->super.segment_blocks);
-	struct meta_write *write = kzalloc(sizeof(*write), GFP_NOIO | __GFP_NOFAIL);
+	struct meta_write *write = pool_take(&engine->meta_pool, sizeof(*write));
 
-	write->buffer = kzalloc(blocks * COWSNAP_BLOCK_BYTES, GFP_NOIO | __GFP_NOFAIL);
+	write->buffer = pool_take(&engine->summary_pool, blocks * COWSNAP_BLOCK_BYTES);
 	write->summary = summary;
 	cow_summary_image(summary, write->buffer);
-	meta_submit(cow_engine_of(store), write, summary->store_block, write->buffer, blocks);
+	meta_submit(engine, write, summary->store_block, write->buffer, blocks);
 }
 
 static void io_table_write(struct cow_store *store, struct cow_table_block *table, u64 block)
 {
-	struct meta_write *write = kzalloc(sizeof(*write), GFP_NOIO | __GFP_NOFAIL);
+	struct meta_write *write = pool_take(&cow_engine_of(store)->meta_pool, sizeof(*write));
 
 	write->table = table;
 	meta_submit(cow_engine_of(store), write, block, table->image, 1);
@@ -405,6 +428,16 @@ int cow_io_init(struct cow_engine *engine)
 	if (!r)
 		r = mempool_init_page_pool(&engine->page_pool, 2 * COW_WINDOW_BLOCKS, 0);
 	if (!r)
+		r = mempool_init_kmalloc_pool(&engine->batch_pool, COW_RESERVED_WRITES,
+					      sizeof(struct cow_kbatch));
+	if (!r)
+		r = mempool_init_page_pool(&engine->header_pool, COW_RESERVED_WRITES, 0);
+	if (!r)
+		r = mempool_init_kmalloc_pool(&engine->meta_pool, COW_RESERVED_WRITES,
+					      sizeof(struct meta_write));
+	if (!r)
+		r = mempool_init_kmalloc_pool(&engine->summary_pool, 16, 2 * COWSNAP_BLOCK_BYTES);
+	if (!r)
 		r = bioset_init(&engine->bios_set, 16, 0, BIOSET_NEED_BVECS);
 	return r;
 }
@@ -413,6 +446,10 @@ void cow_io_exit(struct cow_engine *engine)
 {
 	mempool_exit(&engine->extent_pool);
 	mempool_exit(&engine->page_pool);
+	mempool_exit(&engine->batch_pool);
+	mempool_exit(&engine->header_pool);
+	mempool_exit(&engine->meta_pool);
+	mempool_exit(&engine->summary_pool);
 	bioset_exit(&engine->bios_set);
 }
 

@@ -31,16 +31,33 @@ static inline u32 cow_crc32c(u32 crc, const void *data, size_t bytes)
 }
 
 /*
- * Zeroed memory of any size, for tables that live long. May sleep, must not be
- * called with a lock held; NULL when there is none. Freed with cow_free().
+ * Zeroed memory of any size, for tables that live long; NULL when there is none.
+ * Freed with cow_free(). May sleep, and must not be called with a lock held, but
+ * for the engine's: who holds that is inside memalloc_noio_save(), and does not
+ * wait, because reclaim may be waiting for a write that only he can let go. He
+ * gets some of the reserves instead.
  */
 static inline void *cow_alloc(size_t bytes)
 {
-	unsigned int flags = memalloc_noio_save();
-	void *p = kvzalloc(bytes, GFP_KERNEL);
+	unsigned int flags;
+	void *p;
 
+	if (current->flags & PF_MEMALLOC_NOIO)
+		return kzalloc(bytes, GFP_NOWAIT | __GFP_HIGH | __GFP_NOWARN);
+	flags = memalloc_noio_save();
+	p = kvzalloc(bytes, GFP_KERNEL);
 	memalloc_noio_restore(flags);
 	return p;
+}
+
+/* Is so little left that no more should be begun before something has ended? */
+static inline bool cow_memory_short(void)
+{
+	struct page *page = alloc_page(GFP_NOWAIT | __GFP_NOWARN);
+
+	if (page)
+		__free_page(page);
+	return !page;
 }
 
 static inline void cow_free(const void *p)

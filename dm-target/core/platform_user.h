@@ -167,6 +167,11 @@ static inline void *cow_alloc(size_t bytes)
 	return calloc(1, bytes ? bytes : 1);
 }
 
+static inline bool cow_memory_short(void)
+{
+	return false;
+}
+
 static inline void cow_free(const void *p)
 {
 	free((void *)(uintptr_t)p);

@@ -32,6 +32,9 @@ static struct cow_extent *new_extent(struct cow_log *log, u64 block, u32 length)
 	u32 nodes = cow_index_worst_nodes(cow_index_run_entries(block, length));
 	struct cow_extent *extent;
 
+	/* with the reserves one at a time goes on: its write frees memory */
+	if (log->extents && cow_memory_short())
+		return NULL;
 	if (bitmap && !cow_bitmap_has_page(bitmap, block)) {
 		void *page = cow_alloc(COW_BITMAP_PAGE_BYTES);
 
