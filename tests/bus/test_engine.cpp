@@ -382,7 +382,8 @@ TEST_CASE("snapshots that cannot be created are refused") {
     refused(ErrorKind::InvalidArgument, "description", {{one, "x"}}, {false, "a\nb"});
     refused(ErrorKind::InvalidArgument, "description", {{one, "x"}},
             {false, std::string(1025, 'x')});
-    refused(ErrorKind::InvalidArgument, "at most 64", Members(65, {one, "x"}));
+    refused(ErrorKind::InvalidArgument, fmt::format("at most {}", COWSNAP_SET_MAX),
+            Members(COWSNAP_SET_MAX + 1, {one, "x"}));
     bed.machine.plan(Accident::Fail, 1);
     refused(ErrorKind::Failed, "no snapshot was created", {{one, "x"}, {two, "y"}});
     CHECK(bed.store().metadata.snapshots.size() == 1);

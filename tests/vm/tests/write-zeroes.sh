@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # 2 TiB of zeros written at once: what is preserved fills the store, the snapshot goes as the policy says, the write ends
 # without an error, memory stays bounded, and another origin of the same store has nothing of it.
-# groups: failure full
+# groups: long failure full
 # disks: 2T 8M 48M
 # memory: 512M
 # timeout: 300
