@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A crash of the kernel is seen, and ends the test.
+# kernels: 6.12
 # groups: bed quick
 # expect: console-failure
 # timeout: 60

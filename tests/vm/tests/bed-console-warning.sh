@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A warning in the console fails a test that itself is content.
+# kernels: 6.12
 # groups: bed quick
 # expect: console-failure
 # timeout: 60

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What tests of block devices need works in a guest: device-mapper, ext4, xfs, fio.
+# kernels: 6.12
 # groups: bed quick
 # disks: 512M
 # timeout: 180
