@@ -86,8 +86,10 @@ def read(path):
     if size < SUPER.size:
         return
     with open(path, "rb") as log:
-        magic, version, _, sector_bytes = SUPER.unpack(log.read(SUPER.size))
-        if (magic, version, sector_bytes) != (LOG_MAGIC, LOG_VERSION, SECTOR_BYTES):
+        superblock = log.read(SUPER.size)
+        magic, version, _, sector_bytes = SUPER.unpack(superblock)
+        # It is written with the first flush.
+        if any(superblock) and (magic, version, sector_bytes) != (LOG_MAGIC, LOG_VERSION, SECTOR_BYTES):
             raise LogError(f"{path}: no log of version {LOG_VERSION} with {SECTOR_BYTES}-byte sectors")
         # The number of entries in the superblock lags behind; a sector of zeroes is where the log ends.
         offset = SECTOR_BYTES
