@@ -4,7 +4,7 @@
 # creation, also after random writes, discards and write-zeroes.
 # groups: verify
 # disks: 8M 1G
-# timeout: 300
+# timeout: 400
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
 
