@@ -6,28 +6,6 @@
 
 namespace cowsnap::cli {
 
-namespace {
-
-ExitCode exitCodeOf(ErrorKind kind) {
-    switch (kind) {
-        case ErrorKind::InvalidArgument:
-            return ExitCode::Usage;
-        case ErrorKind::NotFound:
-            return ExitCode::NotFound;
-        case ErrorKind::NotAuthorized:
-            return ExitCode::NotAllowed;
-        case ErrorKind::Busy:
-        case ErrorKind::Held:
-            return ExitCode::Busy;
-        case ErrorKind::MetadataCorrupt:
-            return ExitCode::MetadataDamaged;
-        default:
-            return ExitCode::Failed;
-    }
-}
-
-}  // namespace
-
 Failure failureOf(const std::string& bus_error_name, const std::string& message) {
     if (const auto kind = errorKindFromBusName(bus_error_name))
         return Failure(exitCodeOf(*kind), std::string(errorKindName(*kind)), message);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// How snapd-cli ends: exit codes, and the error that carries one.
+// How snapd-cli ends: the error that carries an exit code.
 #ifndef COWSNAP_CLI_EXIT_H
 #define COWSNAP_CLI_EXIT_H
 
@@ -7,19 +7,9 @@
 #include <string>
 #include <utility>
 
-namespace cowsnap::cli {
+#include "base/exit_code.h"
 
-enum class ExitCode : int {
-    Done = 0,
-    Failed = 1,
-    Usage = 2,
-    NotFound = 3,
-    NotAllowed = 4,
-    Busy = 5,
-    NoDaemon = 6,
-    Partly = 7,
-    MetadataDamaged = 8,
-};
+namespace cowsnap::cli {
 
 /// Ends the program with a message. name is that of a D-Bus error of cowsnap's, without
 /// its prefix, such as "NotFound"; or "Usage", "NoDaemon", "Partly".

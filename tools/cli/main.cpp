@@ -12,6 +12,7 @@
 namespace {
 
 using namespace cowsnap::cli;
+using cowsnap::ExitCode;
 
 int end(ExitCode code) {
     return static_cast<int>(code);

@@ -17,23 +17,6 @@ namespace {
 using namespace cowsnap;
 using namespace cowsnap::store;
 
-ExitCode exitCodeOf(ErrorKind kind) {
-    switch (kind) {
-        case ErrorKind::InvalidArgument:
-            return ExitCode::Usage;
-        case ErrorKind::NotFound:
-            return ExitCode::NotFound;
-        case ErrorKind::NotAuthorized:
-            return ExitCode::NotAllowed;
-        case ErrorKind::Busy:
-            return ExitCode::Busy;
-        case ErrorKind::MetadataCorrupt:
-            return ExitCode::Damaged;
-        default:
-            return ExitCode::Failed;
-    }
-}
-
 int end(const CommonOptions& options, ExitCode code, std::string_view name,
         const std::string& message) {
     if (options.json)

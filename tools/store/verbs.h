@@ -9,17 +9,9 @@
 #include <string>
 #include <vector>
 
-namespace cowsnap::store {
+#include "base/exit_code.h"
 
-enum class ExitCode : int {
-    Done = 0,
-    Failed = 1,
-    Usage = 2,
-    NotFound = 3,
-    NotAllowed = 4,
-    Busy = 5,
-    Damaged = 8,
-};
+namespace cowsnap::store {
 
 struct CommonOptions {
     bool json = false;
