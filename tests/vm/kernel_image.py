@@ -2,9 +2,11 @@
 """Debian kernels as QEMU can boot them directly.
 
 Finds the installed kernels, takes the uncompressed vmlinux out of a vmlinuz (booted through its PVH entry point, which
-skips firmware and decompression), and packs the initramfs that mounts the host's root. Knows nothing of QEMU or of tests.
+skips firmware and decompression), and packs the initramfs that mounts the host's root, with copies of the host's programs
+that tests start again and again. Knows nothing of QEMU or of tests.
 """
 
+import functools
 import gzip
 import hashlib
 import lzma
@@ -22,6 +24,19 @@ SERIES = ("6.1", "6.12")
 BOOT_MODULES = (
     "virtio_mmio", "virtio_pci", "virtio_console", "virtio_blk", "9pnet_virtio", "9p", "overlay",
 )
+
+# Programs of the host that the initramfs has, with their libraries: opening a file of the host through 9p takes several
+# round trips, which is most of the time that a short command takes. Those that are not installed are left out.
+PROGRAMS = (
+    "awk", "bash", "blkdiscard", "blockdev", "cat", "cmp", "cp", "cut", "dbus-daemon", "dd", "dmsetup", "e2fsck", "fallocate",
+    "find", "fio", "fstrim", "grep", "head", "insmod", "ls", "mkdir", "mkfs.ext4", "mkfs.xfs", "mktemp", "modinfo", "modprobe",
+    "mount", "mv", "openssl", "readlink", "rm", "rmmod", "sed", "seq", "sh", "sha256sum", "sleep", "sort", "stat", "sync",
+    "tail", "timeout", "touch", "tr", "true", "truncate", "umount", "wc", "xargs", "xfs_repair",
+)
+# What every program reads when it starts.
+START_FILES = ("/etc/ld.so.cache", "/usr/lib/locale/C.utf8")
+# A bigger file is better read in the parts that are needed.
+PROGRAM_FILE_LIMIT_BYTES = 16 << 20
 
 SETUP_SECTORS_OFFSET = 0x1F1
 SETUP_MAGIC_OFFSET = 0x202
@@ -59,15 +74,46 @@ def initramfs(release, init, cache_dir):
     """The path of the initramfs that runs the script init, with the modules of that release."""
     modules = _with_dependencies(release, BOOT_MODULES)
     busybox = pathlib.Path(shutil.which("busybox") or "/usr/bin/busybox")
+    programs = _program_files()
     return _cached(pathlib.Path(cache_dir), f"initramfs-{release}",
-                   _stamp([*modules, busybox, pathlib.Path(init), pathlib.Path(__file__)]),
-                   lambda: _pack(modules, busybox, pathlib.Path(init)))
+                   _stamp([*modules, busybox, *programs, pathlib.Path(init), pathlib.Path(__file__)]),
+                   lambda: _pack(modules, busybox, pathlib.Path(init), programs))
+
+
+@functools.cache
+def _program_files():
+    """The files of PROGRAMS and START_FILES, and the symbolic links on the way to them, in the order of their paths."""
+    paths = [path for path in map(shutil.which, PROGRAMS) if path]
+    listed = subprocess.run(["ldd", *paths], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
+    paths += re.findall(r"^\t(?:.* => )?(/\S+) \(", listed, re.MULTILINE)
+    for path in map(pathlib.Path, START_FILES):
+        paths += path.rglob("*") if path.is_dir() else [path]
+    files = set()
+    for path in paths:
+        _follow(pathlib.Path(path), files)
+    return sorted(path for path in files if path.lstat().st_size <= PROGRAM_FILE_LIMIT_BYTES)
+
+
+def _follow(path, files):
+    """Adds to files what the path is in the end, and the symbolic links among and behind its parts."""
+    real = pathlib.Path("/")
+    parts = list(path.parts[1:])
+    while parts:
+        part = parts.pop(0)
+        real = real.parent if part == ".." else real / part
+        if real.is_symlink():
+            files.add(real)
+            target = pathlib.Path(os.readlink(real))
+            parts = [*(target.parts[1:] if target.is_absolute() else target.parts), *parts]
+            real = pathlib.Path("/") if target.is_absolute() else real.parent
+    if real.is_file():
+        files.add(real)
 
 
 def _stamp(paths):
     digest = hashlib.sha256()
     for path in paths:
-        info = path.stat()
+        info = path.lstat()
         digest.update(f"{path} {info.st_size} {info.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
@@ -133,8 +179,9 @@ def _with_dependencies(release, names):
     return order
 
 
-def _pack(modules, busybox, init):
-    """An uncompressed cpio archive (newc): init, busybox, and the modules, numbered in the order of loading."""
+def _pack(modules, busybox, init, programs):
+    """An uncompressed cpio archive (newc): init, busybox, the modules, numbered in the order of loading, and the programs
+    below /programs."""
     archive = bytearray()
 
     def add(name, mode, data=b"", device=(0, 0)):
@@ -154,5 +201,12 @@ def _pack(modules, busybox, init):
         if module.suffix != ".ko":
             data = _unpack(data, module)
         add(f"modules/{number:02d}-{module.name.partition('.ko')[0]}.ko", stat.S_IFREG | 0o644, data)
+    for directory in sorted({parent for path in programs for parent in path.parents}):
+        add(f"programs{directory}".rstrip("/"), stat.S_IFDIR | 0o755)
+    for path in programs:
+        if path.is_symlink():
+            add(f"programs{path}", stat.S_IFLNK | 0o777, os.readlink(path).encode())
+        else:
+            add(f"programs{path}", stat.S_IFREG | stat.S_IMODE(path.stat().st_mode), path.read_bytes())
     add("TRAILER!!!", 0)
     return bytes(archive)

@@ -50,7 +50,7 @@ free_all() {
 		((++tries < 50)) || fail "segments are left in use: $word"
 		sleep 0.1
 	done
-	printf 'ok: the store is empty\n'
+	say "ok: the store is empty"
 }
 
 # remount: takes down all mapped devices, loads the module anew, and activates "store" on the last disk with the

@@ -9,14 +9,21 @@
 
 set -u
 
-# note MESSAGE...: a line in the test's output.
+# say MESSAGE...: a line in the test's output, with the seconds since the machine was started.
+say() {
+	local uptime
+	read -r uptime _ </proc/uptime
+	printf '[%6.2f] %s\n' "$uptime" "$*"
+}
+
+# note MESSAGE...: a remark in the test's output.
 note() {
-	printf '# %s\n' "$*"
+	say "# $*"
 }
 
 # fail MESSAGE...: ends the test as failed.
 fail() {
-	printf 'FAIL: %s\n' "$*"
+	say "FAIL: $*"
 	exit 1
 }
 
@@ -33,7 +40,7 @@ check() {
 	"$@"
 	status=$?
 	((status == 0)) || fail "$what: '$*' returned $status"
-	printf 'ok: %s\n' "$what"
+	say "ok: $what"
 }
 
 # refused WHAT COMMAND...: like check, for a command that must fail.
@@ -43,13 +50,13 @@ refused() {
 	if "$@"; then
 		fail "$what: '$*' succeeded"
 	fi
-	printf 'ok: %s\n' "$what"
+	say "ok: $what"
 }
 
 # same WHAT EXPECTED ACTUAL: two values that must be equal.
 same() {
 	[[ $2 == "$3" ]] || fail "$1: expected '$2', found '$3'"
-	printf 'ok: %s\n' "$1"
+	say "ok: $1"
 }
 
 # phase: the name of the current phase, "start" on the first boot.

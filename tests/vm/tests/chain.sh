@@ -3,8 +3,8 @@
 # A chain of 100 snapshots, deleted in random order: the others never change, not when the module is unloaded and
 # the store activated again in between either, and at the end the store is as empty as at the start.
 # groups: exact
-# disks: 4M 1G
-# timeout: 400
+# disks: 1M 1G
+# timeout: 200
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
 

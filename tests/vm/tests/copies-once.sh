@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A write to an origin copies once, however many snapshots there are: counted in sectors at the devices.
 # groups: quick
-# disks: 32M 256M
+# disks: 16M 128M
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
 

@@ -22,7 +22,7 @@ cli_status() {
 		cat /tmp/cli.out
 		fail "'snapd-cli $*' does not say '$words'"
 	}
-	printf 'ok: snapd-cli %s: %s: %s\n' "${*:1:6}" "$status" "$(head -n 1 /tmp/cli.out)"
+	say "ok: snapd-cli ${*:1:6}: $status: $(head -n 1 /tmp/cli.out)"
 }
 
 all() {

@@ -3,8 +3,8 @@
 # The module with dmsetup alone: a store, an origin, snapshots that are read, written and deleted, all back
 # after a reboot.
 # groups: quick dmsetup
-# disks: 64M 128M
-# timeout: 240
+# disks: 16M 64M
+# timeout: 120
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
 

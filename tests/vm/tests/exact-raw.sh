@@ -3,7 +3,7 @@
 # Snapshots of a raw origin are exact although it is written at any sector, discarded and zeroed while they are
 # created, read, written to and deleted at random; a snapshot's own writes are seen by nobody else.
 # groups: quick exact
-# disks: 12M 1G
+# disks: 6M 1G
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"

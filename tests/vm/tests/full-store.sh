@@ -67,7 +67,7 @@ same "the store says that it is full" full "$(status_word store 2)"
 check "the store is extended" dmsetup reload store --table "$(store_table "$(sectors "$DISK3")" 60000)"
 dmsetup suspend store && dmsetup resume store
 wait $writer || fail "a write failed"
-printf 'ok: the writes went on\n'
+say "ok: the writes went on"
 same "nothing was dropped" "3 20 " "$(message snapshots | cut -d' ' -f1 | tr '\n' ' ')"
 same "the newest snapshot is exact still" "$newest" "$(sum /dev/mapper/new)"
 refused "a store does not shrink" dmsetup reload store --table "$(store_table $half 60000)"

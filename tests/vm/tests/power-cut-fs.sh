@@ -4,7 +4,7 @@
 # created and deleted as sets. Each time both file systems recover, all acknowledged snapshots are exact and sound
 # and the deleted ones are gone; at the end no space has leaked.
 # groups: crash
-# disks: 24M 40M 1G
+# disks: 12M 16M 1G
 # write-cache: volatile
 # check-store: 2
 # timeout: 240
@@ -133,7 +133,7 @@ if ((round < ${ROUNDS:-2})); then
 	check "the ext4 is mounted" mount /dev/mapper/origin1 /run/ext4
 	check "the xfs is mounted" mount /dev/mapper/origin2 /run/xfs
 	for mounted in ext4 xfs; do
-		fio --name=load --filename="/run/$mounted/load" --size=6M --rw=randwrite --bsrange=4k-32k --fsync=32 \
+		fio --name=load --filename="/run/$mounted/load" --size=4M --rw=randwrite --bsrange=4k-32k --fsync=32 \
 			--time_based --runtime=1000 --output=/dev/null &
 	done
 	check "a set is created and acknowledged" change_sets

@@ -3,7 +3,7 @@
 # Wrong table lines, messages and devices are refused, the kernel's log names the cause, and nothing changes:
 # in the end the store and its snapshot are as they were.
 # groups: quick refused
-# disks: 64M 64M 32M 4M
+# disks: 16M 64M 32M 4M
 # timeout: 240
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
@@ -19,7 +19,7 @@ no() {
 		cat /tmp/no.out
 		fail "$what: the log does not say '$cause'"
 	}
-	printf 'ok: %s: %s\n' "$what" "$cause"
+	say "ok: $what: $cause"
 }
 
 # table LINE...: tries to make a device "bad" of this table.
@@ -129,7 +129,7 @@ spoil() {
 spoil 20
 store_make store "$DISK1"
 dmsetup remove store
-printf 'ok: one damaged superblock is enough\n'
+say "ok: one damaged superblock is enough"
 spoil 20
 spoil $((16 * 4096 + 20))
 no "two damaged superblocks" "superblocks of the store are damaged" table 0 "$store_size" cow-store "$DISK1" 2

@@ -3,7 +3,7 @@
 # A set shows all its origins at one instant: they are written with one common sequence of numbers, and each set
 # must show a prefix of it across both.
 # groups: quick exact
-# disks: 4M 4M 1G
+# disks: 2M 2M 1G
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"

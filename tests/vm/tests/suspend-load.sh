@@ -36,13 +36,13 @@ for round in 1 2 3 4; do
 	snap_make_rw $id
 	id=$((id + 1))
 	dmsetup resume origin
-	printf 'ok: round %s\n' $round
+	say "ok: round $round"
 done
 check "the store is extended under load" dmsetup reload store \
 	--table "0 $(sectors "$DISK1") cow-store $DISK1 2"
 dmsetup suspend store && dmsetup resume store
 wait $load || { tail -20 /tmp/fio.log; fail "fio found an error"; }
-printf 'ok: fio verified all it wrote\n'
+say "ok: fio verified all it wrote"
 same "the first snapshot is exact" "$before" "$(sum /dev/mapper/first)"
 newest=$(sum /dev/mapper/origin)
 snap_make_rw 100
