@@ -387,6 +387,20 @@ static bool engine_idle(struct cow_engine *engine)
 	return idle && !have_work(engine);
 }
 
+/*
+ * No I/O is under way and nobody kicks it: afterwards neither the worker nor the
+ * marks run, nor will. Each of them may have started the other.
+ */
+static void engine_quiesce(struct cow_engine *engine)
+{
+	bool busy;
+
+	do {
+		busy = cancel_delayed_work_sync(&engine->mark_work);
+		busy |= flush_work(&engine->work);
+	} while (busy);
+}
+
 /* No target is left, so no bio is either: close all segments and let go. */
 static void engine_stop(struct cow_engine *engine)
 {
@@ -403,11 +417,9 @@ static void engine_stop(struct cow_engine *engine)
 			break;
 		usleep_range(500, 1000);
 	} while (true);
-	cancel_delayed_work_sync(&engine->mark_work);
-	flush_workqueue(engine->wq);
-	cancel_delayed_work_sync(&engine->mark_work);
 	flush_workqueue(engine->slow_wq);
 	cow_loss_no_wait(engine);
+	engine_quiesce(engine);
 	cancel_work_sync(&engine->event_work);
 	cow_store_destroy(&engine->store);
 	engine_free(engine);
@@ -444,7 +456,9 @@ struct cow_engine *cow_engine_make(struct mapped_device *md, struct block_device
 	}
 	r = open_store(engine, length_sectors, segment_blocks, why);
 	if (r) {
+		/* what could not be written has kicked the worker */
 		cow_loss_no_wait(engine);
+		engine_quiesce(engine);
 		cow_store_destroy(&engine->store);
 		goto bad;
 	}
