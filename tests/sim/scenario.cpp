@@ -31,6 +31,8 @@ Counts& Counts::operator+=(const Counts& other) {
     cuts += other.cuts;
     faults += other.faults;
     recoveries += other.recoveries;
+    damages += other.damages;
+    refused += other.refused;
     return *this;
 }
 
@@ -212,9 +214,13 @@ Counts Scenario::counts() const {
     return counts;
 }
 
-Counts run_steps(std::uint64_t seed, const std::vector<std::uint64_t>& steps, Cuts cuts) {
+Counts run_steps(std::uint64_t seed, const std::vector<std::uint64_t>& steps, Cuts cuts,
+                 std::uint64_t* begun) {
     Scenario scenario(seed, cuts);
     for (const std::uint64_t number : steps) {
+        if (begun) {
+            ++*begun;
+        }
         scenario.step(number);
     }
     scenario.finish();

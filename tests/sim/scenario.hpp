@@ -20,6 +20,8 @@ struct Counts {
     std::uint64_t cuts = 0;
     std::uint64_t recoveries = 0;  // activations after which all was checked
     std::uint64_t faults = 0;      // times that a disk or memory was made to fail
+    std::uint64_t damages = 0;     // of idle stores
+    std::uint64_t refused = 0;     // stores, for their damage
     Counts& operator+=(const Counts& other);
 };
 
@@ -64,8 +66,10 @@ private:
     std::optional<std::uint64_t> origin_fails_one_in_;
 };
 
-// Runs these steps of the seed; throws Broken when a promise is.
-Counts run_steps(std::uint64_t seed, const std::vector<std::uint64_t>& steps, Cuts cuts);
+// Runs these steps of the seed; throws Broken when a promise is. Counts in *begun the steps that
+// were begun.
+Counts run_steps(std::uint64_t seed, const std::vector<std::uint64_t>& steps, Cuts cuts,
+                 std::uint64_t* begun = nullptr);
 std::vector<std::uint64_t> all_steps(std::uint64_t count);
 
 }  // namespace sim

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Random runs of the engine, each from its seed:
 //
-//   sim [--seed N] [--seeds K] [--steps M] [--jobs J]   K runs from seed N on, in J processes
-//   sim --seed N --steps M --shrink                     leave out of a failing run what is not
-//   needed sim --seed N --only LIST                            these steps of the run only
+//   sim [--seed N] [--seeds K] [--steps M] [--jobs J]
+//       K runs from seed N on, in J processes
+//   sim --seed N --steps M --shrink
+//       leaves out of a failing run what it does not need
+//   sim --seed N --only LIST
+//       these steps of the run only
+//   sim [--seed N] [--seeds K] --damages M [--jobs J]
+//       K idle stores, each damaged M times, in one bit or one sector
 //
 // --cuts every-io: the power fails after every I/O instead of at random moments.
 #include <chrono>
@@ -12,6 +17,7 @@
 #include <exception>
 #include <string>
 
+#include "damage.hpp"
 #include "scenario.hpp"
 #include "shrink.hpp"
 #include "workers.hpp"
@@ -22,7 +28,7 @@ using sim::Cuts;
 using sim::Steps;
 
 struct Arguments {
-    std::uint64_t seed = 1, seeds = 1, steps = 200;
+    std::uint64_t seed = 1, seeds = 1, steps = 200, damages = 0;
     unsigned jobs = 1;
     Cuts cuts = Cuts::some;
     bool shrink = false;
@@ -66,6 +72,8 @@ bool parse(int argc, char** argv, Arguments& arguments) {
             arguments.seeds = number;
         } else if (option == "--steps") {
             arguments.steps = number;
+        } else if (option == "--damages") {
+            arguments.damages = number;
         } else if (option == "--jobs" && number >= 1 && number <= 256) {
             arguments.jobs = static_cast<unsigned>(number);
         } else {
@@ -112,21 +120,45 @@ int shrink(const Arguments& arguments) {
     return EXIT_FAILURE;
 }
 
-int run_seeds(const Arguments& arguments) {
+// Runs all seeds; how many failed.
+std::size_t run_seeds(const Arguments& arguments, sim::Counts& counts) {
+    sim::Sweep sweep{arguments.seed, arguments.seeds, arguments.jobs, {}, {}};
+    if (arguments.damages) {
+        sweep.run = [&](std::uint64_t seed) {
+            return sim::damage_at_random(seed, arguments.damages);
+        };
+        sweep.again = "--damages " + std::to_string(arguments.damages);
+    } else {
+        const Steps steps = sim::all_steps(arguments.steps);
+        sweep.run = [&arguments, steps](std::uint64_t seed) {
+            return sim::run_steps(seed, steps, arguments.cuts);
+        };
+        sweep.again = "--steps " + std::to_string(arguments.steps) +
+                      (arguments.cuts == Cuts::every_io ? " --cuts every-io" : "") + " [--shrink]";
+    }
+    const sim::SweepResult result = sim::sweep(sweep);
+    counts = result.counts;
+    return result.failed.size();
+}
+
+int report_seeds(const Arguments& arguments) {
     const auto began = std::chrono::steady_clock::now();
-    const sim::SweepResult result = sim::sweep(
-        {arguments.seed, arguments.seeds, arguments.steps, arguments.jobs, arguments.cuts});
+    sim::Counts counts;
+    const std::size_t failed = run_seeds(arguments, counts);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
-    std::printf(
-        "%llu seeds, %llu steps, %llu power cuts, %llu recoveries, %llu faults in %.0f s: "
-        "%zu failed\n",
-        static_cast<unsigned long long>(arguments.seeds),
-        static_cast<unsigned long long>(result.counts.steps),
-        static_cast<unsigned long long>(result.counts.cuts),
-        static_cast<unsigned long long>(result.counts.recoveries),
-        static_cast<unsigned long long>(result.counts.faults), seconds.count(),
-        result.failed.size());
-    return result.failed.empty() ? EXIT_SUCCESS : EXIT_FAILURE;
+    const auto number = [](std::uint64_t n) { return static_cast<unsigned long long>(n); };
+    if (arguments.damages) {
+        std::printf("%llu stores, %llu damages, %llu times the store was refused, in %.0f s: ",
+                    number(arguments.seeds), number(counts.damages), number(counts.refused),
+                    seconds.count());
+    } else {
+        std::printf(
+            "%llu seeds, %llu steps, %llu power cuts, %llu recoveries, %llu faults in %.0f s: ",
+            number(arguments.seeds), number(counts.steps), number(counts.cuts),
+            number(counts.recoveries), number(counts.faults), seconds.count());
+    }
+    std::printf("%zu failed\n", failed);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 }  // namespace
@@ -136,14 +168,15 @@ int main(int argc, char** argv) {
     if (!parse(argc, argv, arguments)) {
         std::fprintf(stderr,
                      "usage: sim [--seed N] [--seeds K] [--steps M] [--jobs J] [--cuts "
-                     "some|every-io]\n       sim --seed N [--steps M] [--only LIST] [--shrink]\n");
+                     "some|every-io]\n       sim --seed N [--steps M] [--only LIST] [--shrink]\n"
+                     "       sim [--seed N] [--seeds K] --damages M [--jobs J]\n");
         return 2;
     }
     try {
         if (arguments.shrink) {
             return shrink(arguments);
         }
-        return arguments.only ? run_only(arguments) : run_seeds(arguments);
+        return arguments.only ? run_only(arguments) : report_seeds(arguments);
     } catch (const std::exception& error) {
         std::fprintf(stderr, "seed %llu: %s\n", static_cast<unsigned long long>(arguments.seed),
                      error.what());

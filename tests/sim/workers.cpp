@@ -70,17 +70,10 @@ void limit_cpu_time(int seconds) {
 }
 
 // One run; true when it kept all promises.
-bool run(std::uint64_t seed, const std::vector<std::uint64_t>& steps, Cuts cuts, Report& report) {
+bool run(std::uint64_t seed, const std::function<Counts(std::uint64_t)>& how, Report& report) {
     report.seed = seed;
-    report.steps_run = 0;
     try {
-        Scenario scenario(seed, cuts);
-        for (const std::uint64_t number : steps) {
-            ++report.steps_run;
-            scenario.step(number);
-        }
-        scenario.finish();
-        report.counts += scenario.counts();
+        report.counts += how(seed);
         return true;
     } catch (const std::exception& error) {
         report.failed = true;
@@ -95,10 +88,9 @@ std::string cause_of(int status) {
 }
 
 void print_failure(std::uint64_t seed, const std::string& cause, const Sweep& what) {
-    std::printf("seed %llu fails: %s\n  sim --seed %llu --steps %llu%s [--shrink]\n",
+    std::printf("seed %llu fails: %s\n  sim --seed %llu %s\n",
                 static_cast<unsigned long long>(seed), cause.c_str(),
-                static_cast<unsigned long long>(seed), static_cast<unsigned long long>(what.steps),
-                what.cuts == Cuts::every_io ? " --cuts every-io" : "");
+                static_cast<unsigned long long>(seed), what.again.c_str());
     std::fflush(stdout);
 }
 
@@ -113,7 +105,9 @@ Outcome try_steps(std::uint64_t seed, const std::vector<std::uint64_t>& steps, C
             ::_exit(EXIT_FAILURE);
         }
         limit_cpu_time(5);
-        run(seed, steps, cuts, report);
+        run(
+            seed, [&](std::uint64_t) { return run_steps(seed, steps, cuts, &report.steps_run); },
+            report);
     });
     int status = 0;
     ::waitpid(pid, &status, 0);
@@ -126,13 +120,12 @@ Outcome try_steps(std::uint64_t seed, const std::vector<std::uint64_t>& steps, C
 SweepResult sweep(const Sweep& what) {
     Reports reports(what.jobs);
     SweepResult result;
-    const std::vector<std::uint64_t> steps = all_steps(what.steps);
     const std::uint64_t end = what.first_seed + what.seeds;
     const auto work = [&](Report& report, std::uint64_t seed) {
         return start([&, seed] {
             for (std::uint64_t s = seed; s < end; s += what.jobs) {
                 limit_cpu_time(300);
-                if (!run(s, steps, what.cuts, report)) {
+                if (!run(s, what.run, report)) {
                     return;
                 }
             }

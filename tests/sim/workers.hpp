@@ -5,6 +5,7 @@
 #define COWSNAP_TESTS_SIM_WORKERS_HPP
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -21,9 +22,10 @@ struct Outcome {
 Outcome try_steps(std::uint64_t seed, const std::vector<std::uint64_t>& steps, Cuts cuts);
 
 struct Sweep {
-    std::uint64_t first_seed, seeds, steps;
+    std::uint64_t first_seed, seeds;
     unsigned jobs;
-    Cuts cuts;
+    std::function<Counts(std::uint64_t seed)> run;  // throws when a promise is broken
+    std::string again;                              // what sim needs behind --seed N to do the same
 };
 
 struct SweepResult {

@@ -74,7 +74,7 @@ check_sets() {
 			;;
 		deleted) unset "unsure[$set]" ;;
 		esac
-		id=$set
+		id=$((set > id ? set : id))
 	done </bed/acknowledged
 	there=$(sets_of_store)
 	for set in $there; do
