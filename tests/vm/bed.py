@@ -119,6 +119,9 @@ def _cpu():
 class Guest:
     """One virtual machine: a kernel, a program, disks and a share that outlive its boots."""
 
+    # Process 1 of the guest.
+    INIT = HERE / "guest" / "init"
+
     def __init__(self, kernel, work_dir, program, *, disks=(), env=None, memory_mib=1024, timeout_s=300, seed=None,
                  volatile_cache=False, log_writes=False, on_cut=None, on_output=None,
                  shell=False):
@@ -134,11 +137,8 @@ class Guest:
         on_cut          on_cut(guest) looks at what a power cut has left on the disks; raises BedError if that is wrong
         shell           after the program, an interactive shell on this terminal
         """
-        installed = kernels()
-        if kernel not in installed:
-            raise BedError(f"kernel {kernel} is not installed (tools/install-deps does)")
         self.kernel = kernel
-        self.release = installed[kernel]
+        self.release = self._find_release()
         self.work_dir = pathlib.Path(work_dir)
         self.program = pathlib.Path(program).resolve()
         self.memory_mib = memory_mib
@@ -187,6 +187,12 @@ class Guest:
 
     # Files
 
+    def _find_release(self):
+        installed = kernels()
+        if self.kernel not in installed:
+            raise BedError(f"kernel {self.kernel} is not installed (tools/install-deps does)")
+        return installed[self.kernel]
+
     def _cache_files(self):
         """For each disk: its image, its contents before the boot, the log of the boot's writes."""
         for number in range(len(self._disks)):
@@ -222,7 +228,7 @@ class Guest:
     def _prepare(self):
         control = self.share / ".bed"
         control.mkdir(parents=True, exist_ok=True)
-        shutil.copy(HERE / "guest" / "init", control / "init")
+        shutil.copy(self.INIT, control / "init")
         program = control / "program"
         program.unlink(missing_ok=True)
         program.symlink_to(self.program)
@@ -324,8 +330,8 @@ class _Boot:
         self._kill_at = None        # when the machine is to be killed, for whatever _end says
         self._start_s = None
         self._lines = {"console": b"", "result": b""}
-        self._console_log = open(guest.work_dir / "console.log", "ab")
-        self._output_log = open(guest.work_dir / "output.log", "ab")
+        self._console_log = open(guest.work_dir / "console.log", "ab", buffering=0)
+        self._output_log = open(guest.work_dir / "output.log", "ab", buffering=0)
 
     def follow(self):
         pipes = {name: os.pipe() for name in ("console", "output", "result")}
@@ -335,6 +341,7 @@ class _Boot:
         disk_fds = recorder.fds if recorder else []
         process = subprocess.Popen(self._guest._command(writers, disk_fds), pass_fds=[*writers.values(), *disk_fds],
                                    stdin=None if self._guest.shell else subprocess.DEVNULL,
+                                   stdout=None if self._guest.shell else self._console_log,
                                    stderr=self._console_log)
         for writer in writers.values():
             os.close(writer)
