@@ -375,6 +375,7 @@ static int replay_op(struct cow_store *store, const struct cow_op *op)
 		origin = cow_origin_new(store, op->origin, op->size_sectors);
 		if (!origin)
 			return -ENOMEM;
+		cow_origin_link(origin);
 		return 0;
 	case COWSNAP_OP_FORGET:
 		origin = cow_origin_find(store, op->origin);

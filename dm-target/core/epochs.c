@@ -64,7 +64,6 @@ struct cow_epoch *cow_epoch_find(const struct cow_origin *origin, u64 number)
 struct cow_origin *cow_origin_new(struct cow_store *store, u32 id, u64 size_sectors)
 {
 	struct cow_origin *origin = cow_alloc(sizeof(*origin));
-	struct cow_origin *after;
 
 	if (!origin)
 		return NULL;
@@ -73,16 +72,24 @@ struct cow_origin *cow_origin_new(struct cow_store *store, u32 id, u64 size_sect
 	origin->size_sectors = size_sectors;
 	origin->blocks = DIV_ROUND_UP(size_sectors, (u64)COWSNAP_BLOCK_SECTORS);
 	origin->sweep_chunk = COW_NOT_FOUND;
+	INIT_LIST_HEAD(&origin->list);
 	INIT_LIST_HEAD(&origin->snapshots);
 	INIT_LIST_HEAD(&origin->epochs);
 	cow_index_init(&origin->index, &store->pool);
 	cow_log_init(&origin->log, store, origin, NULL);
+	return origin;
+}
+
+void cow_origin_link(struct cow_origin *origin)
+{
+	struct cow_store *store = origin->store;
+	struct cow_origin *after;
+
 	list_for_each_entry(after, &store->origins, list)
-		if (after->id > id)
+		if (after->id > origin->id)
 			break;
 	list_add_tail(&origin->list, &after->list);
 	store->nr_origins++;
-	return origin;
 }
 
 void cow_origin_free(struct cow_origin *origin)
@@ -163,6 +170,7 @@ int cow_origin_register(struct cow_store *store, u32 id, u64 size_sectors,
 	struct cow_op op = {
 		.op = COWSNAP_OP_ORIGIN, .origin = id, .size_sectors = size_sectors,
 	};
+	struct cow_origin *made;
 	int r;
 
 	*origin = cow_origin_find(store, id);
@@ -175,16 +183,24 @@ int cow_origin_register(struct cow_store *store, u32 id, u64 size_sectors,
 			 (unsigned long long)size_sectors);
 		return -ERANGE;
 	}
+	/* before it is durable: what the store has must be known here, or it is made twice */
+	made = cow_origin_new(store, id, size_sectors);
+	if (!made) {
+		snprintf(why, COW_WHY_BYTES, "no memory for origin %u", id);
+		return -ENOMEM;
+	}
 	r = cow_control_commit(store, &op, 1);
 	if (r) {
 		snprintf(why, COW_WHY_BYTES, "origin %u cannot be recorded in the store (%d)", id,
 			 r);
+		cow_free(made);
 		return r;
 	}
 	store->ops->engine_enter(store);
-	*origin = cow_origin_new(store, id, size_sectors);
+	cow_origin_link(made);
 	store->ops->engine_leave(store);
-	return *origin ? 0 : -ENOMEM;
+	*origin = made;
+	return 0;
 }
 
 /* Does any I/O of an origin without snapshots go on? */

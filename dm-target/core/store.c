@@ -130,17 +130,29 @@ static int format_region(struct cow_store *store, u32 region)
 			   2 * DIV_ROUND_UP(r->segments, COWSNAP_SEGMENTS_PER_TABLE_BLOCK));
 }
 
+static const u64 super_block[2] = { 0, COWSNAP_SUPER_COPY_BLOCK };
+
+static int write_super(struct cow_store *store, u32 copy, const char *image)
+{
+	int r = store->ops->write(store, super_block[copy], 1, image);
+
+	store->super_torn[copy] = r != 0;
+	return r;
+}
+
+/* At any moment one copy is whole: the one that a failed write may have torn comes first. */
 static int write_supers(struct cow_store *store)
 {
 	char *image = cow_alloc(COWSNAP_DISK_BLOCK_SIZE);
+	u32 first = store->super_torn[1];
 	int r;
 
 	if (!image)
 		return -ENOMEM;
 	cow_super_encode(&store->super, image);
-	r = store->ops->write(store, 0, 1, image);
+	r = write_super(store, first, image);
 	if (!r)
-		r = store->ops->write(store, COWSNAP_SUPER_COPY_BLOCK, 1, image);
+		r = write_super(store, !first, image);
 	cow_free(image);
 	return r;
 }
@@ -151,19 +163,18 @@ static int write_supers(struct cow_store *store)
  */
 int cow_supers_repair(struct cow_store *store)
 {
-	static const u64 blocks[2] = { 0, COWSNAP_SUPER_COPY_BLOCK };
 	struct cow_super *found = cow_alloc(sizeof(*found));
 	char *image = cow_alloc(COWSNAP_DISK_BLOCK_SIZE);
 	int r = found && image ? 0 : -ENOMEM;
 	u32 i;
 
 	for (i = 0; i < 2 && !r; i++) {
-		if (!store->ops->read(store, blocks[i], 1, image) &&
+		if (!store->ops->read(store, super_block[i], 1, image) &&
 		    !cow_super_decode(image, store->super.store_blocks, found) &&
 		    found->generation == store->super.generation)
 			continue;
 		cow_super_encode(&store->super, image);
-		r = store->ops->write(store, blocks[i], 1, image);
+		r = write_super(store, i, image);
 	}
 	cow_free(found);
 	cow_free(image);

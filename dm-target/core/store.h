@@ -320,6 +320,7 @@ struct cow_ops {
 struct cow_store {
 	const struct cow_ops *ops;
 	struct cow_super super;
+	bool super_torn[2]; /* the last write of that copy failed */
 	u32 activation;
 
 	/* control record */
@@ -556,6 +557,7 @@ void cow_store_wake_logs(struct cow_store *store);
 
 /* epochs.c */
 struct cow_origin *cow_origin_new(struct cow_store *store, u32 id, u64 size_sectors);
+void cow_origin_link(struct cow_origin *origin);
 void cow_origin_free(struct cow_origin *origin);
 void cow_op_of_snapshot(struct cow_op *op, const struct cow_snapshot *snapshot);
 struct cow_snapshot *cow_snapshot_new(u32 id);

@@ -190,6 +190,41 @@ TEST_CASE("the good copy of the superblock is not overwritten before the other i
     }
 }
 
+TEST_CASE("a superblock that a failed extension tore is written before the good one") {
+    sim::World extended = world_with_snapshots(2);
+    std::uint64_t blocks = sim::kStoreBlocks;
+    {
+        Machine machine(extended, 1);
+        REQUIRE(machine.open() == 0);
+        // Regions enough for a superblock of several sectors: one sector is never torn.
+        for (unsigned i = 0; i < 40; ++i) {
+            REQUIRE(machine.extend(blocks += 40) == 0);
+        }
+    }
+    unsigned failing = 0;
+    for (std::uint64_t seed = 1; failing < 3; ++seed) {
+        sim::World world = extended;
+        Machine machine(world, seed);
+        REQUIRE(machine.open() == 0);
+        unsigned writes = 0;
+        machine.fails = [&](sim::IoKind) { return writes++ == failing; };
+        const int result = machine.extend(blocks + 40);
+        machine.fails = nullptr;
+        REQUIRE(result);
+        failing += seed % 8 ? 0 : 1;
+        unsigned cuts = 0;
+        machine.control_crash_point = [&](Machine& m) {
+            for (unsigned variant = 0; variant < 12; ++variant, ++cuts) {
+                sim::World after = m.crash(variant);
+                INFO("write " << failing << " failed, cut " << cuts);
+                CHECK(open_result(after) == 0);
+            }
+        };
+        REQUIRE(machine.extend(blocks + 80) == 0);
+        CHECK(cuts > 0);
+    }
+}
+
 TEST_CASE("an extension that one superblock missed is not lost by the next one") {
     sim::World world = world_with_snapshots(2);
     std::vector<std::uint8_t> old(sim::kBlock);
