@@ -102,7 +102,8 @@ void applyOrigin(cow_store& store, const cow_op& op) {
             return;
         cow_origin_free(old);
     }
-    cow_origin_new(&store, op.origin, op.size_sectors);
+    if (cow_origin* origin = cow_origin_new(&store, op.origin, op.size_sectors))
+        cow_origin_link(origin);
 }
 
 void applyCreate(cow_store& store, const cow_op& op) {
