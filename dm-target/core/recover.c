@@ -416,6 +416,17 @@ static u64 next_first_sequence(const struct loader *loader, u64 i)
 }
 
 /*
+ * What was cut off behind the log's end once, and never written over, because the log
+ * went on in the next segment: its sequence was used again there.
+ */
+static bool stale(const struct loader *loader, u64 i, const struct cow_batch_info *info)
+{
+	u64 next = next_first_sequence(loader, i);
+
+	return next && info->sequence >= next;
+}
+
+/*
  * Behind damage at @position: the batch to go on with, the one with the smallest
  * sequence, of the latest activation. False when there is none.
  */
@@ -428,7 +439,7 @@ static bool find_next_header(const struct loader *loader, u64 i, u32 position,
 
 	for (p = position + 1; p < cow_log_usable_blocks(loader->store); p++) {
 		if (!read_header(loader, i, p, &info) || info.sequence <= loader->expected ||
-		    info.activation < loader->activation)
+		    info.activation < loader->activation || stale(loader, i, &info))
 			continue;
 		if (any && (info.sequence > best->sequence ||
 			    (info.sequence == best->sequence &&
@@ -482,9 +493,9 @@ static int take_batch(struct loader *loader, u64 i, const struct cow_batch_info 
 }
 
 /* May the batch be taken as the next one of the log? */
-static bool acceptable(const struct loader *loader, const struct cow_batch_info *info)
+static bool acceptable(const struct loader *loader, u64 i, const struct cow_batch_info *info)
 {
-	if (info->sequence != loader->expected)
+	if (info->sequence != loader->expected || stale(loader, i, info))
 		return false;
 	if (info->activation < loader->activation)
 		return false;
@@ -545,7 +556,7 @@ static int scan_segment(struct loader *loader, u64 i, struct scan *scan)
 	read_segment(loader, i);
 	for (;;) {
 		if (scan->position < usable && read_header(loader, i, scan->position, &info) &&
-		    acceptable(loader, &info)) {
+		    acceptable(loader, i, &info)) {
 			r = take_batch(loader, i, &info, scan);
 			if (r)
 				return r;

@@ -7,6 +7,7 @@
 
 #include "checks.hpp"
 #include "random_run.hpp"
+#include "trace.hpp"
 
 namespace sim {
 
@@ -23,6 +24,18 @@ public:
 
 private:
     bool (*before_)(size_t);
+};
+
+// What happens on a copy is not part of the run.
+class Silence {
+public:
+    Silence() : before_(std::exchange(tracing, false)) {}
+    ~Silence() { tracing = before_; }
+    Silence(const Silence&) = delete;
+    Silence& operator=(const Silence&) = delete;
+
+private:
+    bool before_;
 };
 
 }  // namespace
@@ -61,6 +74,7 @@ void Crasher::try_subsets(Machine& machine, unsigned depth) {
 
 void Crasher::recover(World world, unsigned depth, bool thorough) {
     ++cuts_;
+    const Silence silence;
     {
         Machine machine(world, random_.next());
         if (depth < kDepth) {

@@ -264,6 +264,55 @@ TEST_CASE("a claimed segment becomes spare when both copies of its table block a
     machine.drain();
 }
 
+TEST_CASE("what was cut off is not taken for what was written instead of it") {
+    // The first activation finds a batch whose data are torn, and the log ends before it. Then the
+    // log goes on in another segment, with the same sequences, and the summary that says where the
+    // first one ends is lost.
+    const auto end_all_but_summaries = [](Machine& machine) {
+        const auto is_other = [](const sim::Io& io) { return io.kind != sim::IoKind::summary; };
+        while (std::any_of(machine.pending().begin(), machine.pending().end(), is_other)) {
+            machine.step([&](std::list<sim::Io>& ios) {
+                return std::find_if(ios.begin(), ios.end(), is_other);
+            });
+        }
+    };
+    sim::World world = world_with_snapshots(0);
+    {
+        Machine machine(world, 1);
+        REQUIRE(machine.open() == 0);
+        REQUIRE(machine.create({{1, 1}}) == 0);
+        machine.write(1, 0, 1);
+        machine.drain();
+        machine.write(1, 10, 2);
+        while (machine.pending().front().kind != sim::IoKind::batch) {
+            REQUIRE(machine.step());
+        }
+        const sim::Io& batch = machine.pending().front();
+        const std::uint64_t last_block = batch.block + batch.data.size() / sim::kBlock - 1;
+        sim::World cut = machine.crash(1);
+        flip(cut, last_block);
+        world = std::move(cut);
+    }
+    {
+        Machine machine(world, 2);
+        REQUIRE(machine.open() == 0);
+        sim::resolve(machine);
+        REQUIRE(machine.create({{2, 1}}) == 0);
+        for (const std::uint64_t block : {20, 30}) {
+            machine.write(1, block, 1);
+            end_all_but_summaries(machine);
+        }
+        CHECK(machine.pending().size() == 1);
+        sim::World cut = machine.crash(0);
+        world = std::move(cut);
+    }
+    Machine machine(world, 3);
+    REQUIRE(machine.open() == 0);
+    sim::resolve(machine);
+    sim::check_contents(machine);
+    sim::check_space(machine, false);
+}
+
 TEST_CASE("a pinned segment is not free before its last reader is done") {
     sim::World world = world_with_snapshots(1);
     Machine machine(world, 1);

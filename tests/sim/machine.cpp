@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The machine, see machine.hpp: the scheduler, and what a power cut leaves.
 #include "machine.hpp"
+#include "trace.hpp"
 
 #include <algorithm>
 #include <array>
@@ -117,6 +118,7 @@ void Machine::complete(std::list<Io>::iterator io) {
     const Io ended = std::move(*io);
     pending_.erase(io);
     const bool failed = !ended.data.empty() && fails && fails(ended.kind);
+    trace("I/O {} ends{}", ended.number, failed ? " with an error" : "");
     if (failed) {
         world_.store.tear(ended.block, ended.data, random_);
     } else if (!ended.data.empty()) {

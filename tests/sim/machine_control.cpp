@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A machine's control context: formatting, activation, snapshots made and deleted, extension.
 #include "machine.hpp"
+#include "trace.hpp"
 
 #include <algorithm>
 #include <array>
@@ -123,6 +124,9 @@ int Machine::create(const Members& members) {
     point();
     r = cow_create_commit(&store_, list.data(), count, 1, why.data());
     why_ = why.data();
+    for (const auto& [snapshot, origin] : members) {
+        trace("create snapshot {} of origin {}: {} {}", snapshot, origin, r, r ? why_ : "");
+    }
     if (!r) {
         world_.snapshots.merge(world_.creating);
     } else {
@@ -140,6 +144,9 @@ int Machine::remove(const std::vector<std::uint32_t>& snapshots, bool dropped) {
     const int r = cow_delete(&store_, snapshots.data(), static_cast<u32>(snapshots.size()), dropped,
                              why.data());
     why_ = why.data();
+    for (const std::uint32_t id : snapshots) {
+        trace("delete snapshot {}: {} {}", id, r, r ? why_ : "");
+    }
     if (r) {
         engine();
     }
@@ -159,6 +166,7 @@ int Machine::extend(std::uint64_t device_blocks) {
     world_.store.resize(device_blocks);
     const int r = cow_store_extend(&store_, device_blocks, why.data());
     why_ = why.data();
+    trace("extend to {}: {} {}", device_blocks, r, r ? why_ : "");
     engine();
     point();
     return r;

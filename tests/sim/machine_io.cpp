@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What the engine asks a machine for: memory, I/O, and to tell who waits.
 #include "machine.hpp"
+#include "trace.hpp"
 
 #include <algorithm>
 #include <array>
@@ -91,6 +92,8 @@ void Machine::issue_store(IoKind kind, std::uint64_t block, Bytes data, Done don
     } catch (const Broken& error) {
         broken(error.what());
     }
+    trace("store write {}: kind {}, {} blocks at {}", next_io_, static_cast<int>(kind),
+          data.size() / kBlock, block);
     pending_.push_back({kind, next_io_++, block, std::move(data), std::move(done)});
 }
 
@@ -178,6 +181,7 @@ int Machine::control_read(std::uint64_t block, std::uint32_t blocks, void* buffe
         broken("control context waits for I/O inside the engine");
     }
     if (block + blocks > world_.store.size() || (read_fails && read_fails(IoKind::control))) {
+        trace("control read of {} blocks at {} fails", blocks, block);
         return -EIO;
     }
     world_.store.read(block, blocks, buffer);
@@ -219,9 +223,11 @@ int Machine::control_write(std::uint64_t block, std::uint32_t blocks, const void
     control_in_flight_.reset();
     if (fails && fails(IoKind::control)) {
         world_.store.tear(block, data, random_);
+        trace("control write of {} blocks at {} fails", blocks, block);
         return -EIO;
     }
     world_.store.write(block, buffer, blocks);
+    trace("control write of {} blocks at {}", blocks, block);
     return 0;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The users of origins and snapshots: what they write, wait for and read.
 #include "machine.hpp"
+#include "trace.hpp"
 
 #include <algorithm>
 #include <array>
@@ -28,6 +29,7 @@ void Machine::write(std::uint32_t origin, std::uint64_t block, std::uint64_t len
     write.block = block;
     write.length = length;
     write.version = world_.next_version++;
+    trace("write {}: origin {}, {} blocks from {}", write.version, origin, length, block);
     writes_.emplace(&write.waiter, std::move(owned));
     ++engine_depth_;
     advance(write);
@@ -90,6 +92,7 @@ void Machine::overlay_write(std::uint32_t snapshot, std::uint64_t block, std::ui
     write.length = length;
     write.version = world_.next_version++;
     write.target = cow_snapshot_find(&store_, snapshot);
+    trace("write {}: snapshot {}, {} blocks from {}", write.version, snapshot, length, block);
     if (cow_overlay_make(write.target)) {
         return;  // no memory: the user is told
     }

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "checks.hpp"
+#include "trace.hpp"
 #include "worlds.hpp"
 
 namespace sim {
@@ -86,6 +87,7 @@ void Scenario::start() {
             return store_fails_for_good_ ? store_failing_ : std::exchange(store_failing_, false);
         };
         const int r = machine_->open();
+        trace("activation{}: {} {}", last ? "" : " with faults", r, r ? machine_->why() : "");
         if (!r && !last) {
             // What failed may have hidden something: EIO is right, wrong data are not.
             const bool damaged = std::exchange(world_.damaged, true);
@@ -117,6 +119,7 @@ void Scenario::restart() {
             disarm();
             machine_->close();
             machine_.reset();
+            trace("closed");
             break;
         case 1: {
             disarm();
@@ -124,6 +127,7 @@ void Scenario::restart() {
             check_contents(*machine_);
             check_space(*machine_, true);
             machine_.reset();
+            trace("gone without being closed");
             break;
         }
         default: {
@@ -131,6 +135,7 @@ void Scenario::restart() {
             machine_.reset();
             world_ = std::move(after);
             ++counts_.cuts;
+            trace("power cut");
         }
     }
     if (!faults_.empty() && random_.one_in(3)) {
@@ -141,6 +146,7 @@ void Scenario::restart() {
 
 void Scenario::arm(Fault fault) {
     ++counts_.faults;
+    trace("from now on fails: {}", static_cast<int>(fault));
     switch (fault) {
         case Fault::store_write:
             store_writes_left_ = 1 + random_.below(20);
@@ -175,6 +181,7 @@ bool Scenario::allocation_allowed() {
 
 void Scenario::step(std::uint64_t number) {
     ++counts_.steps;
+    trace("step {}", number);
     random_ = Random(seed_of(~seed_, number));
     crasher_.reseed(random_.next());
     if (random_.one_in(80)) {

@@ -5,8 +5,8 @@
 //       K runs from seed N on, in J processes
 //   sim --seed N --steps M --shrink
 //       leaves out of a failing run what it does not need
-//   sim --seed N --only LIST
-//       these steps of the run only
+//   sim --seed N --only LIST [--trace]
+//       these steps of the run only, and prints what happens in them
 //   sim [--seed N] [--seeds K] --damages M [--jobs J]
 //       K idle stores, each damaged M times, in one bit or one sector
 //
@@ -20,6 +20,7 @@
 #include "damage.hpp"
 #include "scenario.hpp"
 #include "shrink.hpp"
+#include "trace.hpp"
 #include "workers.hpp"
 
 namespace {
@@ -45,6 +46,10 @@ bool parse_number(const char* word, std::uint64_t& number) {
 bool parse(int argc, char** argv, Arguments& arguments) {
     for (int i = 1; i < argc; ++i) {
         const std::string option = argv[i];
+        if (option == "--trace") {
+            sim::tracing = true;
+            continue;
+        }
         if (option == "--shrink") {
             arguments.shrink = true;
             continue;
@@ -166,10 +171,11 @@ int report_seeds(const Arguments& arguments) {
 int main(int argc, char** argv) {
     Arguments arguments;
     if (!parse(argc, argv, arguments)) {
-        std::fprintf(stderr,
-                     "usage: sim [--seed N] [--seeds K] [--steps M] [--jobs J] [--cuts "
-                     "some|every-io]\n       sim --seed N [--steps M] [--only LIST] [--shrink]\n"
-                     "       sim [--seed N] [--seeds K] --damages M [--jobs J]\n");
+        std::fprintf(
+            stderr,
+            "usage: sim [--seed N] [--seeds K] [--steps M] [--jobs J] [--cuts "
+            "some|every-io]\n       sim --seed N [--steps M] [--only LIST] [--trace] [--shrink]\n"
+            "       sim [--seed N] [--seeds K] --damages M [--jobs J]\n");
         return 2;
     }
     try {
