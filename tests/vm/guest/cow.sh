@@ -29,7 +29,9 @@ snap_make() {
 
 # sum DEVICE: its contents' checksum, past the page cache.
 sum() {
-	dd if="$1" bs=1M iflag=direct status=none | sha256sum | cut -d' ' -f1
+	local sum
+	sum=$(dd if="$1" bs=1M iflag=direct status=none | sha256sum)
+	printf '%s\n' "${sum%% *}"
 }
 
 # fill DEVICE SEED: different contents for each seed.
