@@ -23,7 +23,8 @@
  *
  * What makes it crash-proof, structure by structure:
  *
- *   superblock   copy 0 is written and durable before copy 1 is written
+ *   superblock   the second copy is written when the first one is durable; a
+ *                copy that a failed write may have torn is written first
  *   table        each table block stands twice, side by side; the first copy
  *                is durable before the second is written; a segment is used
  *                only when both are. Owners are never taken back on disk: a
@@ -34,7 +35,11 @@
  *   log          the batches of one log carry consecutive sequence numbers and
  *                are released in that order. The first that does not check ends
  *                the log, unless something proves it was durable (a later
- *                durable_sequence, or the control record): then it is damage
+ *                durable_sequence, or the control record): then it is damage.
+ *                What was cut off that way may stay where it is, and its
+ *                sequences are used again: the log's next segment begins with
+ *                segment_sequence, whatever a segment before it seems to have
+ *                from there on
  */
 #ifndef COWSNAP_DISK_H
 #define COWSNAP_DISK_H
