@@ -199,6 +199,7 @@ static void mark_work(struct work_struct *work)
 		engine->store.retry = true;
 		any = true;
 	}
+	any |= cow_store_wants_run(&engine->store);
 	mutex_unlock(&engine->mutex);
 	/* the worker comes back here after its round */
 	if (any)

@@ -214,7 +214,8 @@ static bool have_segment(struct cow_log *log)
 		return true;
 	claim_spare(log);
 	if (log->spare == COW_NONE_SEGMENT) {
-		if (!log->starving) {
+		/* with free ones it is memory that lacks: that is not a full store */
+		if (!log->starving && !store->nr_free) {
 			log->starving = true;
 			store->ops->no_room(store, log);
 		}

@@ -45,7 +45,7 @@ static inline void *cow_alloc(size_t bytes)
 	if (current->flags & PF_MEMALLOC_NOIO)
 		return kzalloc(bytes, GFP_NOWAIT | __GFP_HIGH | __GFP_NOWARN);
 	flags = memalloc_noio_save();
-	p = kvzalloc(bytes, GFP_KERNEL);
+	p = kvzalloc(bytes, GFP_KERNEL | __GFP_NOWARN);
 	memalloc_noio_restore(flags);
 	return p;
 }

@@ -205,6 +205,17 @@ void cow_store_run(struct cow_store *store)
 	cow_segments_run(store);
 }
 
+/*
+ * A log that got no segment, or no memory for its summary, and a table that got none
+ * for its image, go on in a run, and no I/O ends that would cause one. (Tables that
+ * are being written are dirty, too: a run does not harm them.)
+ */
+bool cow_store_wants_run(const struct cow_store *store)
+{
+	return !store->broken && (!list_empty(&store->active) ||
+				  !list_empty(&store->tables_dirty));
+}
+
 void cow_store_wake_logs(struct cow_store *store)
 {
 	struct cow_snapshot *snapshot;

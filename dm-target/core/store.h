@@ -453,6 +453,8 @@ int cow_overlay_make(struct cow_snapshot *snapshot);
 
 /* Do all that can be done now. */
 void cow_store_run(struct cow_store *store);
+/* Is there something that only another run goes on with: for want of memory or room? */
+bool cow_store_wants_run(const struct cow_store *store);
 /*
  * A write that waits to pass. True: all its blocks are preserved, or need not
  * be. False: the engine keeps the waiter until ops->waiter_ready.

@@ -179,7 +179,7 @@ void Machine::drain() {
     for (bool retried = false;;) {
         if (step() || sweep_step(16) || !pending_.empty() || drop_for_room()) {
             retried = false;
-        } else if (!retried) {
+        } else if (!retried && (!list_empty(&store_.starved) || cow_store_wants_run(&store_))) {
             // The shell's timer, for those who found no memory.
             store_.retry = true;
             engine();
