@@ -89,5 +89,5 @@ tree_sum() {
 fio_verify() {
 	fio --name=verify --filename="$1" --size="$2" --rw="$3" --ioengine=libaio --iodepth=8 --direct=1 \
 		--bsrange=4k-32k --verify=crc32c --verify_fatal=1 --randseed="$SEED" --output-format=terse \
-		--output=/dev/null "${@:4}"
+		--output=/dev/null --eta=never "${@:4}"
 }
