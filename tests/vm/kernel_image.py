@@ -17,6 +17,7 @@ import shutil
 import stat
 import struct
 import subprocess
+import threading
 
 SERIES = ("6.1", "6.12")
 
@@ -118,9 +119,15 @@ def _stamp(paths):
     return digest.hexdigest()[:16]
 
 
+# Machines are started by several threads.
+_making = threading.Lock()
+
+
 def _cached(cache_dir, name, stamp, make):
     path = cache_dir / f"{name}-{stamp}"
-    if not path.exists():
+    with _making:
+        if path.exists():
+            return path
         cache_dir.mkdir(parents=True, exist_ok=True)
         unfinished = cache_dir / f"{path.name}.{os.getpid()}"
         unfinished.write_bytes(make())
