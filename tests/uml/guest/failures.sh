@@ -33,26 +33,35 @@ failures_in() {
 	echo N >/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem
 }
 
-# failures_in_module: what the module, loaded now, asks for.
+# text_of [FUNCTION]: where the text of the module, or of one of its functions, is: "$text_start" to "$text_end".
+text_of() {
+	local offset=0 bytes=''
+	if (($#)); then
+		read -r offset bytes < <(readelf --syms --wide "$MODULE" | awk -v name="$1" '$8 == name { print $2, $3 }')
+	else
+		bytes=0x$(readelf --section-headers --wide "$MODULE" |
+			sed -nE 's/.* \.text +PROGBITS +\w+ +\w+ +(\w+) .*/\1/p')
+	fi
+	[[ -n $bytes && $bytes != 0x ]] || fail "it is not known where the module has ${1:-its text}"
+	text_start=$((0x$offset + $(</sys/module/dm_cow_snap/sections/.text)))
+	text_end=$((text_start + bytes))
+}
+
+# failures_in_module [FUNCTION]: what the module, loaded now, or only one of its functions asks for.
 failures_in_module() {
-	local start bytes
-	start=$(</sys/module/dm_cow_snap/sections/.text)
-	bytes=$(readelf --section-headers --wide "$MODULE" | sed -nE 's/.* \.text +PROGBITS +\w+ +\w+ +(\w+) .*/\1/p')
-	[[ -n $bytes ]] || fail "the size of the module's text is not known"
-	failures_in "$start" "$(printf '0x%x' $((start + 0x$bytes)))"
+	text_of "$@"
+	failures_in "$text_start" "$text_end"
 }
 
 # no_failures_in [FUNCTION]: what this function of the module asks for does not fail; without one it may again.
 no_failures_in() {
-	local offset=0 bytes=0 start=0 kind
-	if (($#)); then
-		read -r offset bytes < <(readelf --syms --wide "$MODULE" | awk -v name="$1" '$8 == name { print $2, $3 }')
-		[[ -n $bytes ]] || fail "the module has no function $1"
-		start=$((0x$offset + $(</sys/module/dm_cow_snap/sections/.text)))
-	fi
+	local kind
+	text_start=0
+	text_end=0
+	(($# == 0)) || text_of "$1"
 	for kind in failslab fail_page_alloc; do
-		echo "$start" >"/sys/kernel/debug/$kind/reject-start"
-		echo "$((start + bytes))" >"/sys/kernel/debug/$kind/reject-end"
+		echo "$text_start" >"/sys/kernel/debug/$kind/reject-start"
+		echo "$text_end" >"/sys/kernel/debug/$kind/reject-end"
 	done
 }
 
@@ -84,7 +93,8 @@ with_failure() {
 }
 
 # each_failure WHAT UNDO COMMAND...: the command, with its allocations failing in turn, until none is left: each of the first
-# 60, then some at random (of SEED), as those that follow are mostly for one write to a disk after the other. After each run UNDO is called with the command's exit status: it checks what is there, and takes it away if it is.
+# 60, then some at random (of SEED), as those that follow are mostly for one write to a disk after the other. After each run
+# UNDO is called with the command's exit status: it checks what is there, and takes it away if it is.
 each_failure() {
 	local what=$1 undo=$2 n status tried=0 failed=0
 	shift 2

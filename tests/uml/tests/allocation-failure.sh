@@ -111,6 +111,19 @@ exact_still
 check "it is deleted" message delete 3
 dmsetup remove origin
 each_failure "attaching a known origin" undo_origin dmsetup create origin --table "$origin_table"
+# all that a new origin itself needs, also where one way to have it is tried after the other
+count_failures
+failures_in_module cow_origin_new
+failures 100
+refused "an origin without memory for it is attached" dmsetup create other \
+	--table "0 $(sectors "$DISK2") cow-origin /dev/mapper/store 2 $DISK2"
+failures 0
+count_failures
+check "allocations did fail ($failed_now)" test "$failed_now" -ge 1
+origin_make other store 2 "$DISK2"
+dmsetup remove other
+failures_in_module
+no_failures_in cow_io_init
 dmsetup remove store
 each_failure "activating the store" undo_store dmsetup create store --table "$store_table"
 check "the store is activated" dmsetup create store --table "$store_table"
