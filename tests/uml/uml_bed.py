@@ -6,7 +6,6 @@ disks that lose what was not flushed or whose writes are logged.
 """
 
 import pathlib
-import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -17,13 +16,10 @@ import bed  # noqa: E402 (found through the line above)
 KERNEL = "6.12"
 
 
-def build(*words):
-    """What build-kernel says: {"RELEASE": ..., "KERNEL": ..., "MODULES": ..., "MODULE": ...}."""
-    built = subprocess.run([HERE / "build-kernel", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                           check=False)
-    if built.returncode:
-        raise bed.BedError("tests/uml/build-kernel failed")
-    return dict(line.split("=", 1) for line in built.stdout.splitlines())
+def build():
+    """The kernel that tests/kernel/build-kernel builds."""
+    built = bed.kernel_image.build("uml")
+    return bed.kernel_image.Kernel(built["RELEASE"], KERNEL, pathlib.Path(built["KERNEL"]), pathlib.Path(built["MODULES"]))
 
 
 def why_not(test):
@@ -36,25 +32,21 @@ def why_not(test):
 
 
 class UmlGuest(bed.Guest):
-    """One guest; built is what build() has returned."""
+    """One guest; the kernel is what build() has returned."""
 
-    def __init__(self, built, *arguments, **options):
-        self._built = built
-        super().__init__(KERNEL, *arguments, **options)
-
-    def _find_release(self):
-        return self._built["RELEASE"]
+    def _find_kernel(self, kernel):
+        return kernel
 
     def _command(self, fds, disk_fds):
         blocks = ",".join(str(disk.logical_block_bytes) for disk in self._disks)
         return [
             # It must not outlive the bed.
-            "setpriv", "--pdeathsig", "KILL", self._built["KERNEL"],
+            "setpriv", "--pdeathsig", "KILL", self.kernel.image,
             f"mem={self.memory_mib}M", f"uml_dir={self.work_dir}", "umid=uml",
             "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={HERE / 'guest' / 'boot'}",
             f"con0=null,fd:{fds['console']}", f"ssl0=null,fd:{fds['result']}", f"ssl1=null,fd:{fds['output']}",
             *(f"ubd{number}={self.disk_path(number)}" for number in range(len(self._disks))),
             "console=tty0", "loglevel=7", "oops=panic", "sysctl.kernel.hung_task_timeout_secs=60",
             "sysctl.kernel.hung_task_warnings=-1",
-            f"bed_share={self.share}", f"bed_modules={self._built['MODULES']}", f"bed_disks={blocks}",
+            f"bed_share={self.share}", f"bed_modules={self.kernel.modules}", f"bed_disks={blocks}",
         ]

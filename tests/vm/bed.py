@@ -130,29 +130,32 @@ class Guest:
                  volatile_cache=False, log_writes=False, on_cut=None, on_output=None,
                  shell=False):
         """
-        kernel          a series ("6.12")
+        kernel          a series ("6.12"), or "debug"
         work_dir        a directory for disks, share and logs; what is there already is used again
         program         an executable file; its output goes to on_output(bytes) and to work_dir/output.log
         env             more variables for the program
-        timeout_s       the longest the program may run in a boot, then the machine is killed; None for no limit
+        timeout_s       the longest the program may run in a boot, then the machine is killed; None for no limit. This and
+                        memory_mib are for Debian's kernels: the debug kernel is given more
         seed            of the random choices at power cuts
         volatile_cache  at a power cut the disks lose what was not flushed, or parts of it
         log_writes      all disks' writes of the last boot are in write_log_path, in one order
         on_cut          on_cut(guest) looks at what a power cut has left on the disks; raises BedError if that is wrong
         shell           after the program, an interactive shell on this terminal
         """
-        self.kernel = kernel
-        self.release = self._find_release()
+        self.kernel = self._find_kernel(kernel)
+        self.release = self.kernel.release
         self.work_dir = pathlib.Path(work_dir)
         self.program = pathlib.Path(program).resolve()
-        self.memory_mib = memory_mib
-        self.timeout_s = timeout_s
+        self.memory_mib = memory_mib + self.kernel.memory_mib
+        self.timeout_s = timeout_s and timeout_s * self.kernel.slowness
         self.seed = random.randrange(1 << 31) if seed is None else seed
         self.on_output = on_output
         self.volatile_cache = volatile_cache
         self.log_writes = log_writes
         self.on_cut = on_cut
         self.shell = shell
+        self.start_limit_s = START_LIMIT_S * self.kernel.slowness
+        self.restart_limit_s = RESTART_LIMIT_S * self.kernel.slowness
         self.start_times_s = []
         self.failed_starts = 0
         self._random = random.Random(self.seed)
@@ -191,11 +194,8 @@ class Guest:
 
     # Files
 
-    def _find_release(self):
-        installed = kernels()
-        if self.kernel not in installed:
-            raise BedError(f"kernel {self.kernel} is not installed (tools/install-deps does)")
-        return installed[self.kernel]
+    def _find_kernel(self, name):
+        return kernel_image.find(name)
 
     def _cache_files(self):
         """For each disk: its image, its contents before the boot, the log of the boot's writes."""
@@ -244,7 +244,7 @@ class Guest:
 
     def _write_env(self, phase):
         env = {
-            "PHASE": phase, "KERNEL": self.kernel, "SRC": SOURCE, "BUILD": binaries_dir(), "SEED": self.seed,
+            "PHASE": phase, "KERNEL": self.kernel.series, "SRC": SOURCE, "BUILD": binaries_dir(), "SEED": self.seed,
             "MODULE": module_path(self.release) or "",
         }
         if self.shell:
@@ -273,8 +273,8 @@ class Guest:
             "-M", "microvm,rtc=on,ioapic2=on", "-cpu", "host" if kvm else EMULATED_CPU,
             "-accel", "kvm" if kvm else "tcg,thread=multi",
             "-smp", "2", "-m", str(self.memory_mib),
-            "-kernel", str(kernel_image.vmlinux(self.release, cache)),
-            "-initrd", str(kernel_image.initramfs(self.release, HERE / "guest" / "initramfs-init", cache)),
+            "-kernel", str(kernel_image.vmlinux(self.kernel, cache)),
+            "-initrd", str(kernel_image.initramfs(self.kernel, HERE / "guest" / "initramfs-init", cache)),
             "-append", self._kernel_command_line(tsc_khz),
             "-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap",
             "-device", "virtio-9p-device,fsdev=host,mount_tag=host",
@@ -306,14 +306,15 @@ class Guest:
                     f"log.driver=file,log.filename={_quoted(log)}")
         return f"{common},driver=raw,file.driver=file,file.filename={_quoted(image)}"
 
-    @staticmethod
-    def _kernel_command_line(tsc_khz):
+    def _kernel_command_line(self, tsc_khz):
         words = [
             "console=ttyS0", "loglevel=7", "panic=-1", "oops=panic", "reboot=t", "nokaslr", "mitigations=off",
             "tsc=reliable", "no_timer_check", "random.trust_cpu=on", "rdinit=/init",
-            "sysctl.kernel.hung_task_timeout_secs=60", "sysctl.kernel.hung_task_warnings=-1",
+            f"sysctl.kernel.hung_task_timeout_secs={60 * self.kernel.slowness}", "sysctl.kernel.hung_task_warnings=-1",
             # Emulated CPUs stand still for seconds when the host is busy.
-            "sysctl.kernel.watchdog_thresh=30", "rcupdate.rcu_cpu_stall_timeout=60",
+            f"sysctl.kernel.watchdog_thresh={min(60, 30 * self.kernel.slowness)}",
+            f"rcupdate.rcu_cpu_stall_timeout={60 * self.kernel.slowness}",
+            f"workqueue.watchdog_thresh={60 * self.kernel.slowness}",
         ]
         if tsc_khz:
             words.append(f"tsc_early_khz={tsc_khz}")
@@ -397,7 +398,7 @@ class _Boot:
         if self._kill_at is not None:
             return self._kill_at
         if self._start_s is None:
-            return self._begin + START_LIMIT_S
+            return self._begin + self._guest.start_limit_s
         if self._guest.timeout_s is None:
             return None
         return self._begin + self._start_s + self._guest.timeout_s
@@ -405,10 +406,10 @@ class _Boot:
     def _time_is_up(self):
         if self._end is None:
             what = "the program" if self._start_s is not None else "the boot"
-            limit = self._guest.timeout_s if self._start_s is not None else START_LIMIT_S
+            limit = self._guest.timeout_s if self._start_s is not None else self._guest.start_limit_s
             self._end = End("timeout", reason=f"{what} took longer than {limit} s")
         elif self._end.how == "reboot":
-            self._end = End("timeout", reason=f"the kernel did not restart within {RESTART_LIMIT_S} s")
+            self._end = End("timeout", reason=f"the kernel did not restart within {self._guest.restart_limit_s} s")
 
     def _finish(self, end, delay_s):
         self._end = end
@@ -452,7 +453,7 @@ class _Boot:
         elif word == "skip":
             self._finish(End("skip", reason=" ".join(rest)), 5)
         elif word == "reboot":
-            self._finish(End("reboot", reason=rest[0]), RESTART_LIMIT_S)
+            self._finish(End("reboot", reason=rest[0]), self._guest.restart_limit_s)
         elif word == "cut":
             after_ms = self._guest._random.randint(int(rest[1]), int(rest[2]))
             self._guest.log(f"power cut after {after_ms} ms")

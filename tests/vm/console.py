@@ -22,6 +22,9 @@ TROUBLE = re.compile("|".join((
     r"hard LOCKUP",
     r"rcu.*(detected stalls|self-detected stall|kthread starved)",
     r"\bkmemleak: \d+ new",
+    # checks that have given up
+    r"\bkmemleak: .*\bdisabled",
+    r"turning off the locking correctness validator",
     r"list_(add|del) corruption",
     r"\brefcount_t: ",
     r"scheduling while atomic",

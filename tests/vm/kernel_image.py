@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Debian kernels as QEMU can boot them directly.
+"""Debian's kernels, and the debug kernel, as QEMU can boot them directly.
 
-Finds the installed kernels, takes the uncompressed vmlinux out of a vmlinuz (booted through its PVH entry point, which
+Finds the installed kernels, has the debug kernel built, takes the uncompressed vmlinux out of a vmlinuz (booted through its PVH entry point, which
 skips firmware and decompression), and packs the initramfs that mounts the host's root, with copies of the host's programs
 that tests start again and again. Knows nothing of QEMU or of tests.
 """
 
+import dataclasses
 import functools
 import gzip
 import hashlib
@@ -20,6 +21,12 @@ import subprocess
 import threading
 
 SERIES = ("6.1", "6.12")
+# The kernel with KASAN, lockdep and kmemleak that tests/kernel/build-kernel builds; how much slower everything is in it, and
+# how much memory its checks need.
+DEBUG = "debug"
+DEBUG_SLOWNESS = 5
+DEBUG_MEMORY_MIB = 768
+BUILD_KERNEL = pathlib.Path(__file__).resolve().parent.parent / "kernel" / "build-kernel"
 
 # What the initramfs must load itself, before it sees the host's /lib/modules.
 BOOT_MODULES = (
@@ -48,7 +55,55 @@ class KernelError(Exception):
     """A kernel that cannot be booted, and why."""
 
 
-def installed(boot=pathlib.Path("/boot"), modules=pathlib.Path("/lib/modules")):
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    release: str
+    series: str
+    image: pathlib.Path                  # vmlinuz, or vmlinux
+    modules: pathlib.Path                # what is in /lib/modules, also of other kernels
+    slowness: int = 1                    # time limits are to be multiplied by that
+    memory_mib: int = 0                  # what it needs of its own
+
+    @property
+    def installed(self):
+        """Whether the host has its modules where they are looked for."""
+        return self.modules == HOST_MODULES
+
+
+HOST_MODULES = pathlib.Path("/lib/modules")
+
+
+def find(name):
+    """The kernel of that name: a series, or DEBUG, which is built if it is not there yet."""
+    if name == DEBUG:
+        return debug()
+    releases = installed()
+    if name not in releases:
+        raise KernelError(f"kernel {name} is not installed (tools/install-deps does)")
+    return Kernel(releases[name], name, pathlib.Path("/boot") / f"vmlinuz-{releases[name]}", HOST_MODULES)
+
+
+def series(name):
+    """The series that the kernel of that name is of."""
+    return SERIES[-1] if name == DEBUG else name
+
+
+@functools.cache
+def debug():
+    built = build("smp")
+    return Kernel(built["RELEASE"], series(DEBUG), pathlib.Path(built["KERNEL"]), pathlib.Path(built["MODULES"]),
+                  DEBUG_SLOWNESS, DEBUG_MEMORY_MIB)
+
+
+def build(kind):
+    """What build-kernel says: {"RELEASE": ..., "KERNEL": ..., "MODULES": ..., "MODULE": ...}."""
+    built = subprocess.run([BUILD_KERNEL, kind], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+    if built.returncode:
+        raise KernelError(f"tests/kernel/build-kernel {kind} failed")
+    return dict(line.split("=", 1) for line in built.stdout.splitlines())
+
+
+def installed(boot=pathlib.Path("/boot"), modules=HOST_MODULES):
     """The newest installed release of each series, as {"6.1": release, ...}."""
     newest = {}
     for image in boot.glob("vmlinuz-*-amd64"):
@@ -64,21 +119,29 @@ def installed(boot=pathlib.Path("/boot"), modules=pathlib.Path("/lib/modules")):
     return {series: newest[series][1] for series in SERIES if series in newest}
 
 
-def vmlinux(release, cache_dir):
+def vmlinux(kernel, cache_dir):
     """The path of the uncompressed kernel, extracted into cache_dir when it is not there yet."""
-    source = pathlib.Path("/boot") / f"vmlinuz-{release}"
-    return _cached(pathlib.Path(cache_dir), f"vmlinux-{release}", _stamp([source]),
+    source = kernel.image
+    if not kernel.installed:
+        return source
+    return _cached(pathlib.Path(cache_dir), f"vmlinux-{kernel.release}", _stamp([source]),
                    lambda: _extract(source.read_bytes(), source))
 
 
-def initramfs(release, init, cache_dir):
-    """The path of the initramfs that runs the script init, with the modules of that release."""
-    modules = _with_dependencies(release, BOOT_MODULES)
+def initramfs(kernel, init, cache_dir):
+    """The path of the initramfs that runs the script init, with the modules that it needs, or all if the host has none."""
+    modules = _with_dependencies(kernel, BOOT_MODULES)
+    missing = {}
+    if not kernel.installed:
+        directory = HOST_MODULES.resolve()
+        missing = {directory / path.relative_to(kernel.modules): path for path in sorted(kernel.modules.rglob("*"))
+                   if path.is_file() and not path.is_symlink()}
     busybox = pathlib.Path(shutil.which("busybox") or "/usr/bin/busybox")
     programs = _program_files()
-    return _cached(pathlib.Path(cache_dir), f"initramfs-{release}",
-                   _stamp([*modules, busybox, *programs, pathlib.Path(init), pathlib.Path(__file__)]),
-                   lambda: _pack(modules, busybox, pathlib.Path(init), programs))
+    files = {**{path: path for path in programs}, **missing}
+    return _cached(pathlib.Path(cache_dir), f"initramfs-{kernel.release}",
+                   _stamp([*modules, busybox, *files.values(), pathlib.Path(init), pathlib.Path(__file__)]),
+                   lambda: _pack(modules, busybox, pathlib.Path(init), files))
 
 
 @functools.cache
@@ -162,9 +225,9 @@ def _unpack(data, source):
     raise KernelError(f"{source}: unknown compression, first bytes {data[:6].hex()}")
 
 
-def _with_dependencies(release, names):
+def _with_dependencies(kernel, names):
     """The files of the named modules and of what they need, in the order of loading; what is built in is left out."""
-    root = pathlib.Path("/lib/modules") / release
+    root = kernel.modules / kernel.release
     files, needs = {}, {}
     for line in (root / "modules.dep").read_text().splitlines():
         file, _, dependencies = line.partition(":")
@@ -179,16 +242,16 @@ def _with_dependencies(release, names):
         if name in builtin:
             continue
         if name not in files:
-            raise KernelError(f"{release}: has no module {name}")
+            raise KernelError(f"{kernel.release}: has no module {name}")
         for file in [*needs[name], files[name]]:
             if file not in order:
                 order.append(file)
     return order
 
 
-def _pack(modules, busybox, init, programs):
-    """An uncompressed cpio archive (newc): init, busybox, the modules, numbered in the order of loading, and the programs
-    below /programs."""
+def _pack(modules, busybox, init, files):
+    """An uncompressed cpio archive (newc): init, busybox, the modules, numbered in the order of loading, and below /programs
+    the files: {where they are to be: where they are}."""
     archive = bytearray()
 
     def add(name, mode, data=b"", device=(0, 0)):
@@ -208,12 +271,12 @@ def _pack(modules, busybox, init, programs):
         if module.suffix != ".ko":
             data = _unpack(data, module)
         add(f"modules/{number:02d}-{module.name.partition('.ko')[0]}.ko", stat.S_IFREG | 0o644, data)
-    for directory in sorted({parent for path in programs for parent in path.parents}):
+    for directory in sorted({parent for path in files for parent in path.parents}):
         add(f"programs{directory}".rstrip("/"), stat.S_IFDIR | 0o755)
-    for path in programs:
+    for place, path in files.items():
         if path.is_symlink():
-            add(f"programs{path}", stat.S_IFLNK | 0o777, os.readlink(path).encode())
+            add(f"programs{place}", stat.S_IFLNK | 0o777, os.readlink(path).encode())
         else:
-            add(f"programs{path}", stat.S_IFREG | stat.S_IMODE(path.stat().st_mode), path.read_bytes())
+            add(f"programs{place}", stat.S_IFREG | stat.S_IMODE(path.stat().st_mode), path.read_bytes())
     add("TRAILER!!!", 0)
     return bytes(archive)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A chain of 100 snapshots, deleted in random order: the others never change, not when the module is unloaded and
 # the store activated again in between either, and at the end the store is as empty as at the start.
-# groups: exact
+# groups: exact smp
 # disks: 1M 1G
 # timeout: 200
 . "$SRC/tests/vm/guest/lib.sh"

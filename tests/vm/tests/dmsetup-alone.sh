@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The module with dmsetup alone: a store, an origin, snapshots that are read, written and deleted, all back
 # after a reboot.
-# groups: quick dmsetup
+# groups: quick dmsetup smp
 # disks: 16M 64M
 # timeout: 120
 . "$SRC/tests/vm/guest/lib.sh"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Snapshots of a raw origin are exact although it is written at any sector, discarded and zeroed while they are
 # created, read, written to and deleted at random; a snapshot's own writes are seen by nobody else.
-# groups: quick exact
+# groups: quick exact smp
 # disks: 6M 1G
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"

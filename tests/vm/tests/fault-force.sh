@@ -3,7 +3,7 @@
 # `dmsetup remove --force` puts an error in the place of a device that is in use. On an origin under load its snapshots
 # stay exact; on the store the origins go on preserving, and the store comes back with its table; on a snapshot nobody
 # else sees it. Afterwards all can be taken down, and is whole when activated again.
-# groups: long failure
+# groups: long failure smp
 # disks: 16M 128M
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"

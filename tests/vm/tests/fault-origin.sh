@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # An origin that fails: writes get an error only where they would without snapshots. What cannot be read cannot be
 # preserved: those blocks of a snapshot are errors from then on, all others stay exact, after an activation too.
-# groups: long failure
+# groups: long failure smp
 # disks: 16M 128M
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"

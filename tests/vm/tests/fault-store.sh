@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A store that cannot be read, returns wrong bits, loses writes that it acknowledged, or fails now and then: the origin
 # never gets an error, and what a snapshot shows is exact or an error, never wrong, after an activation too.
-# groups: failure
+# groups: failure smp
 # disks: 16M 128M
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"

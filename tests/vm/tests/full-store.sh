@@ -3,7 +3,7 @@
 # A full store: no write to the origin fails or waits longer than the policy; the oldest snapshots of the
 # waiting origin go, one at a time, with an event; those of other origins and newer ones stay exact. Writes
 # to a snapshot get an error instead. Extending gives room while writes wait.
-# groups: quick full
+# groups: quick full smp
 # disks: 32M 32M 16M 48M
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Origins whose size is no multiple of a block, a store whose size is no multiple of a segment, and stores and
 # origins of different logical block sizes.
-# groups: exact
+# groups: exact smp
 # disks: 8M 8M:4096 600M 600M:4096
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What is written to a snapshot stays in it: the origin and other snapshots do not see it, although the snapshot's
 # file system is mounted and written while the origin is written, and it survives a reload of the module.
-# groups: overlay
+# groups: overlay smp
 # disks: 48M 512M
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"

@@ -3,7 +3,7 @@
 # The power is cut again and again while an origin and its snapshots are written, and snapshots created and deleted.
 # Each time what was flushed is there, all acknowledged snapshots are exact and all acknowledged deletions have
 # happened; at the end no space has leaked.
-# groups: crash
+# groups: crash smp
 # disks: 6M 512M
 # write-cache: volatile
 # check-store: 1

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A read of a snapshot that was sent to the origin shows the old contents even if the origin is overwritten before
 # the read gets there. For that the reads are held up on their way to the disk, by the limit of a control group.
-# groups: quick exact
+# groups: quick exact smp
 # disks: 8M 64M
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A store that fails: the origin goes on without an error, its snapshots read as errors from then on, and a
 # store that works again later does not present them as exact.
-# groups: quick failure
+# groups: quick failure smp
 # disks: 16M 48M
 # timeout: 200
 . "$SRC/tests/vm/guest/lib.sh"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A store's device is pulled out while its origin is written: the origin goes on without an error and loses nothing, the
 # snapshots are errors, all can be taken down; and another store can be used for the same origin afterwards.
-# groups: long failure
+# groups: long failure smp
 # disks: 16M 64M
 # timeout: 240
 . "$SRC/tests/vm/guest/lib.sh"

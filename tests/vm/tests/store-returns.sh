@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A store that comes back after its origin went on without it does not present its snapshots as exact: they missed writes.
 # The module remembers that by itself until it is unloaded; after that it is told, by who has written the event down.
-# groups: failure
+# groups: failure smp
 # disks: 16M
 # timeout: 240
 . "$SRC/tests/vm/guest/lib.sh"

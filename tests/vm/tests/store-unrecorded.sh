@@ -3,7 +3,7 @@
 # A store that takes no writes at all any more, not even that its snapshots are lost: writes to its origin wait until
 # that has been recorded elsewhere, or as long as the table says. When it works again, its snapshots are lost: by the
 # module's memory, and, where the module was unloaded, by what user space tells it.
-# groups: quick failure
+# groups: quick failure smp
 # disks: 16M 48M
 # timeout: 200
 . "$SRC/tests/vm/guest/lib.sh"

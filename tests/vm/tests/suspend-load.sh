@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Suspending and resuming each mapped device under load, and creating snapshots meanwhile, neither loses nor
 # delays anything for good; a store is extended while blocks are preserved.
-# groups: quick suspend
+# groups: quick suspend smp
 # disks: 16M 256M
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # With 1, 8 and 64 snapshots of a raw origin under fio's verified load: each snapshot's sha256 is the origin's at its
 # creation, also after random writes, discards and write-zeroes.
-# groups: verify
+# groups: verify smp
 # disks: 4M 1G
 # timeout: 240
 . "$SRC/tests/vm/guest/lib.sh"

@@ -3,7 +3,7 @@
 # From a log of all writes to an origin and its store while snapshots are created and deleted: no block is overwritten
 # before its old contents are durable, and wherever the power is cut, the store activates with every snapshot exact and
 # no block leaked. The log is made and checked outside of the machine; see programs/check_write_log.cpp.
-# groups: crash
+# groups: crash smp
 # disks: 6M 64M 1M
 # check-write-log: 0 1 2 --most 150
 # timeout: 200
