@@ -50,7 +50,10 @@ void cow_engine_kick(struct cow_engine *engine)
 	queue_work(engine->wq, &engine->work);
 }
 
-/* From any context: an I/O of the engine has ended. */
+/*
+ * From any context: an I/O of the engine has ended. It was what kept the engine: once
+ * the worker can take it, which is when the lock is let go, there may be no engine.
+ */
 void cow_engine_done(struct cow_engine *engine, struct cow_done *done, int error)
 {
 	unsigned long flags;
@@ -58,8 +61,8 @@ void cow_engine_done(struct cow_engine *engine, struct cow_done *done, int error
 	done->error = error;
 	spin_lock_irqsave(&engine->queue_lock, flags);
 	list_add_tail(&done->list, &engine->done);
-	spin_unlock_irqrestore(&engine->queue_lock, flags);
 	cow_engine_kick(engine);
+	spin_unlock_irqrestore(&engine->queue_lock, flags);
 }
 
 /* From any context: a bio that must wait, or has waited. */

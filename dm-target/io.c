@@ -172,9 +172,10 @@ static void extent_read_finish(struct cow_engine *engine, struct cow_done *done)
 static void extent_read_end(struct bio *bio)
 {
 	struct cow_kextent *extent = bio->bi_private;
+	int error = blk_status_to_errno(bio->bi_status);
 
-	cow_engine_done(extent->engine, &extent->done, blk_status_to_errno(bio->bi_status));
-	bio_put(bio);
+	bio_put(bio); /* into the engine's bio set */
+	cow_engine_done(extent->engine, &extent->done, error);
 }
 
 /* The last block of an origin may be short: what is not there stays zero. */
@@ -259,9 +260,10 @@ static void batch_finish(struct cow_engine *engine, struct cow_done *done)
 static void batch_write_end(struct bio *bio)
 {
 	struct cow_kbatch *batch = bio->bi_private;
+	int error = blk_status_to_errno(bio->bi_status);
 
-	cow_engine_done(batch->engine, &batch->done, blk_status_to_errno(bio->bi_status));
-	bio_put(bio);
+	bio_put(bio); /* into the engine's bio set */
+	cow_engine_done(batch->engine, &batch->done, error);
 }
 
 static void io_batch_write(struct cow_store *store, struct cow_batch *core)
@@ -316,9 +318,10 @@ static void meta_finish(struct cow_engine *engine, struct cow_done *done)
 static void meta_end(struct bio *bio)
 {
 	struct meta_write *write = bio->bi_private;
+	int error = blk_status_to_errno(bio->bi_status);
 
-	cow_engine_done(write->engine, &write->done, blk_status_to_errno(bio->bi_status));
-	bio_put(bio);
+	bio_put(bio); /* into the engine's bio set */
+	cow_engine_done(write->engine, &write->done, error);
 }
 
 static void meta_submit(struct cow_engine *engine, struct meta_write *write, u64 block,
