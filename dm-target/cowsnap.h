@@ -87,6 +87,8 @@ struct cow_attachment {
 	u64 order; /* attached later: may be stacked on those before */
 	unsigned int targets; /* cow-origins; without one origin->shell is another */
 	unsigned int references; /* targets and cow-snaps */
+	unsigned int creates; /* under way: the last target stays until they have ended */
+	bool leaving; /* the last target waits for that: no other create begins */
 	struct cow_origin *origin;
 	struct cow_bdev lower; /* the origin's device */
 };

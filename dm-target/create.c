@@ -52,10 +52,11 @@ static int find_target(struct cow_engine *engine, struct target *target, u32 id)
 		DMERR("create: origin %u has no cow-origin", id);
 		return -ENODEV;
 	}
-	if (dm_hold(target->attachment->md)) {
+	if (target->attachment->leaving || dm_hold(target->attachment->md)) {
 		DMERR("create: the cow-origin of origin %u is going away", id);
 		return -EBUSY;
 	}
+	target->attachment->creates++;
 	target->md = target->attachment->md;
 	target->order = target->attachment->order;
 	return 0;
@@ -157,7 +158,7 @@ static void drain_all(struct cow_engine *engine, struct target *targets, u32 cou
 	}
 }
 
-static void release_all(struct target *targets, u32 count)
+static void release_all(struct cow_engine *engine, struct target *targets, u32 count)
 {
 	u32 i;
 
@@ -167,6 +168,11 @@ static void release_all(struct target *targets, u32 count)
 	for (i = count; i-- > 0;)
 		if (targets[i].frozen)
 			cow_bdev_thaw(dm_disk(targets[i].md)->part0);
+	mutex_lock(&engine->control);
+	for (i = 0; i < count; i++)
+		if (targets[i].md)
+			targets[i].attachment->creates--;
+	mutex_unlock(&engine->control);
 	for (i = 0; i < count; i++)
 		if (targets[i].md)
 			dm_put(targets[i].md);
@@ -242,7 +248,7 @@ int cow_create(struct cow_engine *engine, struct cow_member *members, u32 count)
 		return -EINTR;
 	}
 	r = create_locked(engine, members, targets, count);
-	release_all(targets, count);
+	release_all(engine, targets, count);
 	mutex_unlock(&engine->create_mutex);
 	kvfree(targets);
 	return r;

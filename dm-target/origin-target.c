@@ -102,30 +102,36 @@ void cow_attachment_put(struct cow_attachment *attachment)
 	kfree(attachment);
 }
 
-static bool is_last(struct origin_target *target)
+/* control held. */
+static bool is_needed(struct origin_target *target)
 {
-	bool last;
+	struct cow_attachment *attachment = target->attachment;
 
-	mutex_lock(&target->engine->control);
-	last = target->attachment->targets == 1;
-	mutex_unlock(&target->engine->control);
-	return last;
+	if (attachment->targets > 1)
+		return false;
+	return attachment->creates || !quiet(target->engine, target->origin);
 }
 
 /*
  * No bio of this target is left, but extents may still be read from the device:
- * those of bios that were let go because their snapshots went.
+ * those of bios that were let go because their snapshots went. And a create may be
+ * about to freeze, drain and flush the device: it keeps the mapped device, which may
+ * have got another table.
  */
 static void detach(struct origin_target *target)
 {
 	struct cow_engine *engine = target->engine;
 	struct cow_attachment *attachment = target->attachment;
 
-	while (is_last(target) && !quiet(engine, target->origin)) {
+	mutex_lock(&engine->control);
+	while (is_needed(target)) {
+		attachment->leaving = true;
+		mutex_unlock(&engine->control);
 		cow_engine_kick(engine);
 		usleep_range(200, 500);
+		mutex_lock(&engine->control);
 	}
-	mutex_lock(&engine->control);
+	attachment->leaving = false;
 	if (!--attachment->targets) {
 		mutex_lock(&engine->mutex);
 		target->origin->shell = NULL;
