@@ -261,6 +261,7 @@ static int take_snapshot(struct dm_target *ti, struct cow_snap_target *snap, u32
 	}
 	snap->attachment->references++;
 	snapshot->users++;
+	snapshot->origin->users++;
 	snapshot->shell = md;
 	snap->snapshot = snapshot;
 	return 0;
@@ -334,6 +335,7 @@ static void snap_dtr(struct dm_target *ti)
 	struct cow_snapshot *snapshot = snap->snapshot;
 
 	mutex_lock(&engine->control);
+	snapshot->origin->users--;
 	/* deleted while it was open: the last user frees it */
 	if (!--snapshot->users && list_empty(&snapshot->all))
 		cow_snapshot_free(snapshot);

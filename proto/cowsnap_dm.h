@@ -106,7 +106,7 @@
  * delete <snapshot id>...
  *     All or none. EBUSY when one has a cow-snap.
  * forget <origin id>
- *     Drops an origin's registration. EBUSY with snapshots or a cow-origin.
+ *     Drops an origin's registration. EBUSY with snapshots, cow-snaps or a cow-origin.
  * loss_recorded
  *     After the event "unrecorded": its number has been written, durably, where
  *     the next activation of this store finds it. The origins go on. EINVAL

@@ -233,6 +233,11 @@ int cow_origin_forget(struct cow_store *store, u32 id, char *why)
 			 origin->shell ? "has a cow-origin" : "has snapshots: delete them first");
 		return -EBUSY;
 	}
+	if (origin->users) {
+		snprintf(why, COW_WHY_BYTES,
+			 "a snapshot of origin %u was dropped, but has a cow-snap still", id);
+		return -EBUSY;
+	}
 	if (in_flight(origin)) {
 		snprintf(why, COW_WHY_BYTES,
 			 "what origin %u has written last is on its way: try again", id);

@@ -272,6 +272,7 @@ struct cow_origin {
 	bool sweep_again; /* something was deleted while sweeping */
 	bool registered; /* in the control record */
 	void *shell; /* the attached cow-origin, NULL without */
+	u32 users; /* cow-snap targets, also of dropped snapshots; the shell's business */
 };
 
 /* ------------------------------------------------------------------- store --- */
@@ -397,7 +398,7 @@ struct cow_snapshot *cow_snapshot_find(struct cow_store *store, u32 id);
 /* Known, or made (durably). -ERANGE: known with another size. */
 int cow_origin_register(struct cow_store *store, u32 id, u64 size_sectors,
 			struct cow_origin **origin, char *why);
-/* -EBUSY with snapshots or a shell. */
+/* -EBUSY with snapshots, users or a shell. */
 int cow_origin_forget(struct cow_store *store, u32 id, char *why);
 
 struct cow_member {

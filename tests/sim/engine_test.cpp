@@ -436,6 +436,9 @@ TEST_CASE("the store's refusals change nothing") {
     --cow_snapshot_find(&machine.store(), 1)->users;
     CHECK(machine.store().transaction == transaction);
     sim::check_contents(machine);
+    ++cow_origin_find(&machine.store(), 2)->users;
+    CHECK(machine.forget_origin(2) == -EBUSY);
+    --cow_origin_find(&machine.store(), 2)->users;
     CHECK(machine.forget_origin(2) == 0);
 }
 
