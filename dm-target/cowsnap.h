@@ -190,10 +190,15 @@ struct cow_snap_target {
 	bool read_only;
 };
 
+/* device.c */
+int cow_device_alone(struct dm_target *ti, const char *path, struct dm_dev **dev);
+bool cow_shows_active_store(struct block_device *bdev);
+
 /* engine.c */
 extern struct mutex cow_engines_mutex;
 struct cow_engine *cow_engine_find(struct mapped_device *md);
 struct cow_engine *cow_engine_of_device(struct block_device *bdev);
+struct cow_engine *cow_engine_of_uuid(const u8 *uuid);
 struct cow_engine *cow_engine_make(struct mapped_device *md, struct block_device *bdev,
 				   u64 length_sectors, u32 segment_blocks, char *why);
 void cow_engine_get(struct cow_engine *engine);

@@ -323,6 +323,17 @@ struct cow_engine *cow_engine_of_device(struct block_device *bdev)
 	return NULL;
 }
 
+/* The engine of this store, on whatever device. cow_engines_mutex held. */
+struct cow_engine *cow_engine_of_uuid(const u8 *uuid)
+{
+	struct cow_engine *engine;
+
+	list_for_each_entry(engine, &cow_engines, list)
+		if (!memcmp(engine->store.super.uuid, uuid, COWSNAP_UUID_SIZE))
+			return engine;
+	return NULL;
+}
+
 static struct cow_engine *engine_alloc(struct mapped_device *md)
 {
 	struct cow_engine *engine = kvzalloc(sizeof(*engine), GFP_KERNEL);
@@ -364,6 +375,7 @@ static void engine_free(struct cow_engine *engine)
 	kvfree(engine);
 }
 
+/* cow_engines_mutex held. */
 static int open_store(struct cow_engine *engine, u64 length_sectors, u32 segment_blocks, char *why)
 {
 	u64 blocks = length_sectors / COWSNAP_BLOCK_SECTORS;
@@ -372,6 +384,12 @@ static int open_store(struct cow_engine *engine, u64 length_sectors, u32 segment
 
 	if (r < 0)
 		return r;
+	if (!r && cow_engine_of_uuid(engine->store.super.uuid)) {
+		snprintf(why, COW_WHY_BYTES,
+			 "the store %pUb is active already, on another device: this one is a copy of it, or stands on it",
+			 engine->store.super.uuid);
+		return -EBUSY;
+	}
 	if (r == 1) {
 		generate_random_uuid(uuid.b);
 		r = cow_store_format(&engine->store, blocks, segment_blocks, uuid.b, why);

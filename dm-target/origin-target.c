@@ -173,6 +173,33 @@ static int check_device(struct dm_target *ti, struct origin_target *target)
 	return 0;
 }
 
+/*
+ * A device that is not an origin yet must not be in use, and not be the store's under
+ * another name. With one that is, attach() knows what to do.
+ */
+static int check_unused(struct dm_target *ti, struct origin_target *target, const char *path)
+{
+	struct cow_engine *engine = target->engine;
+	struct cow_origin *origin;
+	bool attached;
+
+	mutex_lock(&engine->control);
+	origin = cow_origin_find(&engine->store, target->id);
+	attached = origin && origin->shell;
+	mutex_unlock(&engine->control);
+	if (attached)
+		return 0;
+	if (cow_device_alone(ti, path, &target->dev)) {
+		ti->error = "The origin's device is in use by another mapped device";
+		return -EBUSY;
+	}
+	if (cow_shows_active_store(target->dev->bdev)) {
+		ti->error = "The store is on this device: it cannot be its origin";
+		return -EINVAL;
+	}
+	return 0;
+}
+
 static int no_feature(void *context, const char *name, const char *value)
 {
 	return -EINVAL;
@@ -200,10 +227,13 @@ static int construct(struct dm_target *ti, struct origin_target *target, unsigne
 	}
 	r = check_device(ti, target);
 	if (!r)
+		r = check_unused(ti, target, argv[2]);
+	if (!r)
 		r = attach(ti, target);
 	if (!r)
 		return 0;
-	dm_put_device(ti, target->dev);
+	if (target->dev)
+		dm_put_device(ti, target->dev);
 bad_engine:
 	mutex_lock(&cow_engines_mutex);
 	cow_engine_put(target->engine);

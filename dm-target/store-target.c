@@ -93,7 +93,7 @@ static int join_engine(struct dm_target *ti, struct store_target *store)
 	return 0;
 }
 
-static int find_or_make(struct dm_target *ti, struct store_target *store)
+static int find_or_make(struct dm_target *ti, struct store_target *store, const char *path)
 {
 	struct mapped_device *md = dm_table_get_md(ti->table);
 	u32 segment_blocks = store->segment_sectors / COWSNAP_BLOCK_SECTORS;
@@ -106,6 +106,9 @@ static int find_or_make(struct dm_target *ti, struct store_target *store)
 		r = join_engine(ti, store);
 	} else if (cow_engine_of_device(store->dev->bdev)) {
 		ti->error = "Another cow-store is on this device";
+		r = -EBUSY;
+	} else if (cow_device_alone(ti, path, &store->dev)) {
+		ti->error = "The store's device is in use by another mapped device";
 		r = -EBUSY;
 	} else {
 		store->engine = cow_engine_make(md, store->dev->bdev, ti->len, segment_blocks,
@@ -151,14 +154,15 @@ static int store_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 		goto bad;
 	r = dm_get_device(ti, argv[0], dm_table_get_mode(ti->table), &store->dev);
 	if (r) {
-		ti->error = "The store's device cannot be opened";
+		ti->error = "The store's device cannot be opened: missing, or in use";
 		goto bad;
 	}
 	r = check_device(ti, store);
 	if (!r)
-		r = find_or_make(ti, store);
+		r = find_or_make(ti, store, argv[0]);
 	if (r) {
-		dm_put_device(ti, store->dev);
+		if (store->dev)
+			dm_put_device(ti, store->dev);
 		goto bad;
 	}
 	ti->num_flush_bios = 1;

@@ -3,8 +3,8 @@
 # Wrong table lines, messages and devices are refused, the kernel's log names the cause, and nothing changes:
 # in the end the store and its snapshot are as they were.
 # groups: quick refused smp
-# disks: 16M 64M 32M 4M
-# timeout: 240
+# disks: 16M 64M 32M 4M 32M
+# timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
 
@@ -33,6 +33,7 @@ message() {
 }
 
 load_module
+modprobe loop || fail "no loop devices"
 store_size=$(sectors "$DISK1")
 origin_size=$(sectors "$DISK0")
 store_make store "$DISK1" 2 segment_sectors 512
@@ -48,6 +49,9 @@ small=$(sectors "$DISK2")
 
 # cow-store
 no "too few arguments" "Needed: <dev>" table 0 "$small" cow-store "$DISK2"
+no "a target of another name" "unknown target type" table 0 "$small" cow-shop "$DISK2" 2
+no "something behind the arguments" "number of features is not a number" table 0 "$small" cow-store "$DISK2" 2 extra
+no "something behind the features" "does not match" table 0 "$small" cow-store "$DISK2" 2 0 extra
 no "low water is no number" "low water mark is not a number" table 0 "$small" cow-store "$DISK2" x
 no "a negative number" "low water mark is not a number" table 0 "$small" cow-store "$DISK2" -1
 no "the count of features is no number" "number of features is not a number" table 0 "$small" cow-store "$DISK2" 2 x
@@ -61,6 +65,12 @@ no "a device that is not there" "cannot be opened" table 0 "$small" cow-store /d
 no "a device too small for a store" "too small" table 0 "$(sectors "$DISK3")" cow-store "$DISK3" 2
 no "more than the device has" "smaller than the table says" table 0 $((small + 8)) cow-store "$DISK2" 2
 no "two stores on one device" "Another cow-store" table 0 "$store_size" cow-store "$DISK1" 2
+no "a store on an origin's device" "in use by another mapped device" table 0 "$origin_size" cow-store "$DISK0" 2
+check "a device on the store's device" dmsetup create upper --table "0 $store_size linear $DISK1 0"
+no "the store once more, through a device on its device" "is active already" \
+	table 0 "$store_size" cow-store /dev/mapper/upper 2
+check "a loop device on the store's device" losetup /dev/loop7 "$DISK1"
+no "the store once more, through a loop device" "is active already" table 0 "$store_size" cow-store /dev/loop7 2
 dd if=/dev/urandom of="$DISK2" bs=4k count=1 oflag=direct status=none
 first=$(sum "$DISK2")
 no "a device with unknown contents" "not a store" table 0 "$small" cow-store "$DISK2" 2
@@ -79,14 +89,50 @@ no "a known id with another size" "origin 7 has $origin_size sectors" table 0 "$
 no "a store on its own origin" "The store is on this device" table 0 "$store_size" cow-origin /dev/mapper/store 8 "$DISK1"
 no "a store as its own origin" "The store is on this device" \
 	table 0 "$store_size" cow-origin /dev/mapper/store 8 /dev/mapper/store
+no "a store below its own origin, by a mapped device" "The store is on this device" \
+	table 0 "$store_size" cow-origin /dev/mapper/store 8 /dev/mapper/upper
+no "a store below its own origin, by a loop device" "The store is on this device" \
+	table 0 "$store_size" cow-origin /dev/mapper/store 8 /dev/loop7
+dmsetup remove upper
+losetup -d /dev/loop7
+check "a partition" addpart "$DISK4" 1 2048 16384
+check "a store on a partition" dmsetup create parted --table "0 16384 cow-store ${DISK4}1 2"
+no "a store's disk as an origin" "in use" table 0 "$(sectors "$DISK4")" cow-origin /dev/mapper/store 8 "$DISK4"
+no "the disk of a store as its own origin" "in use" \
+	table 0 "$(sectors "$DISK4")" cow-origin /dev/mapper/parted 1 "$DISK4"
+no "a store on the disk of another" "in use" table 0 "$(sectors "$DISK4")" cow-store "$DISK4" 2
+no "another store's device as an origin" "in use by another mapped device" \
+	table 0 16384 cow-origin /dev/mapper/store 8 "${DISK4}1"
+dmsetup remove parted
+no "an origin under a second id" "in use by another mapped device" \
+	table 0 "$origin_size" cow-origin /dev/mapper/store 8 "$DISK0"
+check "a device on another" dmsetup create upper --table "0 $small linear $DISK2 0"
+no "a device that another mapped device has" "in use by another mapped device" \
+	table 0 "$small" cow-origin /dev/mapper/store 8 "$DISK2"
+no "a store on a device that another mapped device has" "in use by another mapped device" \
+	table 0 "$small" cow-store "$DISK2" 2
+dmsetup remove upper
+no "something behind the arguments" "number of features is not a number" \
+	table 0 "$small" cow-origin /dev/mapper/store 8 "$DISK2" extra
+no "a store that is missing" "store's device cannot be opened" table 0 "$small" cow-origin /dev/nothing 8 "$DISK2"
+no "an origin that is missing" "cannot be opened: missing" \
+	table 0 "$small" cow-origin /dev/mapper/store 8 /dev/nothing
+check "the table of an origin that is there is loaded again" dmsetup reload origin --table "$(dmsetup table origin)"
+check "and dropped" dmsetup clear origin
 mkfs.ext4 -q -F "$DISK2"
 mkdir -p /mnt/used
 mount "$DISK2" /mnt/used
 no "a mounted device" "missing, or in use" table 0 "$small" cow-origin /dev/mapper/store 8 "$DISK2"
+no "a store on a mounted device" "cannot be opened" table 0 "$small" cow-store "$DISK2" 2
 umount /mnt/used
 
 # cow-snap
 no "too few arguments" "Needed: <store>" table 0 "$origin_size" cow-snap /dev/mapper/store
+no "a snapshot id of 0" "snapshot id is not" table 0 "$origin_size" cow-snap /dev/mapper/store 0
+no "a snapshot id that is no number" "snapshot id is not" table 0 "$origin_size" cow-snap /dev/mapper/store x
+no "something behind the arguments" "number of features" table 0 "$origin_size" cow-snap /dev/mapper/store 6 extra
+no "a store that is missing" "store's device cannot be opened" table 0 "$origin_size" cow-snap /dev/nothing 6
+no "a store that is none" "not a cow-store" table 0 "$origin_size" cow-snap "$DISK2" 6
 no "an unknown snapshot" "no snapshot with this id" table 0 "$origin_size" cow-snap /dev/mapper/store 66
 no "a snapshot with a device" "has a cow-snap already" table 0 "$origin_size" cow-snap /dev/mapper/store 5
 no "a wrong length" "not the size of the snapshot's origin" table 0 "$small" cow-snap /dev/mapper/store 5
@@ -94,6 +140,11 @@ no "an unknown feature" "feature 'fast'" table 0 "$origin_size" cow-snap /dev/ma
 
 # messages
 no "an unknown message" "unknown message 'explode'" message explode
+no "an empty message" "mpty message" message ""
+no "create with something behind a pair" "pairs of" message create 9 7 10
+no "a list after something that is no number" "takes one number" message events x
+no "a loss without a set" "lost" message lost
+no "a loss that is none" "loss_recorded" message loss_recorded now
 no "create without ids" "pairs of" message create
 no "create with half a pair" "pairs of" message create 9
 no "an id that is no number" "'nine' is not an id" message create nine 7
