@@ -70,6 +70,7 @@ private:
     // engine_stores.cpp
     std::vector<BlockDevice> describeNewStoreDevices(const std::vector<std::string>& paths);
     void checkNewStoreDevice(const BlockDevice& device);
+    void checkOpenedDevice(const BlockDevice& device, const Uuid& opened);
     void takeActive(StoreState& store, ActiveStore&& active);
     void bringUp(StoreState& store);
     void registerStore(const StoreState& store);

@@ -11,21 +11,6 @@
 
 namespace cowsnap {
 
-namespace {
-
-/// Whether identity may be that of device, its size aside.
-bool sameDevice(const DeviceIdentity& identity, const DeviceIdentity& device) {
-    if (identity.partition != device.partition)
-        return false;
-    if (!identity.serial.empty() || !device.serial.empty())
-        return identity.serial == device.serial;
-    if (!identity.id_link.empty() && identity.id_link == device.id_link)
-        return true;
-    return identity.path == device.path;
-}
-
-}  // namespace
-
 BlockDevice Engine::checkNewOriginDevice(const std::string& path) {
     BlockDevice device = devices_.describe(path);
     const std::string& found_path = device.identity.path;
@@ -62,10 +47,18 @@ BlockDevice Engine::checkNewOriginDevice(const std::string& path) {
             const auto state = store.origins.find(origin.id);
             if (state == store.origins.end() || !state->second.mapped)
                 continue;
-            const auto lower = devices_.below(state->second.mapped->number);
-            if (std::find(lower.begin(), lower.end(), device.number) != lower.end())
-                fail(ErrorKind::Exists, "{} is attached already, as the origin {}: use {}",
-                     found_path, origin.name, state->second.mapped->path());
+            const MappedDevice& mapped = *state->second.mapped;
+            for (const DeviceNumber lower : devices_.below(mapped.number)) {
+                if (lower == device.number)
+                    fail(ErrorKind::Exists, "{} is attached already, as the origin {}: use {}",
+                         found_path, origin.name, mapped.path());
+                // What stands on the origin's mapped device may be an origin itself.
+                if (related(devices_, device.number, lower, mapped.number))
+                    fail(ErrorKind::Exists,
+                         "{} and the device of the origin {} stand on each other: what is written "
+                         "to one would not be preserved in the other",
+                         found_path, origin.name);
+            }
         }
     }
     if (device.read_only)

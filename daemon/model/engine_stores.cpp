@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "assembly/store_devices.h"
 #include "assembly/store_header.h"
 #include "base/names.h"
 #include "cowsnap_disk.h"
@@ -173,11 +174,17 @@ void Engine::checkNewStoreDevice(const BlockDevice& device) {
                 fail(ErrorKind::Exists,
                      "{} belongs to the store {} already: two stores cannot share a device", path,
                      store.name);
-        for (const auto& [id, origin] : store.origins)
-            if (origin.mapped && related(devices_, device.number, origin.mapped->number))
-                fail(ErrorKind::InvalidArgument,
-                     "{} stands on, or below, the origin {}: a store cannot stand on an origin",
-                     path, origin.mapped->path());
+        for (const auto& [id, origin] : store.origins) {
+            if (!origin.mapped)
+                continue;
+            auto used = devices_.below(origin.mapped->number);
+            used.push_back(origin.mapped->number);
+            for (const DeviceNumber number : used)
+                if (related(devices_, device.number, number))
+                    fail(ErrorKind::InvalidArgument,
+                         "{} stands on, or below, the origin {}: a store cannot stand on an origin",
+                         path, origin.mapped->path());
+        }
     }
     if (device.read_only)
         fail(ErrorKind::InvalidArgument, "{} is read-only", path);
@@ -194,15 +201,10 @@ std::vector<BlockDevice> Engine::describeNewStoreDevices(const std::vector<std::
         if (std::filesystem::is_regular_file(path, code))
             fail(ErrorKind::NotSupported,
                  "{} is a file: stores in files are not there yet, give a block device", path);
-        BlockDevice device = devices_.describe(path);
-        for (const auto& other : described)
-            if (related(devices_, device.number, other.number))
-                fail(ErrorKind::InvalidArgument,
-                     "{} and {} are the same device, or one stands on the other",
-                     device.identity.path, other.identity.path);
-        checkNewStoreDevice(device);
-        described.push_back(std::move(device));
+        described.push_back(devices_.describe(path));
+        checkNewStoreDevice(described.back());
     }
+    checkApart(devices_, described);
     return described;
 }
 
@@ -258,7 +260,7 @@ Uuid Engine::createStore(const std::vector<std::string>& paths, const std::strin
     std::uint64_t sectors = 0;
     for (const auto& device : described) {
         checkBlank(devices_, device.identity.path);
-        sectors += device.identity.size_sectors / COWSNAP_BLOCK_SECTORS * COWSNAP_BLOCK_SECTORS;
+        sectors += usableSectors(device.identity);
     }
     if (sectors < COWSNAP_STORE_MIN_SECTORS)
         fail(ErrorKind::InvalidArgument, "a store needs at least {}, these devices have {}",
@@ -270,17 +272,40 @@ Uuid Engine::createStore(const std::vector<std::string>& paths, const std::strin
     store.name = name;
     store.devices = identitiesOf(described);
     registerStore(store);
-    takeActive(store, activateStore(mapper_, devices_, losses_, {uuid, name, store.devices}));
-    if (options.full_wait_ms) {
-        Metadata changed = store.metadata;
-        changed.full_wait_ms = options.full_wait_ms;
-        persist(store, std::move(changed));
-        assembly_.setFullWait(*store.mapped, *options.full_wait_ms);
+    try {
+        takeActive(store, activateStore(mapper_, devices_, losses_, {uuid, name, store.devices}));
+        if (options.full_wait_ms) {
+            Metadata changed = store.metadata;
+            changed.full_wait_ms = options.full_wait_ms;
+            persist(store, std::move(changed));
+            assembly_.setFullWait(*store.mapped, *options.full_wait_ms);
+        }
+        load(store);
+    } catch (const Error& error) {
+        fail(error.kind(),
+             "the store {} was made on {}, but cannot be used: {}; \"snapd-cli store open\" tries "
+             "again",
+             name, described.front().identity.path, error.what());
     }
-    load(store);
     stores_.insert_or_assign(uuid, std::move(store));
     spdlog::info("created the store {} ({})", name, uuid.dashed());
     return uuid;
+}
+
+void Engine::checkOpenedDevice(const BlockDevice& device, const Uuid& opened) {
+    const std::string& path = device.identity.path;
+    for (const auto& [uuid, store] : stores_) {
+        for (const auto& member : store.devices)
+            if (const auto number = numberOf(devices_, member);
+                uuid != opened && number && related(devices_, *number, device.number))
+                fail(ErrorKind::Exists,
+                     "{} belongs to the store {} already: two stores cannot share a device", path,
+                     store.name);
+    }
+    if (device.read_only)
+        fail(ErrorKind::InvalidArgument, "{} is read-only", path);
+    if (const auto user = devices_.user(path))
+        fail(ErrorKind::Busy, "{} is {}: a store needs it for itself", path, *user);
 }
 
 Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string& name) {
@@ -298,17 +323,24 @@ Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string&
         if (known->second.problem.empty())
             fail(ErrorKind::Exists, "the store {} is open already", known->second.name);
     }
-    std::vector<BlockDevice> described;
-    for (const auto& path : paths) {
-        BlockDevice device = devices_.describe(path);
-        const bool running = assembly_.find(header->uuid, COWSNAP_DM_ROLE_DATA).has_value();
-        if (!running)
-            if (const auto user = devices_.user(device.identity.path))
-                fail(ErrorKind::Busy, "{} is {}: a store needs it for itself", device.identity.path,
-                     *user);
-        described.push_back(std::move(device));
-    }
     const bool ran_before = assembly_.find(header->uuid, COWSNAP_DM_ROLE_STORE).has_value();
+    std::vector<BlockDevice> described;
+    for (const auto& path : paths)
+        described.push_back(devices_.describe(path));
+    checkApart(devices_, described);
+    if (assembly_.find(header->uuid, COWSNAP_DM_ROLE_DATA)) {
+        if (const auto running = assembly_.devicesOf(header->uuid);
+            !std::equal(running.begin(), running.end(), described.begin(), described.end(),
+                        [](const DeviceIdentity& one, const BlockDevice& other) {
+                            return one.path == other.identity.path;
+                        }))
+            fail(ErrorKind::InvalidArgument, "the store {} runs already, on other devices",
+                 header->uuid.dashed());
+    } else {
+        for (const auto& device : described)
+            checkOpenedDevice(device, header->uuid);
+        checkStoreDevices(devices_, *header, described);
+    }
     StoreState store;
     store.uuid = header->uuid;
     store.name = name;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "assembly/store_devices.h"
 #include "assembly/store_header.h"
 #include "base/error.h"
 #include "cowsnap_dm.h"
@@ -18,10 +19,6 @@ constexpr std::string_view kLinear = "linear";
 
 std::string mappedName(std::string_view role, const Uuid& uuid) {
     return fmt::format("cowsnap-{}-{}", role, uuid.brief());
-}
-
-std::uint64_t usableSectors(const BlockDevice& device) {
-    return device.identity.size_sectors / COWSNAP_BLOCK_SECTORS * COWSNAP_BLOCK_SECTORS;
 }
 
 std::uint64_t lengthOf(const std::vector<MappedTarget>& table) {
@@ -65,7 +62,7 @@ std::vector<MappedTarget> StoreAssembly::concatenation(
     const std::vector<BlockDevice>& devices) const {
     std::vector<MappedTarget> table;
     for (const auto& device : devices)
-        table.push_back({lengthOf(table), usableSectors(device), std::string(kLinear),
+        table.push_back({lengthOf(table), usableSectors(device.identity), std::string(kLinear),
                          device.number.text() + " 0"});
     return table;
 }

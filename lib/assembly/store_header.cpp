@@ -37,11 +37,16 @@ std::optional<StoreHeader> readStoreHeader(BlockDevices& devices, const std::str
         Uuid::Bytes bytes{};
         std::memcpy(bytes.data(), super.uuid, bytes.size());
         return StoreHeader{Uuid(bytes), le64toh(super.store_blocks) * COWSNAP_BLOCK_SECTORS,
-                           std::uint64_t{le32toh(super.segment_blocks)} * COWSNAP_BLOCK_SECTORS};
+                           std::uint64_t{le32toh(super.segment_blocks)} * COWSNAP_BLOCK_SECTORS,
+                           le64toh(super.slot_block) * COWSNAP_DISK_BLOCK_SIZE,
+                           std::uint64_t{le32toh(super.slot_blocks)} * COWSNAP_DISK_BLOCK_SIZE};
     }
     if (any_magic)
-        fail(ErrorKind::MetadataCorrupt,
-             "{} holds a store whose superblocks are damaged; nothing was changed", path);
+        fail(
+            ErrorKind::MetadataCorrupt,
+            "{0} holds a store whose superblocks are damaged; nothing was changed: look at it with "
+            "\"cowsnap-store check {0}\"",
+            path);
     return std::nullopt;
 }
 

@@ -16,6 +16,8 @@ struct StoreHeader {
     Uuid uuid;
     std::uint64_t store_sectors = 0;
     std::uint64_t segment_sectors = 0;
+    std::uint64_t slots_offset_bytes = 0;  ///< where the first metadata slot starts
+    std::uint64_t slot_bytes = 0;
 };
 
 /// The store that starts on the device; nothing if there is none.

@@ -27,8 +27,11 @@ std::string mismatch(const BlockDevice& device, const DeviceIdentity& identity) 
     return {};
 }
 
-bool standsOn(BlockDevices& devices, DeviceNumber upper, DeviceNumber lower) {
+bool standsOn(BlockDevices& devices, DeviceNumber upper, DeviceNumber lower,
+              std::optional<DeviceNumber> not_through) {
     std::set<DeviceNumber> seen{upper};
+    if (not_through)
+        seen.insert(*not_through);
     std::vector<DeviceNumber> open{upper};
     while (!open.empty()) {
         const DeviceNumber current = open.back();
@@ -71,8 +74,19 @@ BlockDevice findDevice(BlockDevices& devices, const DeviceIdentity& identity) {
     fail(ErrorKind::NotFound, "cannot find the device that was {}{}", identity.path, reasons);
 }
 
-bool related(BlockDevices& devices, DeviceNumber one, DeviceNumber other) {
-    return standsOn(devices, one, other) || standsOn(devices, other, one);
+bool sameDevice(const DeviceIdentity& identity, const DeviceIdentity& device) {
+    if (identity.partition != device.partition)
+        return false;
+    if (!identity.serial.empty() || !device.serial.empty())
+        return identity.serial == device.serial;
+    if (!identity.id_link.empty() && identity.id_link == device.id_link)
+        return true;
+    return identity.path == device.path;
+}
+
+bool related(BlockDevices& devices, DeviceNumber one, DeviceNumber other,
+             std::optional<DeviceNumber> not_through) {
+    return standsOn(devices, one, other, not_through) || standsOn(devices, other, one, not_through);
 }
 
 std::string sizeText(std::uint64_t bytes) {

@@ -49,7 +49,7 @@ public:
     /// Devices with this serial and partition number.
     virtual std::vector<std::string> withSerial(const std::string& serial, unsigned partition) = 0;
     /// The devices right below one: what a mapped device or array is made of, the
-    /// disk of a partition.
+    /// disk of a partition, what a loop device or its file is on.
     virtual std::vector<DeviceNumber> below(DeviceNumber number) = 0;
     /// Who uses a device ("mounted on /home", "in use by dm-3"); nothing if nobody
     /// does, which is found out by opening it exclusively.
@@ -69,8 +69,13 @@ public:
 /// what was looked at and why it was not taken.
 BlockDevice findDevice(BlockDevices& devices, const DeviceIdentity& identity);
 
-/// Whether one of the two stands on the other, or both are the same.
-bool related(BlockDevices& devices, DeviceNumber one, DeviceNumber other);
+/// Whether identity may be that of device, its size aside.
+bool sameDevice(const DeviceIdentity& identity, const DeviceIdentity& device);
+
+/// Whether one of the two stands on the other, or both are the same. What stands on the other by
+/// way of the device not_through only does not count.
+bool related(BlockDevices& devices, DeviceNumber one, DeviceNumber other,
+             std::optional<DeviceNumber> not_through = std::nullopt);
 
 /// A size in bytes for people, such as "1.5 GiB".
 std::string sizeText(std::uint64_t bytes);

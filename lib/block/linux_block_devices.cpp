@@ -5,6 +5,7 @@
 #include <blkid/blkid.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/loop.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -116,6 +117,17 @@ std::string holdersOf(DeviceNumber number) {
     return result;
 }
 
+/// What a loop device shows: a block device, or the one that holds its file. Nothing if it shows
+/// nothing, or is no loop device.
+std::optional<DeviceNumber> belowLoop(const std::string& path) {
+    const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    loop_info64 info{};
+    if (!file || ::ioctl(file.get(), LOOP_GET_STATUS64, &info) != 0)
+        return std::nullopt;
+    const dev_t device = info.lo_rdevice != 0 ? info.lo_rdevice : info.lo_device;
+    return DeviceNumber{major(device), minor(device)};
+}
+
 struct FreeDeleter {
     void operator()(std::byte* memory) const { std::free(memory); }
 };
@@ -203,6 +215,9 @@ std::vector<DeviceNumber> LinuxBlockDevices::below(DeviceNumber number) {
         add(directory.parent_path());
     for (const auto& entry : fs::directory_iterator(directory / "slaves", code))
         add(entry.path());
+    if (fs::exists(directory / "loop", code))
+        if (const auto lower = belowLoop(pathOf(number)))
+            result.push_back(*lower);
     return result;
 }
 

@@ -10,8 +10,12 @@
 namespace cowsnap {
 
 MetadataSlots::MetadataSlots(BlockDevices& devices, std::string path, const Uuid& store,
-                             std::uint64_t slot_bytes)
-    : devices_(devices), path_(std::move(path)), store_(store), slot_bytes_(slot_bytes) {
+                             std::uint64_t slot_bytes, std::uint64_t offset_bytes)
+    : devices_(devices),
+      path_(std::move(path)),
+      store_(store),
+      slot_bytes_(slot_bytes),
+      offset_bytes_(offset_bytes) {
     if (slot_bytes_ < COWSNAP_DISK_BLOCK_SIZE || slot_bytes_ % COWSNAP_DISK_BLOCK_SIZE != 0)
         fail(ErrorKind::Failed,
              "the metadata slots of {} have a size of {} bytes, which is no multiple of {}", path_,
@@ -19,7 +23,7 @@ MetadataSlots::MetadataSlots(BlockDevices& devices, std::string path, const Uuid
 }
 
 MetadataSlots::Slot MetadataSlots::readSlot(unsigned index) {
-    const std::uint64_t offset_bytes = index * slot_bytes_;
+    const std::uint64_t offset_bytes = offset_bytes_ + index * slot_bytes_;
     Slot slot;
     try {
         slot.header = decodeSlotHeader(
@@ -81,7 +85,7 @@ void MetadataSlots::write(std::uint32_t schema, const std::string& body) {
              "snapshots or shorten descriptions",
              store_.dashed(), body.size(), room_bytes);
     const auto data = encodeSlot(store_, generation_ + 1, schema, body);
-    devices_.get().write(path_, next_slot_ * slot_bytes_, data);
+    devices_.get().write(path_, offset_bytes_ + next_slot_ * slot_bytes_, data);
     ++generation_;
     next_slot_ = 1 - next_slot_;
 }

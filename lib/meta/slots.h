@@ -28,9 +28,11 @@ struct SlotContents {
 /// The slots of one store.
 class MetadataSlots {
 public:
-    /// path is the cow-store's device, slot_bytes the size of a slot (a multiple of 4096).
+    /// path is the cow-store's device, slot_bytes the size of a slot (a multiple of 4096). For a
+    /// store that does not run path is the device it starts on, and offset_bytes where the first
+    /// slot is.
     MetadataSlots(BlockDevices& devices, std::string path, const Uuid& store,
-                  std::uint64_t slot_bytes);
+                  std::uint64_t slot_bytes, std::uint64_t offset_bytes = 0);
 
     /// Finds the valid slot. MetadataCorrupt if there was something and none is valid.
     SlotContents read();
@@ -51,6 +53,7 @@ private:
     std::string path_;
     Uuid store_;
     std::uint64_t slot_bytes_;
+    std::uint64_t offset_bytes_;
     std::uint64_t generation_ = 0;
     unsigned next_slot_ = 0;
     bool was_read_ = false;

@@ -299,8 +299,15 @@ std::string FakeMachine::contents(const std::string& path) {
 }
 
 FakeMachine::Blocks& FakeMachine::blocksAt(const std::string& path, std::uint64_t& offset_bytes) {
-    if (disks_.contains(path))
-        return disk(path).blocks;
+    if (disks_.contains(path)) {
+        constexpr std::uint64_t slots_start = kSlotBlock * kBlockBytes;
+        constexpr std::uint64_t slots_end = slots_start + 2 * kSlotSectors * kSectorBytes;
+        Disk& found = disk(path);
+        if (offset_bytes < slots_start || offset_bytes >= slots_end || !found.store)
+            return found.blocks;
+        offset_bytes -= slots_start;
+        return stores_.at(*found.store).slots;
+    }
     const std::string name = path.substr(kMapperDirectory.size());
     const Mapped& found = mapped(name);
     if (found.table.front().type == COWSNAP_TARGET_STORE)

@@ -21,6 +21,9 @@
 
 namespace cowsnap::test {
 
+inline constexpr std::uint64_t kSlotSectors = 128;  // 64 KiB
+inline constexpr std::uint64_t kSlotBlock = 1024;   // on a store's first disk
+
 /// The program was killed: nothing of it may catch this.
 class Killed : public std::exception {
 public:
@@ -115,6 +118,7 @@ private:
         std::string contents;
         bool read_only = false;
         std::vector<std::string> below;
+        std::optional<Uuid> store;  ///< that starts on it
         Blocks blocks;
     };
 

@@ -20,7 +20,6 @@ namespace cowsnap::test {
 namespace {
 
 constexpr unsigned kMapperMajor = 253;
-constexpr std::uint64_t kSlotSectors = 128;  // 64 KiB
 
 std::vector<std::string> split(const std::string& text) {
     std::istringstream stream(text);
@@ -186,10 +185,11 @@ void FakeMachine::checkStoreTable(const MappedTarget& target, const std::string&
         if (name != replacing && other.table.front().type == COWSNAP_TARGET_STORE &&
             deviceNumber(split(other.table.front().arguments).front()) == data)
             fail(ErrorKind::Busy, "fake kernel: the store is active already");
-    store.sectors = target.length_sectors;
-    if (!fresh)
+    if (store.sectors == target.length_sectors)
         return;
-    store.segment_sectors = segment_sectors.value_or(2048);
+    store.sectors = target.length_sectors;
+    if (fresh)
+        store.segment_sectors = segment_sectors.value_or(2048);
     cowsnap_disk_super super{};
     super.magic = htole64(COWSNAP_MAGIC_SUPER);
     super.version = htole32(COWSNAP_FORMAT_VERSION);
@@ -197,10 +197,13 @@ void FakeMachine::checkStoreTable(const MappedTarget& target, const std::string&
     super.store_blocks = htole64(target.length_sectors / COWSNAP_BLOCK_SECTORS);
     super.segment_blocks =
         htole32(static_cast<std::uint32_t>(store.segment_sectors / COWSNAP_BLOCK_SECTORS));
+    super.slot_block = htole64(kSlotBlock);
+    super.slot_blocks = htole32(kSlotSectors / COWSNAP_BLOCK_SECTORS);
     super.crc = htole32(crc32c(std::as_bytes(std::span(&super, 1))));
     const auto bytes = std::as_bytes(std::span(&super, 1));
     const Mapped* const lower = mappedWithNumber(data);
     Disk& first = disk(pathOfLocked(deviceNumber(split(lower->table.front().arguments).front())));
+    first.store = uuid;
     for (const std::uint64_t block : {0, COWSNAP_SUPER_COPY_BLOCK})
         first.blocks[block] = std::vector<std::byte>(bytes.begin(), bytes.end());
 }

@@ -293,6 +293,11 @@ TEST_CASE("devices that cannot be a store are refused") {
     refused(ErrorKind::InvalidArgument, "cannot stand on an origin", {"/dev/one"});
     bed.machine.addDisk("/dev/volume", kStoreSectors);
     bed.machine.putOn("/dev/volume", "/dev/one");
+    refused(ErrorKind::InvalidArgument, "cannot stand on an origin", {"/dev/volume"});
+    bed.machine.addDisk("/dev/on-origin", kStoreSectors);
+    bed.machine.putOn("/dev/on-origin", "/dev/volume");
+    checkRefused(bed, ErrorKind::InvalidArgument, "cannot stand on an origin",
+                 [&] { engine.extendStore(store, {"/dev/on-origin"}); });
     checkRefused(bed, ErrorKind::Exists, "belongs to the store",
                  [&] { engine.extendStore(store, {"/dev/store"}); });
     checkRefused(bed, ErrorKind::InvalidArgument, "at least one",
@@ -301,6 +306,68 @@ TEST_CASE("devices that cannot be a store are refused") {
                  [&] { engine.openStore({"/dev/two"}, ""); });
     checkRefused(bed, ErrorKind::Busy, "detach them first", [&] { engine.closeStore(store); });
     checkRefused(bed, ErrorKind::NotFound, "no store", [&] { engine.closeStore(Uuid::random()); });
+}
+
+TEST_CASE("a store is opened on its own devices only, in their order") {
+    EngineBed bed;
+    bed.machine.addDisk("/dev/third", kStoreSectors);  // without a serial number
+    bed.machine.addDisk("/dev/other", kStoreSectors, "other-serial");
+    const std::vector<std::string> devices{"/dev/store", "/dev/spare", "/dev/third"};
+    const Uuid store = bed.engine->createStore(devices, "main", {});
+    bed.engine->closeStore(store);
+    const auto refused = [&](const std::string& cause, const std::vector<std::string>& paths,
+                             ErrorKind kind = ErrorKind::InvalidArgument) {
+        const Refusal refusal = refusalOf([&] { bed.engine->openStore(paths, ""); });
+        CHECK(refusal.kind == kind);
+        CHECK_THAT(refusal.message, Contains(cause));
+        CHECK(bed.engine->stores().empty());
+        CHECK(bed.machine.mappedNames().empty());
+    };
+    refused("same device", {"/dev/store", "/dev/store", "/dev/third"});
+    refused("in their order", {"/dev/store", "/dev/third", "/dev/spare"});
+    refused("/dev/other is no device of the store",
+            {"/dev/store", "/dev/spare", "/dev/third", "/dev/other"});
+    refused("one is missing", {"/dev/store", "/dev/spare"});
+    bed.machine.resizeDisk("/dev/spare", kStoreSectors + 4096);
+    refused("/dev/spare is not device 2", devices);
+    bed.machine.resizeDisk("/dev/spare", kStoreSectors);
+    bed.machine.setReadOnly("/dev/other");
+    refused("/dev/other is read-only", {"/dev/store", "/dev/spare", "/dev/other"});
+    bed.machine.setUser("/dev/third", "mounted on /three");
+    refused("mounted on /three", devices, ErrorKind::Busy);
+    bed.machine.setUser("/dev/third", "");
+    CHECK(bed.engine->openStore(devices, "") == store);
+    CHECK(bed.store().length_sectors == 3 * kStoreSectors);
+}
+
+TEST_CASE("a store is not opened on the device of another one") {
+    EngineBed bed;
+    const Uuid first = bed.engine->createStore({"/dev/store"}, "first", {});
+    bed.engine->closeStore(first);
+    bed.machine.addDisk("/dev/other", kStoreSectors);
+    bed.engine->createStore({"/dev/other"}, "second", {});
+    CHECK_THAT(refusalOf([&] {
+                   bed.engine->openStore({"/dev/store", "/dev/other"}, "");
+               }).message,
+               Contains("belongs to the store second"));
+    CHECK(bed.engine->stores().size() == 1);
+}
+
+TEST_CASE("a store that runs is not opened on other devices than it runs on") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    bed.machine.damageSlot(0);
+    bed.machine.damageSlot(1);
+    bed.restart();
+    REQUIRE_FALSE(bed.store().problem.empty());
+    const auto segments = bed.machine.status(bed.store().mapped->name);
+    checkRefused(bed, ErrorKind::InvalidArgument, "runs already, on other devices", [&] {
+        bed.engine->openStore({"/dev/store", "/dev/spare"}, "");
+    });
+    checkRefused(bed, ErrorKind::MetadataCorrupt, "both metadata slots",
+                 [&] { bed.engine->openStore({"/dev/store"}, ""); });
+    CHECK(bed.machine.status(bed.store().mapped->name) == segments);
+    CHECK(bed.store().uuid == store);
 }
 
 TEST_CASE("devices that cannot be an origin are refused") {
@@ -331,6 +398,9 @@ TEST_CASE("devices that cannot be an origin are refused") {
     refused(ErrorKind::Exists, "attached already", "/dev/one");
     refused(ErrorKind::Exists, "attached already", "/dev/mapper/cowsnap-one");
     refused(ErrorKind::Exists, "named \"one\"", "/dev/two", "one");
+    bed.machine.addDisk("/dev/volume", kOriginSectors);
+    bed.machine.putOn("/dev/volume", "/dev/one");
+    refused(ErrorKind::Exists, "stand on each other", "/dev/volume");
     engine.createSnapshots({{one, "a"}}, {});
     const std::string device = engine.activate(*bed.snapshotNamed("a"), true);
     refused(ErrorKind::NotSupported, "snapshots of snapshots", device);

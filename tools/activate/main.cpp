@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "assembly/store_assembly.h"
+#include "assembly/store_devices.h"
 #include "assembly/store_header.h"
+#include "base/directory_lock.h"
 #include "base/error.h"
 #include "block/linux_block_devices.h"
 #include "dm/module.h"
@@ -29,11 +31,15 @@ struct Tally {
 /// The store that these devices are, in their order.
 RegisteredStore storeOn(BlockDevices& devices, const std::vector<std::string>& paths) {
     RegisteredStore store;
-    for (const auto& path : paths)
-        store.devices.push_back(devices.describe(path).identity);
+    std::vector<BlockDevice> described;
+    for (const auto& path : paths) {
+        described.push_back(devices.describe(path));
+        store.devices.push_back(described.back().identity);
+    }
     const auto header = readStoreHeader(devices, store.devices.front().path);
     if (!header)
         fail(ErrorKind::NotFound, "no store starts on {}", paths.front());
+    checkStoreDevices(devices, *header, described);
     store.uuid = header->uuid;
     store.name = header->uuid.dashed();
     return store;
@@ -58,6 +64,17 @@ void activateOne(DeviceMapper& mapper, BlockDevices& devices, const LossRecords&
     }
 }
 
+/// Not while a daemon runs: it may be formatting, then what looks left over is its own.
+void removeLeftovers(DeviceMapper& mapper, BlockDevices& devices,
+                     const std::string& state_directory) {
+    try {
+        if (const auto lock = lockDirectory(state_directory))
+            StoreAssembly(mapper, devices).removeLeftovers();
+    } catch (const Error& error) {
+        spdlog::warn("{}", error.what());  // at boot it may still be read-only
+    }
+}
+
 int activate(const std::string& state_directory, const std::vector<std::string>& paths) {
     const auto mapper = openDeviceMapper();
     requireModule(*mapper);
@@ -67,7 +84,7 @@ int activate(const std::string& state_directory, const std::vector<std::string>&
         stores = StoreRegistry(state_directory).read();
     else
         stores.push_back(storeOn(devices, paths));
-    StoreAssembly(*mapper, devices).removeLeftovers();
+    removeLeftovers(*mapper, devices, state_directory);
     Tally tally;
     for (const auto& store : stores)
         activateOne(*mapper, devices, LossRecords(state_directory), store, tally);
