@@ -12,6 +12,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/directory_lock.h"
+#include "base/error.h"
 #include "block/linux_block_devices.h"
 #include "daemon.h"
 #include "dm/module.h"
@@ -33,7 +35,26 @@ void lockMemory() {
         spdlog::warn("cannot lock memory: {}", std::strerror(errno));
 }
 
+/// Two daemons would undo what the other one is doing. A directory that cannot be locked, such as
+/// one that is read-only, keeps nobody from their snapshots.
+cowsnap::FileDescriptor beTheOnlyOne(const std::string& state_directory) {
+    try {
+        auto lock = cowsnap::lockDirectory(state_directory);
+        if (!lock)
+            cowsnap::fail(cowsnap::ErrorKind::Busy,
+                          "another cowsnapd is running (it holds {}): stop it first",
+                          state_directory);
+        return lock;
+    } catch (const cowsnap::Error& error) {
+        if (error.kind() == cowsnap::ErrorKind::Busy)
+            throw;
+        spdlog::warn("{}", error.what());
+        return {};
+    }
+}
+
 int serve(const std::string& state_directory) {
+    const auto lock = beTheOnlyOne(state_directory);
     const auto mapper = cowsnap::openDeviceMapper();
     cowsnap::LinuxBlockDevices devices;
     cowsnap::Daemon daemon(*mapper, devices, state_directory);
@@ -67,7 +88,12 @@ int main(int argc, char** argv) {
         ->capture_default_str()
         ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
     app.set_version_flag("--version", COWSNAP_VERSION);
-    CLI11_PARSE(app, argc, argv);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        constexpr int usage = 2;
+        return app.exit(error) == 0 ? EXIT_SUCCESS : usage;
+    }
     setUpLog(level);
     try {
         return serve(state_directory);

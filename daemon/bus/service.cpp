@@ -221,7 +221,10 @@ void Service::handle(Message call) {
         authorize(call);
         run(readCall(call), [this, call](const Outcome& outcome) { answer(call, outcome); });
     } catch (const Error& error) {
-        bus_.replyError(call, error.busName(), error.what());
+        Outcome refused;
+        refused.error_name = error.busName();
+        refused.error_text = error.what();
+        answer(call, refused);
     }
 }
 

@@ -76,20 +76,23 @@ bool isUtf8(std::string_view text) {
 }
 
 void checkName(std::string_view what, std::string_view name) {
+    const std::string_view article = what.find_first_of("aeiou") == 0 ? "an" : "a";
     if (name.empty())
-        fail(ErrorKind::InvalidArgument, "the name of a {} must not be empty", what);
+        fail(ErrorKind::InvalidArgument, "the name of {} {} must not be empty", article, what);
     if (name.size() > kNameMaxBytes)
         fail(ErrorKind::InvalidArgument,
-             "the name of a {} is at most {} bytes long, this one has {}", what, kNameMaxBytes,
-             name.size());
+             "the name of {} {} is at most {} bytes long, this one has {}", article, what,
+             kNameMaxBytes, name.size());
     if (!isUtf8(name))
-        fail(ErrorKind::InvalidArgument, "the name of a {} must be UTF-8", what);
+        fail(ErrorKind::InvalidArgument, "the name of {} {} must be UTF-8", article, what);
     if (hasControl(name))
-        fail(ErrorKind::InvalidArgument, "the name of a {} must not hold control characters", what);
+        fail(ErrorKind::InvalidArgument, "the name of {} {} must not hold control characters",
+             article, what);
     if (name.find('/') != std::string_view::npos)
-        fail(ErrorKind::InvalidArgument, "the name of a {} must not hold '/': \"{}\"", what, name);
+        fail(ErrorKind::InvalidArgument, "the name of {} {} must not hold '/': \"{}\"", article,
+             what, name);
     if (name == "." || name == "..")
-        fail(ErrorKind::InvalidArgument, "\"{}\" cannot be the name of a {}", name, what);
+        fail(ErrorKind::InvalidArgument, "\"{}\" cannot be the name of {} {}", name, article, what);
 }
 
 void checkDescription(std::string_view text) {

@@ -39,6 +39,11 @@ TEST_CASE("names are 1 to 127 bytes of UTF-8 without slashes and control charact
         CHECK_THAT(message(bad), Contains("UTF-8"));
 }
 
+TEST_CASE("a refused name is called what it is the name of") {
+    CHECK_THROWS_WITH(checkName("origin", ""), "the name of an origin must not be empty");
+    CHECK_THROWS_WITH(checkName("store", ".."), "\"..\" cannot be the name of a store");
+}
+
 TEST_CASE("names of mapped devices hold only harmless characters") {
     CHECK(asDeviceMapperName("sdb1") == "sdb1");
     CHECK(asDeviceMapperName("a b/ü") == "a_b___");

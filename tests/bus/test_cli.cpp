@@ -71,7 +71,7 @@ TEST_CASE("exit codes tell what went wrong") {
     checkDone(runCli({"store", "create", "/dev/store"}), "");
     checkDone(runCli({"create", "/dev/one", "--name", "a"}), "");
     checkFailed(runCli({}), 2, "subcommand");
-    checkFailed(runCli({"frobnicate"}), 2, "");
+    checkFailed(runCli({"frobnicate"}), 2, "no command \"frobnicate\"");
     checkFailed(runCli({"list", "--frobnicate"}), 2, "");
     checkFailed(runCli({"list", "-o", "odd"}), 2, "there are: name");
     checkFailed(runCli({"create", "one", "--name", "a/b"}), 2, "'/'");
@@ -91,8 +91,13 @@ TEST_CASE("exit codes tell what went wrong") {
     checkFailed(runCli({"create", "/dev/two"}), 5, "mounted on /two");
     bed.machine.setUser("/dev/two", "");
     checkFailed(runCli({"create", "/dev/two", "--name", "a"}), 7, "attached, but no snapshot");
+    bed.machine.addDisk("/dev/three", kOriginSectors);
+    bed.machine.addDisk("/dev/four", kOriginSectors);
+    bed.machine.setUser("/dev/four", "mounted on /four");
+    checkFailed(runCli({"set", "create", "/dev/three", "/dev/four", "--name", "x"}), 7,
+                "some were attached, but no snapshot was created");
     bed.createStore("/dev/spare", "other");
-    checkFailed(runCli({"origin", "attach", "/dev/three"}), 2, "--store");
+    checkFailed(runCli({"origin", "attach", "/dev/four"}), 2, "--store");
     CHECK(bed.machine.snapshotIds().size() == 1);
     CHECK(runCli({"--help"}).code == 0);
     CHECK(runCli({"--version"}).code == 0);

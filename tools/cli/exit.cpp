@@ -14,7 +14,7 @@ Failure failureOf(const std::string& bus_error_name, const std::string& message)
         bus_error_name == "org.freedesktop.DBus.Error.Disconnected" ||
         bus_error_name.starts_with("org.freedesktop.DBus.Error.Spawn"))
         return Failure(ExitCode::NoDaemon, "NoDaemon",
-                       "cowsnapd does not run: start it with \"systemctl start cowsnapd\"");
+                       "cowsnapd does not run: start it, as root: \"cowsnapd &\"");
     if (bus_error_name == "org.freedesktop.DBus.Error.UnknownObject")
         return Failure(ExitCode::NotFound, "NotFound", "it is gone already: " + message);
     if (bus_error_name == "org.freedesktop.DBus.Error.AccessDenied")

@@ -66,9 +66,16 @@ int main(int argc, char** argv) {
     } catch (const CLI::ParseError& error) {
         if (error.get_exit_code() == 0)
             return app.exit(error);
+        std::string message = error.what();
+        if (app.get_subcommands().empty())
+            for (int i = 1; i < argc; ++i)
+                if (std::string_view(argv[i]).substr(0, 1) != "-") {
+                    message = std::string("there is no command \"") + argv[i] + "\"";
+                    break;
+                }
         const bool json =
             std::any_of(argv, argv + argc, [](std::string_view word) { return word == "--json"; });
-        printFailure(json, "Usage", std::string(error.what()) + " (snapd-cli --help tells more)");
+        printFailure(json, "Usage", message + " (snapd-cli --help tells more)");
         return end(ExitCode::Usage);
     }
     return runVerb(run, output);

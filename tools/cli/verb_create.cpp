@@ -85,10 +85,15 @@ void createAndPrint(Session& session,
         throw Failure(ExitCode::Partly, failure.name(),
                       std::string("attached, but no snapshot was created: ") + failure.what());
     }
-    if (activate)
-        for (const auto& snapshot : created)
-            session.client.call(snapshot.path, kSnapshotInterface, "Activate", nullptr,
-                                {{"read_only", !std::get<bool>(options.at("writable"))}});
+    try {
+        if (activate)
+            for (const auto& snapshot : created)
+                session.client.call(snapshot.path, kSnapshotInterface, "Activate", nullptr,
+                                    {{"read_only", !std::get<bool>(options.at("writable"))}});
+    } catch (const Failure& failure) {
+        throw Failure(ExitCode::Partly, failure.name(),
+                      std::string("created, but not active: ") + failure.what());
+    }
     const Objects objects = session.client.objects();
     std::vector<Object> shown;
     for (const auto& path : created)

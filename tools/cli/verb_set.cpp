@@ -24,13 +24,23 @@ void createSet(Session& session, const Arguments& arguments) {
     Objects objects = session.client.objects();
     std::vector<std::pair<ObjectPath, std::string>> members;
     bool attached = false;
+    const auto origin_of = [&](const std::string& wanted, bool& attached_now) {
+        try {
+            return originOrAttach(session, objects, wanted, arguments.store, attached_now);
+        } catch (const Failure& failure) {
+            if (!attached)
+                throw;
+            throw Failure(
+                ExitCode::Partly, failure.name(),
+                std::string("some were attached, but no snapshot was created: ") + failure.what());
+        }
+    };
     for (const auto& member : arguments.members) {
         const auto equals = member.rfind('=');
         const std::string wanted = member.substr(0, equals);
         std::string name = equals == std::string::npos ? std::string() : member.substr(equals + 1);
         bool attached_now = false;
-        const std::string origin =
-            originOrAttach(session, objects, wanted, arguments.store, attached_now);
+        const std::string origin = origin_of(wanted, attached_now);
         if (attached_now)
             objects = session.client.objects();
         attached = attached || attached_now;
