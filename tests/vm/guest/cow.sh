@@ -55,6 +55,26 @@ free_all() {
 	say "ok: the store is empty"
 }
 
+# come_and_go STORE ORIGIN_ID: one more snapshot, and of more than two such the end of one, chosen at random.
+comers=()
+come_and_go() {
+	local id=$((100000 + RANDOM)) which
+	[[ " ${comers[*]} " != *" $id "* ]] || return 0
+	dmsetup message "$1" 0 create $id "$2" || fail "snapshot $id, which is to come and go"
+	comers+=("$id")
+	((${#comers[@]} > 2)) || return 0
+	which=$((RANDOM % ${#comers[@]}))
+	dmsetup message "$1" 0 delete "${comers[which]}" || fail "snapshot ${comers[which]} does not go"
+	unset "comers[which]"
+	comers=("${comers[@]}")
+}
+
+# all_go STORE: those that come_and_go has left.
+all_go() {
+	((${#comers[@]} == 0)) || dmsetup message "$1" 0 delete "${comers[@]}" || fail "${comers[*]} do not go"
+	comers=()
+}
+
 # remount: takes down all mapped devices, loads the module anew, and activates "store" on the last disk with the
 # origins that were there, from their own tables.
 remount() {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # With 1, 8 and 64 snapshots of a raw origin under fio's verified load: each snapshot's sha256 is the origin's at its
-# creation, also after random writes, discards and write-zeroes.
+# creation, also after random writes, discards and write-zeroes, and while others come and go.
 # groups: verify smp
 # disks: 4M 1G
 # timeout: 240
@@ -26,6 +26,7 @@ load_and_snapshots() {
 			oflag=direct,seek_bytes status=none || fail "a write"
 		sums[id]=$(sum /dev/mapper/origin)
 		dmsetup message store 0 create "$id" 1 || fail "snapshot $id"
+		((id % 5)) || come_and_go store 1
 	done
 	check "parts are discarded" blkdiscard -o 512 -l $((3 * 512 * 1024 + 512)) /dev/mapper/origin
 	check "parts are zeroed" blkdiscard -z -o $((2 * 1024 * 1024 - 512)) -l $((1024 * 1024)) /dev/mapper/origin
@@ -40,9 +41,11 @@ load_and_snapshots() {
 	for ((id = 1; id <= count; id++)); do
 		dmsetup message store 0 delete "$id" || fail "snapshot $id is not deleted"
 	done
+	all_go store
 	free_all store
 }
 
+RANDOM=$SEED
 load_module
 store_make store "$DISK1" 2 segment_sectors 256
 origin_make origin store 1 "$DISK0"

@@ -4,5 +4,5 @@
 # groups: long verify
 # disks: 48M 8G
 # timeout: 3600
-export COUNTS="1 8 64 64" LOAD_S=120
+export COUNTS="1 8 64 64" LOAD_S=120 SUM_EVERY=1
 . "$SRC/tests/vm/tests/verify-xfs.sh"
