@@ -5,11 +5,14 @@
 #include <string>
 
 #include "base/crc32c.h"
+#include "base/directory_lock.h"
 #include "base/error.h"
 #include "base/names.h"
 #include "base/uuid.h"
+#include "temporary_directory.h"
 
 using namespace cowsnap;
+using cowsnap::test::TemporaryDirectory;
 
 TEST_CASE("names are 1 to 127 bytes of UTF-8 without slashes and control characters") {
     for (const std::string& name :
@@ -42,6 +45,19 @@ TEST_CASE("names are 1 to 127 bytes of UTF-8 without slashes and control charact
 TEST_CASE("a refused name is called what it is the name of") {
     CHECK_THROWS_WITH(checkName("origin", ""), "the name of an origin must not be empty");
     CHECK_THROWS_WITH(checkName("store", ".."), "\"..\" cannot be the name of a store");
+}
+
+TEST_CASE("a directory is locked by one at a time, as long as that one lives") {
+    const TemporaryDirectory directory;
+    const auto path = directory.path() / "made" / "for-it";
+    {
+        const FileDescriptor first = lockDirectory(path);
+        CHECK(first);
+        CHECK_FALSE(lockDirectory(path));
+    }
+    CHECK(lockDirectory(path));
+    directory.write("file", "");
+    CHECK_THROWS_AS(lockDirectory(directory.path() / "file"), Error);
 }
 
 TEST_CASE("names of mapped devices hold only harmless characters") {
