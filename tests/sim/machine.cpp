@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 namespace sim {
 
@@ -221,6 +222,20 @@ World Machine::crash_with(std::uint64_t present, OriginDisk::Loss loss) {
     for (auto& [id, disk] : after.origins) {
         disk.crash(loss, random_);
     }
+    return after;
+}
+
+World Machine::crash_torn(const std::function<bool(std::size_t sector)>& present) {
+    World after = crash(0);
+    Bytes mixed(control_in_flight_->second.size());
+    after.store.read(control_in_flight_->first, mixed.size() / kBlock, mixed.data());
+    for (std::size_t sector = 0; sector < control_sectors(); ++sector) {
+        if (present(sector)) {
+            std::memcpy(mixed.data() + sector * kSector,
+                        control_in_flight_->second.data() + sector * kSector, kSector);
+        }
+    }
+    after.store.write(control_in_flight_->first, mixed.data(), mixed.size() / kBlock);
     return after;
 }
 

@@ -110,6 +110,11 @@ public:
     // them that have a bit in "present" (the oldest: bit 0), whole, and no other.
     std::size_t writes_in_flight() const;
     World crash_with(std::uint64_t present, OriginDisk::Loss loss);
+    // The write that control context waits for: its first block, its sectors, and the world after a
+    // power cut now with those of them that "present" names, and nothing else of what is in flight.
+    std::uint64_t control_block() const { return control_in_flight_->first; }
+    std::size_t control_sectors() const { return control_in_flight_->second.size() / kSector; }
+    World crash_torn(const std::function<bool(std::size_t sector)>& present);
 
     // Compares a block of a snapshot, as it would be read now, with the model; with "learn" an
     // overlay block whose write was not acknowledged becomes what is found.
