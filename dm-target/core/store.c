@@ -76,11 +76,24 @@ static int choose_super(struct cow_store *store, const char *image, u64 device_b
 	return -EINVAL;
 }
 
+/* The first blocks one by one; those that cannot be read are zero. */
+static void read_singly(struct cow_store *store, char *image, u32 blocks)
+{
+	u32 i;
+
+	for (i = 0; i < blocks; i++) {
+		char *at = image + (u64)i * COWSNAP_DISK_BLOCK_SIZE;
+
+		if (store->ops->read(store, i, 1, at))
+			memset(at, 0, COWSNAP_DISK_BLOCK_SIZE);
+	}
+}
+
 int cow_store_probe(struct cow_store *store, u64 device_blocks, char *why)
 {
 	u32 blocks = COWSNAP_STORE_BLANK_SECTORS / COWSNAP_BLOCK_SECTORS;
+	int r, error;
 	char *image;
-	int r;
 
 	if (device_blocks < COWSNAP_STORE_MIN_SECTORS / COWSNAP_BLOCK_SECTORS) {
 		snprintf(why, COW_WHY_BYTES, "%llu blocks of 4 KiB are too small for a store",
@@ -90,13 +103,18 @@ int cow_store_probe(struct cow_store *store, u64 device_blocks, char *why)
 	image = cow_alloc((u64)blocks * COWSNAP_DISK_BLOCK_SIZE);
 	if (!image)
 		return -ENOMEM;
-	r = store->ops->read(store, 0, blocks, image);
-	if (r)
-		snprintf(why, COW_WHY_BYTES, "the device cannot be read (%d)", r);
-	else if (is_blank(image, (u64)blocks * COWSNAP_DISK_BLOCK_SIZE))
+	error = store->ops->read(store, 0, blocks, image);
+	if (error)
+		read_singly(store, image, blocks);
+	/* where something cannot be read nobody knows that it is blank */
+	if (!error && is_blank(image, (u64)blocks * COWSNAP_DISK_BLOCK_SIZE))
 		r = 1;
 	else
 		r = choose_super(store, image, device_blocks, why);
+	if (error && (r == -EINVAL || r == -EUCLEAN)) {
+		snprintf(why, COW_WHY_BYTES, "the device cannot be read (%d)", error);
+		r = error;
+	}
 	cow_free(image);
 	return r;
 }

@@ -150,10 +150,18 @@ TEST_CASE("with one checkpoint damaged the other and the journal serve") {
     const cow_super super = super_of(world);
     const std::uint64_t slots[] = {super.control_block,
                                    super.control_block + super.checkpoint_blocks};
-    for (const std::uint64_t slot : slots) {
+    for (const unsigned slot : {0, 1}) {
         for (std::uint64_t i = 0; i < 2; ++i) {
             sim::World damaged = world;
-            flip(damaged, slot + i);
+            flip(damaged, slots[slot] + i);
+            {
+                Machine machine(damaged, 1);
+                REQUIRE(machine.open() == 0);
+                sim::resolve(machine);
+                sim::check_contents(machine);
+            }
+            // It was written anew: now the other one may be damaged.
+            flip(damaged, slots[1 - slot] + i);
             Machine machine(damaged, 1);
             REQUIRE(machine.open() == 0);
             sim::resolve(machine);
@@ -188,6 +196,42 @@ TEST_CASE("the good copy of the superblock is not overwritten before the other i
         flip(damaged, copy ? 0 : COWSNAP_SUPER_COPY_BLOCK);
         CHECK(open_result(damaged) == 0);
     }
+}
+
+TEST_CASE("one superblock that cannot be read costs nothing, and is written anew") {
+    const sim::World world = world_with_snapshots(3);
+    constexpr int kWhole = 1;  // the first read is of all first blocks
+    for (const int unreadable : {0, int{COWSNAP_SUPER_COPY_BLOCK}}) {
+        sim::World bad = world;
+        flip(bad, static_cast<std::uint64_t>(unreadable));
+        Machine machine(bad, 1);
+        int reads = 0;
+        machine.read_fails = [&](sim::IoKind) {
+            const int read = reads++;
+            return read == 0 || read == kWhole + unreadable;
+        };
+        REQUIRE(machine.open() == 0);
+        machine.read_fails = nullptr;
+        sim::check_contents(machine);
+        machine.close();
+        flip(bad, unreadable ? 0 : COWSNAP_SUPER_COPY_BLOCK);
+        CHECK(open_result(bad) == 0);
+    }
+}
+
+TEST_CASE("a device whose first blocks cannot be read is neither blank nor a store") {
+    for (const bool blank : {false, true}) {
+        sim::World world = blank ? sim::World(sim::kStoreBlocks) : world_with_snapshots(1);
+        Machine machine(world, 1);
+        machine.read_fails = [](sim::IoKind) { return true; };
+        CHECK(machine.open() == -EIO);
+        CHECK_THAT(machine.why(), Catch::Contains("cannot be read"));
+    }
+    sim::World blank(sim::kStoreBlocks);
+    Machine machine(blank, 1);
+    int reads = 0;
+    machine.read_fails = [&](sim::IoKind) { return reads++ == 0; };
+    CHECK(machine.open() == -EIO);
 }
 
 TEST_CASE("a superblock that a failed extension tore is written before the good one") {
