@@ -67,6 +67,24 @@ TEST_CASE("one damaged superblock is a notice, two are damage") {
     CHECK(report.findings[1].block == COWSNAP_SUPER_COPY_BLOCK);
 }
 
+TEST_CASE("a store whose first blocks were overwritten is not taken for none") {
+    for (const std::uint8_t with : {std::uint8_t{0}, std::uint8_t{0x5a}}) {
+        sim::World world = usedWorld(2, {Idle::Settled, 128, 200});
+        const std::size_t snapshots = checked(world).snapshots.size();
+        const std::vector<std::uint8_t> other(32 * kBlockBytes, with);
+        world.store.write(0, other.data(), 32);
+        const Report report = checked(world, true);
+        INFO(textOf(report));
+        CHECK_FALSE(report.activates);
+        CHECK(report.damages() == 2);
+        REQUIRE(find(report, "superblock") != nullptr);
+        CHECK(report.snapshots.size() == snapshots);
+        CHECK(find(report, "superblock")->snapshots == allSnapshots(report));
+        CHECK(report.refusal.find("written anew") != std::string::npos);
+        CHECK(report.data_blocks > 0);
+    }
+}
+
 TEST_CASE("the names of the snapshots come from the metadata") {
     sim::World world = usedWorld(1);
     const Report report = checked(world);

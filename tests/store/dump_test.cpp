@@ -14,6 +14,7 @@
 #include "store/base64.h"
 #include "store/check_parts.h"
 #include "store/dump.h"
+#include "store/repair.h"
 #include "store/structures.h"
 
 using namespace cowsnap;
@@ -271,6 +272,71 @@ TEST_CASE("a dump cut short or wrong in its segments leaves no store") {
     changed = text;
     changed.replace(changed.find("{\"segment\":"), 11, "{\"segment\":99");
     leavesNone(changed);
+}
+
+TEST_CASE("a restore that is interrupted at any write leaves no store, or all of it") {
+    const bool with_data = GENERATE(true, false);
+    const sim::World world = usedWorld(2, {Idle::Marked, 16, 200});
+    sim::World source = world;
+    const std::string text = dumped(source, with_data);
+    struct CutBlocks : SimBlocks {
+        using SimBlocks::SimBlocks;
+        std::uint64_t left = 0;
+        int write(std::uint64_t block, std::uint64_t count, const void* from) override {
+            return left == 0 ? -EIO : (--left, SimBlocks::write(block, count, from));
+        }
+    };
+    struct CutTarget : RestoreTarget {
+        explicit CutTarget(sim::StoreImage& image) : blocks(image) {}
+        Blocks& open(std::uint64_t) override { return blocks; }
+        void zero(std::uint64_t, std::uint64_t) override {}  // it is
+        CutBlocks blocks;
+    };
+    std::uint64_t none = 0;
+    std::uint64_t whole = 0;
+    for (std::uint64_t cut = 0;; ++cut) {
+        INFO("after " << cut << " writes");
+        sim::World half = world;
+        half.store = sim::StoreImage(world.store.size());
+        CutTarget target(half.store);
+        target.blocks.left = cut;
+        std::istringstream in(text);
+        bool ended = true;
+        try {
+            restore(in, target);
+        } catch (const Error&) {
+            ended = false;
+        }
+        SimBlocks blocks(half.store);
+        ShadowBlocks shadow(blocks);
+        try {
+            const RepairPlan plan = planRepair(shadow, {true, {}});
+            REQUIRE(shadow.apply() == 0);
+            // without the checkpoints it is not known which snapshots there are
+            REQUIRE((plan.dropped.empty() || !ended));
+            for (const auto& dropped : plan.dropped)
+                half.snapshots.erase(dropped.snapshot.id);
+            whole += 1;
+        } catch (const Error&) {
+            none += 1;
+            continue;
+        }
+        sim::Machine machine(half, 1);
+        REQUIRE(machine.open() == 0);
+        std::set<std::uint32_t> there;
+        for (const cow_snapshot* snapshot : snapshotsOf(machine.store())) {
+            REQUIRE(snapshot->lost == !with_data);
+            there.insert(snapshot->id);
+        }
+        std::erase_if(half.snapshots,
+                      [&](const auto& known) { return !there.contains(known.first); });
+        if (with_data)
+            sim::check_contents(machine);
+        if (ended)
+            break;
+    }
+    CHECK(none > 20);
+    CHECK(whole > 1);
 }
 
 TEST_CASE("base64 is read back, and nothing else is") {

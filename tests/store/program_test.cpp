@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -81,6 +82,48 @@ Ran run(const Directory& directory, const std::vector<std::string>& words) {
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, readFile(output), readFile(errors)};
 }
 
+/// Runs the program on a terminal, and types an answer when it has asked.
+Ran runOnTerminal(const std::vector<std::string>& words, const std::string& answer = "") {
+    const FileDescriptor terminal(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+    std::array<char, 128> name{};
+    REQUIRE(terminal);
+    REQUIRE(::grantpt(terminal.get()) == 0);
+    REQUIRE(::unlockpt(terminal.get()) == 0);
+    REQUIRE(::ptsname_r(terminal.get(), name.data(), name.size()) == 0);
+    std::vector<std::string> all{COWSNAP_STORE};
+    all.insert(all.end(), words.begin(), words.end());
+    std::vector<char*> arguments;
+    for (auto& word : all)
+        arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::setsid();
+        const int side = ::open(name.data(), O_RDWR);
+        if (::dup2(side, 0) < 0 || ::dup2(side, 1) < 0 || ::dup2(side, 2) < 0)
+            ::_exit(126);
+        ::execv(arguments.front(), arguments.data());
+        ::_exit(127);
+    }
+    Ran ran;
+    bool answered = answer.empty();
+    std::array<char, 4096> buffer{};
+    // the read fails when the program has gone, and the other side with it
+    for (ssize_t got = 0; (got = ::read(terminal.get(), buffer.data(), buffer.size())) > 0;) {
+        ran.output.append(buffer.data(), static_cast<std::size_t>(got));
+        if (!answered && ran.output.find("[y/N] ") != std::string::npos) {
+            answered = true;
+            const std::string line = answer + "\n";
+            REQUIRE(::write(terminal.get(), line.data(), line.size()) ==
+                    static_cast<ssize_t>(line.size()));
+        }
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    ran.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return ran;
+}
+
 void save(const sim::World& world, const std::string& path, std::uint64_t first = 0,
           std::uint64_t count = ~0ULL) {
     std::ofstream file(path, std::ios::binary);
@@ -152,6 +195,7 @@ TEST_CASE("wrong words, missing and foreign files have exit codes of their own")
     CHECK(run(directory, {"check", directory / "none"}).code == 3);
     CHECK(run(directory, {"check", directory / "text"}).code == 3);
     CHECK(run(directory, {"check", "/dev/null"}).code == 2);
+    CHECK(run(directory, {"check", directory / "text", directory / "text"}).code == 2);
     CHECK(run(directory, {"dump", directory / "text"}).code == 3);
     CHECK(run(directory, {"restore", directory / "new", "--input", directory / "text"}).code == 2);
     CHECK_FALSE(std::filesystem::exists(directory / "new"));
@@ -182,6 +226,62 @@ TEST_CASE("repair asks, and without a terminal needs --yes") {
     ran = run(directory, {"repair", "--yes", directory / "image"});
     CHECK(ran.code == 0);
     CHECK(ran.output.find("nothing to repair") != std::string::npos);
+}
+
+TEST_CASE("on a terminal repair asks, and only yes is an answer") {
+    const Directory directory;
+    sim::World world = usedWorld(2, {Idle::Marked, 16, 200});
+    const cow_super super = superOf(world);
+    flip(world, super.region[0].table_block, 100);
+    flip(world, super.region[0].table_block + 1, 100);
+    save(world, directory / "image");
+    const std::string before = readFile(directory / "image");
+    for (const char* const no : {"n", "x", "yesterday"}) {
+        const Ran ran = runOnTerminal({"repair", directory / "image"}, no);
+        INFO(ran.output);
+        CHECK(ran.output.find("snapshots and repair the store? [y/N] ") != std::string::npos);
+        CHECK(ran.output.find("nothing was changed") != std::string::npos);
+        CHECK(ran.code == 1);
+        CHECK(readFile(directory / "image") == before);
+    }
+    const Ran ran = runOnTerminal({"repair", directory / "image"}, "yes");
+    INFO(ran.output);
+    CHECK(ran.code == 0);
+    CHECK(run(directory, {"check", "--data", directory / "image"}).code == 0);
+}
+
+TEST_CASE("check --data shows its progress on a terminal, and nowhere else") {
+    const Directory directory;
+    const sim::World world = usedWorld(2, {Idle::Marked, 16, 200});
+    save(world, directory / "image");
+    Ran ran = runOnTerminal({"check", "--data", directory / "image"});
+    INFO(ran.output);
+    CHECK(ran.code == 0);
+    CHECK(ran.output.find("checking data [#") != std::string::npos);
+    CHECK(ran.output.find("100%") != std::string::npos);
+    // and it is gone when the result is printed
+    CHECK(ran.output.rfind("\x1b[K") < ran.output.find("no damage was found"));
+    ran = run(directory, {"check", "--data", directory / "image"});
+    CHECK(ran.errors.empty());
+    CHECK(ran.output.find('#') == std::string::npos);
+}
+
+TEST_CASE("a store whose superblocks were overwritten is named, and repaired as a whole") {
+    const Directory directory;
+    sim::World world = usedWorld(2, {Idle::Settled, 128, 200});
+    const std::vector<std::uint8_t> zero(32 * kBlockBytes);
+    world.store.write(0, zero.data(), 32);
+    save(world, directory / "image");
+    Ran ran = run(directory, {"check", directory / "image"});
+    INFO(ran.output << ran.errors);
+    CHECK(ran.code == 8);
+    CHECK(ran.output.find("block 16: superblock: copy 1: blank; touches snapshots ") !=
+          std::string::npos);
+    CHECK(run(directory, {"dump", directory / "image"}).code == 8);
+    ran = run(directory, {"repair", "--yes", directory / "image"});
+    CHECK(ran.code == 0);
+    CHECK(ran.output.find("to drop") == std::string::npos);
+    CHECK(run(directory, {"check", "--data", directory / "image"}).code == 0);
 }
 
 TEST_CASE("dump and restore make a file that dumps the same") {

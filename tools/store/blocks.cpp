@@ -103,6 +103,11 @@ DeviceBlocks::DeviceBlocks(const std::vector<std::string>& paths, Access access)
         std::uint64_t size_bytes = static_cast<std::uint64_t>(status.st_size);
         if (device.is_block_device && ::ioctl(device.file.get(), BLKGETSIZE64, &size_bytes) != 0)
             failErrno(errno, fmt::format("cannot ask for the size of {}", path));
+        device.number = device.is_block_device ? status.st_rdev : status.st_dev;
+        device.inode = device.is_block_device ? 0 : status.st_ino;
+        for (const auto& other : devices_)
+            if (other.number == device.number && other.inode == device.inode)
+                fail(ErrorKind::InvalidArgument, "{} and {} are the same", other.path, path);
         device.first_block = size_;
         device.blocks = size_bytes / kBlockBytes;
         size_ += device.blocks;

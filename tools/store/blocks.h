@@ -4,6 +4,8 @@
 #ifndef COWSNAP_STORE_BLOCKS_H
 #define COWSNAP_STORE_BLOCKS_H
 
+#include <sys/types.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -64,6 +66,9 @@ private:
         std::uint64_t first_block = 0;
         std::uint64_t blocks = 0;
         bool is_block_device = false;
+        // which it is, under whatever name
+        dev_t number = 0;
+        ino_t inode = 0;
     };
     using Step = std::function<int(const Device& device, std::uint64_t block, std::uint64_t count,
                                    std::uint64_t done)>;

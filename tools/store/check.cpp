@@ -10,6 +10,7 @@
 #include "meta/metadata.h"
 #include "store/check_parts.h"
 #include "store/control_remains.h"
+#include "store/super_remains.h"
 
 namespace cowsnap::store {
 
@@ -168,27 +169,10 @@ void findRefusal(Checker& checker, Engine& engine, const cow_store& control) {
                     snapshotsUsing(control, engine.get().segments[segment].owner));
 }
 
-}  // namespace
-
-Report check(Blocks& blocks, const CheckOptions& options) {
-    Report report;
-    ShadowBlocks shadow(blocks);
-    Engine engine(shadow);
-    const int probed = engine.probe();
-    if (probed == 1)
-        fail(ErrorKind::NotFound, "there is no store: all is zero");
-    if (probed == -EINVAL || probed == -ENOSPC)
-        fail(ErrorKind::NotFound, "there is no store: {}", engine.why());
-    if (probed == -EPROTONOSUPPORT)
-        fail(ErrorKind::NotSupported, "{}", engine.why());
-    if (probed == -EIO || probed == -ENOMEM)
-        failErrno(-probed, "the first blocks cannot be read");
-    Checker checker{blocks, report, options, engine.get().super};
-    checkSupers(checker, probed == 0);
-    if (probed != 0) {
-        report.refusal = engine.why();
-        return report;
-    }
+/// All but the superblocks, of which the engine has taken one.
+void examine(Checker& checker, Engine& engine) {
+    Report& report = checker.report;
+    Blocks& blocks = checker.blocks;
     Uuid::Bytes uuid{};
     std::memcpy(uuid.data(), checker.super.uuid, uuid.size());
     report.uuid = Uuid(uuid);
@@ -207,7 +191,7 @@ Report check(Blocks& blocks, const CheckOptions& options) {
         describe(report, control.get(), slots, remains.mentioned);
         rebuildControl(control.get(), remains);
         checkControl(checker, &control.get());
-        return report;
+        return;
     }
     describe(report, control.get(), slots, {});
     checkControl(checker, nullptr);
@@ -216,14 +200,74 @@ Report check(Blocks& blocks, const CheckOptions& options) {
     if (result != 0) {
         report.refusal = engine.why();
         findRefusal(checker, engine, control.get());
-        return report;
+        return;
     }
     checkTables(checker, control.get());
     checkLogs(checker, engine);
     engine.run();
     report.free_segments = engine.get().nr_free;
-    if (options.data)
+    if (checker.options.data)
         checkData(checker, engine);
+}
+
+/// A store without superblocks cannot be activated; what it would be with them is told all the
+/// same.
+Report checkWithoutSupers(Blocks& blocks, const CheckOptions& options, const std::string& refusal) {
+    const SuperRemains remains = findSuper(blocks, options.progress);
+    if (!remains.store)
+        fail(ErrorKind::NotFound, "there is no store: {}",
+             remains.why.empty() ? refusal : remains.why);
+    Report report;
+    ShadowBlocks rebuilt(blocks);
+    Checker checker{rebuilt, report, options, {}};
+    checkSupers(checker, false);
+    const auto supers = static_cast<std::ptrdiff_t>(report.findings.size());
+    report.uuid = *remains.store;
+    if (remains.super) {
+        writeSupers(rebuilt, *remains.super);
+        checker.super = *remains.super;
+        ShadowBlocks shadow(checker.blocks);
+        Engine engine(shadow);
+        engine.probe();
+        examine(checker, engine);
+    }
+    std::vector<std::uint32_t> all;
+    for (const auto& snapshot : report.snapshots)
+        all.push_back(snapshot.id);
+    std::for_each(report.findings.begin(), report.findings.begin() + supers,
+                  [&](Finding& finding) { finding.snapshots = all; });
+    report.activates = false;
+    report.free_segments = 0;
+    report.refusal = fmt::format(
+        "both superblocks of the store {} are gone; {}", remains.store->dashed(),
+        remains.super ? "all else that is there proves what they said: they can be written anew"
+                      : remains.why);
+    return report;
+}
+
+}  // namespace
+
+Report check(Blocks& blocks, const CheckOptions& options) {
+    ShadowBlocks shadow(blocks);
+    Engine engine(shadow);
+    const int probed = engine.probe();
+    if (probed == -ENOSPC)
+        fail(ErrorKind::NotFound, "there is no store: {}", engine.why());
+    if (probed == -EPROTONOSUPPORT)
+        fail(ErrorKind::NotSupported, "{}", engine.why());
+    if (probed == -EIO || probed == -ENOMEM)
+        failErrno(-probed, "the first blocks cannot be read");
+    if (probed != 0 && supersGone(blocks))
+        return checkWithoutSupers(blocks, options,
+                                  probed == 1 ? "nothing but zeros where one begins"
+                                              : std::string("something else is on the device"));
+    Report report;
+    Checker checker{blocks, report, options, engine.get().super};
+    checkSupers(checker, probed == 0);
+    if (probed != 0)
+        report.refusal = engine.why();
+    else
+        examine(checker, engine);
     return report;
 }
 

@@ -11,6 +11,7 @@
 #include "store/check_parts.h"
 #include "store/dump.h"
 #include "store/structures.h"
+#include "store/super_remains.h"
 
 namespace cowsnap::store {
 
@@ -293,8 +294,11 @@ void dump(Blocks& blocks, std::ostream& out, const DumpOptions& options) {
     ShadowBlocks shadow(blocks);
     Engine control(shadow);
     const int probed = control.probe();
+    if (probed != 0 && supersGone(blocks) && findSuper(blocks, nullptr).store)
+        fail(ErrorKind::MetadataCorrupt,
+             "both superblocks of the store are gone; \"cowsnap-store check\" tells more");
     if (probed == 1)
-        fail(ErrorKind::NotFound, "there is no store: all is zero");
+        fail(ErrorKind::NotFound, "there is no store: nothing but zeros where one begins");
     if (probed != 0)
         fail(probed == -EPROTONOSUPPORT ? ErrorKind::NotSupported
              : probed == -EUCLEAN       ? ErrorKind::MetadataCorrupt

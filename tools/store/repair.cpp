@@ -14,6 +14,7 @@
 #include "meta/metadata.h"
 #include "store/check_parts.h"
 #include "store/control_remains.h"
+#include "store/super_remains.h"
 
 namespace cowsnap::store {
 
@@ -28,7 +29,8 @@ public:
 
 private:
     /// Reads the superblock; without one nothing is known.
-    void probe(Engine& engine);
+    void probe(Engine& engine) const;
+    void mendSupers();
     bool mendControl();
     bool mendTables();
     void rewriteControl(Engine& control);
@@ -51,12 +53,24 @@ void Repairer::must(int error, std::string_view what) const {
         failErrno(error < 0 ? -error : error, what);
 }
 
-void Repairer::probe(Engine& engine) {
+void Repairer::probe(Engine& engine) const {
     if (engine.probe() != 0)
+        fail(ErrorKind::MetadataCorrupt, "{}: this cannot be repaired", engine.why());
+}
+
+void Repairer::mendSupers() {
+    if (!supersGone(shadow_))
+        return;
+    const SuperRemains remains = findSuper(shadow_, options_.progress);
+    if (!remains.super)
         fail(ErrorKind::MetadataCorrupt,
-             "{}: without a superblock nothing can be proven; restore a dump, or wipe the device "
-             "and start anew",
-             engine.why());
+             "both superblocks of the store are gone, and what they said cannot be proven ({}); "
+             "restore a dump, or wipe the device and start anew",
+             remains.why);
+    must(writeSupers(shadow_, *remains.super), "the superblocks cannot be written");
+    plan_.steps.emplace_back(
+        "write both superblocks anew, as all other structures of the store prove them; what "
+        "overwrote them is overwritten");
 }
 
 void Repairer::note(const std::vector<std::uint32_t>& ids, const std::string& reason) {
@@ -253,6 +267,7 @@ void Repairer::mendSlots() {
 
 void Repairer::run() {
     constexpr int rounds = 8;
+    mendSupers();
     for (int round = 0; round < rounds; ++round) {
         if (mendControl() || mendTables() || !mendLogs())
             continue;

@@ -83,7 +83,7 @@ Json reportJson(const Report& report, const DeviceBlocks& devices) {
                             {"snapshots", finding.snapshots}});
     }
     Json json = {{"version", kReportVersion},
-                 {"store", report.segments != 0 ? Json(report.uuid.dashed()) : Json()},
+                 {"store", report.uuid == Uuid() ? Json() : Json(report.uuid.dashed())},
                  {"passed", report.passed()},
                  {"activates", report.activates},
                  {"refusal", report.refusal},

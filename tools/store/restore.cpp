@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // JSON to a store: read as a stream, a segment at a time, since with data it may be as large as the
-// store. The superblocks come last.
+// store. The control record comes behind the segments, and the superblocks last.
 #include <algorithm>
 #include <cstring>
 #include <map>
@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "meta/slot_format.h"
 #include "store/base64.h"
+#include "store/check_parts.h"
 #include "store/dump.h"
 #include "store/engine.h"
 #include "store/structures.h"
@@ -43,7 +44,8 @@ private:
     void slots(const Json& json);
     void segment(const Json& json);
     void end();
-    void recordLoss();
+    void recordLoss(Blocks& blocks);
+    std::uint64_t controlEnd() const;
     void write(std::uint64_t block, const Bytes& bytes);
     const Json& part(const char* name) const;
 
@@ -192,9 +194,15 @@ void Restorer::begin() {
     blocks_ = &target_.open(super_.store_blocks);
     // All of it: headers that an older store left there could be taken for those of this one.
     target_.zero(0, super_.store_blocks);
-    for (const auto& [block, image] : images_)
-        write(block, image);
-    images_.clear();
+    // without a control record all this is nobody's
+    const auto behind = images_.lower_bound(controlEnd());
+    for (auto at = behind; at != images_.end(); ++at)
+        write(at->first, at->second);
+    images_.erase(behind, images_.end());
+}
+
+std::uint64_t Restorer::controlEnd() const {
+    return super_.control_block + 2ULL * super_.checkpoint_blocks + super_.journal_blocks;
 }
 
 void Restorer::segment(const Json& json) {
@@ -246,8 +254,8 @@ void Restorer::segment(const Json& json) {
 
 /// Without data a snapshot is not exact, and what the engine concludes from a batch whose data do
 /// not match may even be wrong.
-void Restorer::recordLoss() {
-    Engine engine(*blocks_);
+void Restorer::recordLoss(Blocks& blocks) {
+    Engine engine(blocks);
     engine.get().super = super_;
     if (engine.loadControl() != 0)
         return;  // it does not activate
@@ -278,8 +286,18 @@ void Restorer::end() {
              "the dump was made of a store of which {} blocks could not be read: repair that store "
              "first",
              unreadable.size());
+    ShadowBlocks shadow(*blocks_);
+    for (const auto& [block, image] : images_)
+        if (const int error = shadow.write(block, image.size() / kBlockBytes, image.data()))
+            failErrno(-error, fmt::format("cannot write block {}", block));
     if (!result_.with_data)
-        recordLoss();
+        recordLoss(shadow);
+    // Checkpoints last: what an interruption leaves is a store with all its segments, or none.
+    for (std::uint64_t block = controlEnd(); block-- > super_.control_block;) {
+        const Bytes image = readBlocks(shadow, block).bytes;
+        if (std::any_of(image.begin(), image.end(), [](std::byte b) { return b != std::byte{0}; }))
+            write(block, image);
+    }
     for (const auto& [block, image] : super_images_)
         write(block, image);
 }

@@ -41,11 +41,16 @@ void warnIfUsed(const std::vector<std::string>& paths) {
 ExitCode runCheck(const CommonOptions& common, const std::vector<std::string>& paths, bool data) {
     warnIfUsed(paths);
     DeviceBlocks devices(paths, DeviceBlocks::Access::ReadOnly);
-    ProgressBar bar("checking data");
-    CheckOptions options;
-    options.data = data;
-    options.progress = [&bar](std::uint64_t done, std::uint64_t total) { bar.show(done, total); };
-    const Report report = check(devices, options);
+    Report report;
+    {
+        ProgressBar bar("checking data");
+        CheckOptions options;
+        options.data = data;
+        options.progress = [&bar](std::uint64_t done, std::uint64_t total) {
+            bar.show(done, total);
+        };
+        report = check(devices, options);
+    }
     if (common.json)
         std::cout << reportJson(report, devices).dump(2) << '\n';
     else
