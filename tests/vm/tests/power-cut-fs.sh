@@ -130,7 +130,7 @@ if ((round)); then
 	check_sets
 	check_file_systems
 fi
-if ((round < ${ROUNDS:-2})); then
+if ((round < ${ROUNDS:-5})); then
 	check "the ext4 is mounted" mount /dev/mapper/origin1 /run/ext4
 	check "the xfs is mounted" mount /dev/mapper/origin2 /run/xfs
 	for mounted in ext4 xfs; do

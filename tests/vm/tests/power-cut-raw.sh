@@ -21,7 +21,7 @@ round=0
 load_module
 store_make store "$DISK1" 2 segment_sectors 128
 origin_make origin store 1 "$DISK0"
-if ((round < ${ROUNDS:-4})); then
+if ((round < ${ROUNDS:-3})); then
 	check "what was acknowledged has survived" exercise
 	ask_power_cut $((round + 1)) 1500 6000
 	until_power_cut exercise forever
