@@ -40,6 +40,43 @@ static inline void cow_bdev_thaw(struct block_device *bdev)
 
 #endif
 
+/*
+ * Hooking a function with ftrace: its first argument, and sending its caller to another
+ * one of the same type.
+ */
+#ifdef CONFIG_DYNAMIC_FTRACE_WITH_ARGS
+
+#if defined(COW_HAVE_FTRACE_REGS_ARGUMENT)
+#define COW_HAVE_HOOK
+#define cow_hook_argument(fregs) ftrace_regs_get_argument(fregs, 0)
+#define cow_hook_go_to(fregs, to) ftrace_regs_set_instruction_pointer(fregs, to)
+#elif defined(CONFIG_X86_64)
+#define COW_HAVE_HOOK
+#define cow_hook_argument(fregs) regs_get_kernel_argument(&(fregs)->regs, 0)
+#define cow_hook_go_to(fregs, to) ftrace_instruction_pointer_set(fregs, to)
+#endif
+
+#endif
+
+/* Readers and writers of single pages that are no bios. */
+static inline bool cow_has_rw_page(const struct block_device *bdev)
+{
+#ifdef COW_HAVE_RW_PAGE
+	return bdev->bd_disk->fops->rw_page;
+#else
+	return false;
+#endif
+}
+
+static inline bool cow_has_inline_encryption(const struct request_queue *q)
+{
+#ifdef CONFIG_BLK_INLINE_ENCRYPTION
+	return q->crypto_profile;
+#else
+	return false;
+#endif
+}
+
 /* A block device that is open, shared and without a holder. */
 struct cow_bdev {
 	struct block_device *bdev; /* NULL: not open */

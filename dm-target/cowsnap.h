@@ -91,6 +91,7 @@ struct cow_attachment {
 	bool leaving; /* the last target waits for that: no other create begins */
 	struct cow_origin *origin;
 	struct cow_bdev lower; /* the origin's device */
+	struct cow_interposer *interposer; /* NULL: stacked */
 };
 
 struct cow_engine {
@@ -160,7 +161,7 @@ struct cow_bio {
 	struct bio *bio;
 	enum cow_bio_kind kind;
 	struct cow_origin *origin;
-	struct block_device *lower;
+	struct block_device *lower; /* NULL: it has its device */
 	struct cow_snap_target *snap;
 	bool own; /* its own extent is on its way to the overlay */
 	u32 done_blocks; /* of the write to a snapshot, published */
@@ -233,6 +234,34 @@ u32 cow_page_crc(struct page *page);
 int cow_store_message(struct cow_engine *engine, unsigned int argc, char **argv, char *result,
 		      unsigned int maxlen);
 
+/*
+ * interpose.c; process context, without engine->control or engine->mutex where it says
+ * that it may sleep.
+ */
+struct cow_interposer;
+int cow_interpose_init(void);
+void cow_interpose_exit(void);
+const char *cow_interpose_refusal(struct block_device *bdev);
+struct cow_interposer *cow_interposer_make(struct cow_engine *engine, struct cow_origin *origin,
+					   struct block_device *bdev);
+int cow_interposer_arm(struct cow_interposer *interposer);
+bool cow_interposer_armed(const struct cow_interposer *interposer);
+void cow_interposer_suspend(struct cow_interposer *interposer);
+void cow_interposer_resume(struct cow_interposer *interposer);
+void cow_interposer_disarm(struct cow_interposer *interposer);
+void cow_interposer_free(struct cow_interposer *interposer);
+void cow_gate_prepare(struct cow_interposer *interposer);
+int cow_gate_close(struct cow_interposer *interposer, unsigned int wait_ms);
+void cow_gate_open(struct cow_interposer *interposer);
+void cow_gate_relax(struct cow_interposer *interposer);
+
+/*
+ * interpose-hook.c: the hooks are there while somebody has a reference. An error's
+ * cause is in the log. May sleep.
+ */
+int cow_hook_get(void);
+void cow_hook_put(void);
+
 /* create.c */
 int cow_create(struct cow_engine *engine, struct cow_member *members, u32 count);
 
@@ -252,6 +281,15 @@ int cow_parse_features(struct dm_target *ti, unsigned int argc, char **argv,
 		       void *context);
 struct cow_engine *cow_engine_from_arg(struct dm_target *ti, const char *arg,
 				       struct dm_dev **device);
+
+/* Any context, no lock. May a write to these blocks pass? */
+static inline bool cow_origin_may_pass(const struct cow_origin *origin, u64 block, u64 length)
+{
+	/* the epoch's bitmap is there before the epoch is */
+	if (smp_load_acquire(&origin->epoch) == COW_NO_EPOCH)
+		return true;
+	return cow_bitmap_preserved(READ_ONCE(origin->bitmap), block, length);
+}
 
 static inline struct cow_engine *cow_engine_of(struct cow_store *store)
 {

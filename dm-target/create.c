@@ -5,17 +5,24 @@
  * In this order, undone in the opposite one whatever happens:
  *
  *   1. freeze the file systems, those stacked on others first; without one, the
- *      page cache of the device is written
+ *      page cache of the device is written. Of an interposed disk those on its
+ *      partitions, too
  *   2. drain the origins' mapped devices (bios that come are deferred by
  *      device-mapper), those stacked on others first: their bios need the
- *      lower ones to go on
+ *      lower ones to go on. Then close the gates of interposed origins, one
+ *      after the other, and wait for what they have taken
  *   3. flush the origins' own caches: what was acknowledged before must survive
  *      a power cut that follows
  *   4. wait until their logs have published all
  *   5. commit: one write of the control record; new epochs
  *
  * All inside one message: who sent it can die at any time, and nothing stays
- * frozen.
+ * frozen. Memory is had before anything is frozen.
+ *
+ * Which interposed device is stacked on which is not known here: that of an origin
+ * attached later is taken to be the upper one. If its writes do not end because the
+ * gate of one below is closed, it is closed before that one at the next attempt. (An
+ * interposed device above a stacked origin of the same set makes the create fail.)
  */
 #include <linux/delay.h>
 #include <linux/lockdep.h>
@@ -25,14 +32,25 @@
 #include "cowsnap.h"
 
 #define WAIT_FOR_ROOM_MS 30000
+#define WAIT_FOR_GATES_MS 30000
+#define GATE_MS 3000
+
+/* What may have a file system: an origin's device, or a partition of it. */
+struct frozen {
+	struct list_head list;
+	struct block_device *bdev;
+	struct cow_bdev opened; /* a partition */
+	u32 origin;
+	bool frozen;
+};
 
 struct target {
 	struct mapped_device *md;
 	struct cow_origin *origin;
 	struct cow_attachment *attachment;
+	struct cow_interposer *interposer; /* NULL: stacked */
 	u64 order;
-	bool frozen;
-	bool drained;
+	bool drained; /* stacked: suspended; interposed: the gate is closed */
 };
 
 /* Attached later first: it may be stacked on those before. */
@@ -59,6 +77,11 @@ static int find_target(struct cow_engine *engine, struct target *target, u32 id)
 	target->attachment->creates++;
 	target->md = target->attachment->md;
 	target->order = target->attachment->order;
+	target->interposer = target->attachment->interposer;
+	if (target->interposer && !cow_interposer_armed(target->interposer)) {
+		DMERR("create: the cow-origin of origin %u is not in front of its device yet", id);
+		return -EBUSY;
+	}
 	return 0;
 }
 
@@ -78,24 +101,109 @@ static int wait_for_room(struct cow_engine *engine)
 	return 0;
 }
 
-static int freeze_all(struct target *targets, u32 count)
+/* --------------------------------------------------------------- freezing --- */
+
+static struct frozen *add_frozen(struct list_head *frozen, struct target *target,
+				 struct block_device *bdev)
+{
+	struct frozen *device = kzalloc(sizeof(*device), GFP_KERNEL);
+
+	if (!device)
+		return NULL;
+	device->bdev = bdev;
+	device->origin = target->origin->id;
+	list_add_tail(&device->list, frozen);
+	return device;
+}
+
+/* The number of the first partition from *@index on, or 0; *@index is behind it. */
+static dev_t next_partition(struct gendisk *disk, unsigned long *index)
+{
+	struct block_device *part;
+	dev_t dev = 0;
+
+	rcu_read_lock();
+	part = xa_find(&disk->part_tbl, index, ULONG_MAX, XA_PRESENT);
+	if (part)
+		dev = part->bd_dev;
+	rcu_read_unlock();
+	++*index;
+	return dev;
+}
+
+static int find_partitions(struct list_head *frozen, struct target *target)
+{
+	struct gendisk *disk = target->attachment->lower.bdev->bd_disk;
+	unsigned long index = 1; /* 0: the whole disk */
+	dev_t dev;
+
+	while ((dev = next_partition(disk, &index))) {
+		struct frozen *device = add_frozen(frozen, target, NULL);
+
+		if (!device)
+			return -ENOMEM;
+		/* one that cannot be opened has just gone */
+		if (!cow_bdev_open(&device->opened, dev))
+			device->bdev = device->opened.bdev;
+	}
+	return 0;
+}
+
+/* All that is to be frozen, in this order; nothing is, yet. */
+static int find_frozen(struct list_head *frozen, struct target *targets, u32 count)
 {
 	u32 i;
 	int r;
 
 	for (i = 0; i < count; i++) {
-		r = cow_bdev_freeze(dm_disk(targets[i].md)->part0);
+		struct block_device *bdev = dm_disk(targets[i].md)->part0;
+
+		if (targets[i].interposer) {
+			bdev = targets[i].attachment->lower.bdev;
+			r = bdev_is_partition(bdev) ? 0 : find_partitions(frozen, &targets[i]);
+			if (r)
+				return r;
+		}
+		if (!add_frozen(frozen, &targets[i], bdev))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int freeze_all(struct list_head *frozen)
+{
+	struct frozen *device;
+	int r;
+
+	list_for_each_entry(device, frozen, list) {
+		if (!device->bdev)
+			continue;
+		r = cow_bdev_freeze(device->bdev);
 		if (r == -EBUSY)
 			continue; /* frozen by someone else: that is frozen, too */
 		if (r) {
 			DMERR("create: the file system on origin %u cannot be frozen (%d)",
-			      targets[i].origin->id, r);
+			      device->origin, r);
 			return r;
 		}
-		targets[i].frozen = true;
+		device->frozen = true;
 	}
 	return 0;
 }
+
+static void thaw_all(struct list_head *frozen)
+{
+	struct frozen *device, *next;
+
+	list_for_each_entry_safe_reverse(device, next, frozen, list) {
+		if (device->frozen)
+			cow_bdev_thaw(device->bdev);
+		cow_bdev_close(&device->opened);
+		kfree(device);
+	}
+}
+
+/* --------------------------------------------------------------- draining --- */
 
 static int flush_all(struct target *targets, u32 count)
 {
@@ -146,28 +254,97 @@ static void undrain(struct target *target)
 	lockdep_on();
 }
 
-static void drain_all(struct cow_engine *engine, struct target *targets, u32 count)
+/* Upper ones of one disk have the greater numbers, and give their writes to the others. */
+static void sort_gates(struct target *targets, u32 count)
 {
-	u32 i;
+	u32 i, j;
 
 	for (i = 0; i < count; i++)
-		drain(&targets[i]);
-	while (!all_quiet(engine, targets, count)) {
-		cow_engine_kick(engine);
-		usleep_range(100, 200);
+		for (j = i + 1; j < count; j++)
+			if (targets[i].interposer && targets[j].interposer &&
+			    targets[i].attachment->lower.bdev->bd_disk ==
+				    targets[j].attachment->lower.bdev->bd_disk &&
+			    targets[i].order > targets[j].order)
+				swap(targets[i], targets[j]);
+}
+
+static void open_gates(struct target *targets, u32 count)
+{
+	while (count-- > 0) {
+		if (targets[count].interposer && targets[count].drained) {
+			cow_gate_open(targets[count].interposer);
+			targets[count].drained = false;
+		}
 	}
 }
 
-static void release_all(struct cow_engine *engine, struct target *targets, u32 count)
+static void move_to_front(struct target *targets, u32 i)
+{
+	struct target first = targets[i];
+
+	memmove(&targets[1], &targets[0], i * sizeof(*targets));
+	targets[0] = first;
+}
+
+static int close_gates(struct target *targets, u32 count)
+{
+	unsigned long end = jiffies + msecs_to_jiffies(WAIT_FOR_GATES_MS);
+	u32 i = 0;
+	int r;
+
+	while (i < count) {
+		if (!targets[i].interposer) {
+			i++;
+			continue;
+		}
+		r = cow_gate_close(targets[i].interposer, GATE_MS);
+		if (!r) {
+			targets[i++].drained = true;
+		} else {
+			open_gates(targets, i);
+			if (r != -EBUSY || time_after(jiffies, end) ||
+			    fatal_signal_pending(current)) {
+				DMERR("create: writes to the device of origin %u do not end",
+				      targets[i].origin->id);
+				return r;
+			}
+			move_to_front(targets, i);
+			i = 0;
+		}
+	}
+	return 0;
+}
+
+static int drain_all(struct cow_engine *engine, struct target *targets, u32 count)
+{
+	u32 i;
+	int r;
+
+	for (i = 0; i < count; i++)
+		if (!targets[i].interposer)
+			drain(&targets[i]);
+	r = close_gates(targets, count);
+	while (!r && !all_quiet(engine, targets, count)) {
+		cow_engine_kick(engine);
+		usleep_range(100, 200);
+	}
+	return r;
+}
+
+static void release_all(struct target *targets, u32 count)
 {
 	u32 i;
 
+	open_gates(targets, count);
 	for (i = count; i-- > 0;)
 		if (targets[i].drained)
 			undrain(&targets[i]);
-	for (i = count; i-- > 0;)
-		if (targets[i].frozen)
-			cow_bdev_thaw(dm_disk(targets[i].md)->part0);
+}
+
+static void put_all(struct cow_engine *engine, struct target *targets, u32 count)
+{
+	u32 i;
+
 	mutex_lock(&engine->control);
 	for (i = 0; i < count; i++)
 		if (targets[i].md)
@@ -177,6 +354,17 @@ static void release_all(struct cow_engine *engine, struct target *targets, u32 c
 		if (targets[i].md)
 			dm_put(targets[i].md);
 }
+
+static void relax_gates(struct target *targets, u32 count)
+{
+	u32 i;
+
+	for (i = 0; i < count; i++)
+		if (targets[i].interposer)
+			cow_gate_relax(targets[i].interposer);
+}
+
+/* --------------------------------------------------------------- creating --- */
 
 static int commit(struct cow_engine *engine, struct cow_member *members, u32 count)
 {
@@ -213,25 +401,47 @@ out:
 	return r;
 }
 
+/* All is frozen, drained, durable and committed; or an error. Undone by the caller. */
+static int create_frozen(struct cow_engine *engine, struct cow_member *members,
+			 struct target *targets, struct list_head *frozen, u32 count)
+{
+	int r = freeze_all(frozen);
+
+	if (!r)
+		r = drain_all(engine, targets, count);
+	if (!r)
+		r = flush_all(targets, count);
+	if (r)
+		cow_create_abort(&engine->store, members, count);
+	else
+		r = commit(engine, members, count);
+	release_all(targets, count);
+	return r;
+}
+
 static int create_locked(struct cow_engine *engine, struct cow_member *members,
 			 struct target *targets, u32 count)
 {
+	LIST_HEAD(frozen);
+	u32 i;
 	int r = prepare(engine, members, targets, count);
 
 	if (r)
 		return r;
 	sort(targets, count, sizeof(*targets), compare_targets, NULL);
+	sort_gates(targets, count);
+	for (i = 0; i < count; i++)
+		if (targets[i].interposer)
+			cow_gate_prepare(targets[i].interposer);
 	r = wait_for_room(engine);
 	if (!r)
-		r = freeze_all(targets, count);
-	if (!r) {
-		drain_all(engine, targets, count);
-		r = flush_all(targets, count);
-	}
+		r = find_frozen(&frozen, targets, count);
 	if (r)
 		cow_create_abort(&engine->store, members, count);
 	else
-		r = commit(engine, members, count);
+		r = create_frozen(engine, members, targets, &frozen, count);
+	thaw_all(&frozen);
+	relax_gates(targets, count);
 	return r;
 }
 
@@ -248,7 +458,7 @@ int cow_create(struct cow_engine *engine, struct cow_member *members, u32 count)
 		return -EINTR;
 	}
 	r = create_locked(engine, members, targets, count);
-	release_all(engine, targets, count);
+	put_all(engine, targets, count);
 	mutex_unlock(&engine->create_mutex);
 	kvfree(targets);
 	return r;

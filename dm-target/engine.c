@@ -80,7 +80,8 @@ static void admit_origin(struct cow_bio *bio)
 {
 	if (!cow_preserve(bio->origin, &bio->waiter))
 		return;
-	bio_set_dev(bio->bio, bio->lower);
+	if (bio->lower)
+		bio_set_dev(bio->bio, bio->lower);
 	submit_bio_noacct(bio->bio);
 }
 

@@ -79,6 +79,9 @@ static int __init cow_init(void)
 
 	if (r)
 		return r;
+	r = cow_interpose_init();
+	if (r)
+		goto bad_interpose;
 	r = dm_register_target(&cow_store_type);
 	if (r)
 		goto bad_store;
@@ -94,6 +97,8 @@ bad_snap:
 bad_origin:
 	dm_unregister_target(&cow_store_type);
 bad_store:
+	cow_interpose_exit();
+bad_interpose:
 	cow_engine_exit();
 	return r;
 }
@@ -104,6 +109,7 @@ static void __exit cow_exit(void)
 	dm_unregister_target(&cow_origin_type);
 	dm_unregister_target(&cow_store_type);
 	cow_loss_forget_all();
+	cow_interpose_exit();
 	cow_engine_exit();
 }
 

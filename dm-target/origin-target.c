@@ -3,6 +3,9 @@
  * cow-origin: in front of a device that is snapshotted. Reads pass. A write passes
  * when all its blocks are preserved in the current epoch (one look at a bitmap,
  * no lock), else the worker has them preserved first.
+ *
+ * Stacked, the device is its own and writes come to its mapped device. Interposed, it
+ * has the device open as anybody may, and writes come from interpose.c.
  */
 #include <linux/delay.h>
 #include <linux/module.h>
@@ -12,10 +15,13 @@
 struct origin_target {
 	struct cow_engine *engine;
 	struct dm_dev *store_dev;
-	struct dm_dev *dev;
+	struct block_device *bdev; /* of one of the next two */
+	struct dm_dev *dev; /* stacked */
+	struct cow_bdev shared; /* interposed */
 	struct cow_attachment *attachment;
 	struct cow_origin *origin;
 	u32 id;
+	bool interpose;
 };
 
 /* ------------------------------------------------------------ attaching --- */
@@ -28,10 +34,15 @@ static int attach_new(struct cow_engine *engine, struct origin_target *target,
 
 	if (!attachment)
 		return -ENOMEM;
-	r = cow_bdev_open(&attachment->lower, target->dev->bdev->bd_dev);
-	if (r) {
-		kfree(attachment);
-		return r;
+	r = cow_bdev_open(&attachment->lower, target->bdev->bd_dev);
+	if (r)
+		goto bad_open;
+	if (target->interpose) {
+		attachment->interposer =
+			cow_interposer_make(engine, target->origin, attachment->lower.bdev);
+		r = -ENOMEM;
+		if (!attachment->interposer)
+			goto bad_interposer;
 	}
 	attachment->engine = engine;
 	attachment->md = md;
@@ -45,6 +56,11 @@ static int attach_new(struct cow_engine *engine, struct origin_target *target,
 	target->origin->shell = attachment;
 	mutex_unlock(&engine->mutex);
 	return 0;
+bad_interposer:
+	cow_bdev_close(&attachment->lower);
+bad_open:
+	kfree(attachment);
+	return r;
 }
 
 static int attach(struct dm_target *ti, struct origin_target *target)
@@ -70,8 +86,11 @@ static int attach(struct dm_target *ti, struct origin_target *target)
 	} else if (attachment->md != md) {
 		ti->error = "This origin is attached already";
 		r = -EBUSY;
-	} else if (attachment->lower.bdev != target->dev->bdev) {
+	} else if (attachment->lower.bdev != target->bdev) {
 		ti->error = "This origin is on another device";
+		r = -EBUSY;
+	} else if (target->interpose != !!attachment->interposer) {
+		ti->error = "An origin cannot change between stacked and interposed";
 		r = -EBUSY;
 	} else {
 		attachment->targets++;
@@ -98,25 +117,39 @@ void cow_attachment_put(struct cow_attachment *attachment)
 {
 	if (--attachment->references)
 		return;
+	if (attachment->interposer)
+		cow_interposer_free(attachment->interposer);
 	cow_bdev_close(&attachment->lower);
 	kfree(attachment);
 }
 
-/* control held. */
-static bool is_needed(struct origin_target *target)
+/* control held. A create may be about to freeze, drain and flush the device. */
+static bool has_creates(struct origin_target *target)
 {
-	struct cow_attachment *attachment = target->attachment;
+	return target->attachment->targets == 1 && target->attachment->creates;
+}
 
-	if (attachment->targets > 1)
-		return false;
-	return attachment->creates || !quiet(target->engine, target->origin);
+/* control held. Extents may be read from the device, of writes that were let go. */
+static bool has_extents(struct origin_target *target)
+{
+	return target->attachment->targets == 1 && !quiet(target->engine, target->origin);
+}
+
+/* control held; let go meanwhile. No create begins while the last target waits. */
+static void wait_while(bool (*busy)(struct origin_target *target), struct origin_target *target)
+{
+	while (busy(target)) {
+		target->attachment->leaving = true;
+		mutex_unlock(&target->engine->control);
+		cow_engine_kick(target->engine);
+		usleep_range(200, 500);
+		mutex_lock(&target->engine->control);
+	}
 }
 
 /*
- * No bio of this target is left, but extents may still be read from the device:
- * those of bios that were let go because their snapshots went. And a create may be
- * about to freeze, drain and flush the device: it keeps the mapped device, which may
- * have got another table.
+ * No bio of this target is left, but creates may be under way: they keep the mapped
+ * device, which may have got another table. An interposed origin takes writes until here.
  */
 static void detach(struct origin_target *target)
 {
@@ -124,13 +157,14 @@ static void detach(struct origin_target *target)
 	struct cow_attachment *attachment = target->attachment;
 
 	mutex_lock(&engine->control);
-	while (is_needed(target)) {
+	wait_while(has_creates, target);
+	if (attachment->interposer && attachment->targets == 1) {
 		attachment->leaving = true;
 		mutex_unlock(&engine->control);
-		cow_engine_kick(engine);
-		usleep_range(200, 500);
+		cow_interposer_disarm(attachment->interposer);
 		mutex_lock(&engine->control);
 	}
+	wait_while(has_extents, target);
 	attachment->leaving = false;
 	if (!--attachment->targets) {
 		mutex_lock(&engine->mutex);
@@ -151,7 +185,8 @@ static bool overlap(const struct block_device *a, const struct block_device *b)
 
 static int check_device(struct dm_target *ti, struct origin_target *target)
 {
-	struct block_device *bdev = target->dev->bdev;
+	struct block_device *bdev = target->bdev;
+	const char *refusal;
 
 	if (ti->begin) {
 		ti->error = "A cow-origin starts at sector 0";
@@ -170,12 +205,17 @@ static int check_device(struct dm_target *ti, struct origin_target *target)
 		ti->error = "The store is on this device: it cannot be its origin";
 		return -EINVAL;
 	}
+	refusal = target->interpose ? cow_interpose_refusal(bdev) : NULL;
+	if (refusal) {
+		ti->error = (char *)refusal;
+		return -EOPNOTSUPP;
+	}
 	return 0;
 }
 
 /*
- * A device that is not an origin yet must not be in use, and not be the store's under
- * another name. With one that is, attach() knows what to do.
+ * A device that is not an origin yet must not be in use (unless it is to be interposed),
+ * and not be the store's under another name. With one that is, attach() knows what to do.
  */
 static int check_unused(struct dm_target *ti, struct origin_target *target, const char *path)
 {
@@ -189,20 +229,80 @@ static int check_unused(struct dm_target *ti, struct origin_target *target, cons
 	mutex_unlock(&engine->control);
 	if (attached)
 		return 0;
-	if (cow_device_alone(ti, path, &target->dev)) {
+	if (!target->interpose && cow_device_alone(ti, path, &target->dev)) {
 		ti->error = "The origin's device is in use by another mapped device";
 		return -EBUSY;
 	}
-	if (cow_shows_active_store(target->dev->bdev)) {
+	if (target->dev)
+		target->bdev = target->dev->bdev;
+	if (cow_shows_active_store(target->bdev)) {
 		ti->error = "The store is on this device: it cannot be its origin";
 		return -EINVAL;
 	}
 	return 0;
 }
 
-static int no_feature(void *context, const char *name, const char *value)
+static int origin_feature(void *context, const char *name, const char *value)
 {
-	return -EINVAL;
+	struct origin_target *target = context;
+
+	if (strcmp(name, COWSNAP_FEATURE_INTERPOSE))
+		return -EINVAL;
+	target->interpose = true;
+	return 0;
+}
+
+/* A path, or major:minor. */
+static int find_device(const char *word, dev_t *dev)
+{
+	unsigned int major, minor;
+	char rest;
+
+	if (sscanf(word, "%u:%u%c", &major, &minor, &rest) == 2) {
+		*dev = MKDEV(major, minor);
+		return MAJOR(*dev) == major && MINOR(*dev) == minor ? 0 : -EINVAL;
+	}
+	return lookup_bdev(word, dev);
+}
+
+static int open_device(struct dm_target *ti, struct origin_target *target, const char *word)
+{
+	dev_t dev;
+	int r;
+
+	if (!target->interpose) {
+		r = dm_get_device(ti, word, dm_table_get_mode(ti->table), &target->dev);
+		if (r)
+			ti->error = "The origin's device cannot be opened: missing, or in use";
+		else
+			target->bdev = target->dev->bdev;
+		return r;
+	}
+	r = find_device(word, &dev);
+	if (!r)
+		r = cow_bdev_open(&target->shared, dev);
+	if (r) {
+		ti->error = "The origin's device cannot be opened: missing, or read-only";
+		return r;
+	}
+	target->bdev = target->shared.bdev;
+	r = cow_hook_get();
+	if (r) {
+		ti->error = "Writes cannot be interposed here: the line above says why";
+		cow_bdev_close(&target->shared);
+	}
+	return r;
+}
+
+static void close_device(struct dm_target *ti, struct origin_target *target)
+{
+	if (!target->interpose) {
+		if (target->dev)
+			dm_put_device(ti, target->dev);
+		return;
+	}
+	cow_hook_put();
+	cow_bdev_close(&target->shared);
 }
 
 static int construct(struct dm_target *ti, struct origin_target *target, unsigned int argc,
@@ -214,17 +314,15 @@ static int construct(struct dm_target *ti, struct origin_target *target, unsigne
 		ti->error = "The origin id is not a number from 1 to 4294967294";
 		return -EINVAL;
 	}
-	r = cow_parse_features(ti, argc - 3, argv + 3, no_feature, NULL);
+	r = cow_parse_features(ti, argc - 3, argv + 3, origin_feature, target);
 	if (r)
 		return r;
 	target->engine = cow_engine_from_arg(ti, argv[0], &target->store_dev);
 	if (IS_ERR(target->engine))
 		return PTR_ERR(target->engine);
-	r = dm_get_device(ti, argv[2], dm_table_get_mode(ti->table), &target->dev);
-	if (r) {
-		ti->error = "The origin's device cannot be opened: missing, or in use";
+	r = open_device(ti, target, argv[2]);
+	if (r)
 		goto bad_engine;
-	}
 	r = check_device(ti, target);
 	if (!r)
 		r = check_unused(ti, target, argv[2]);
@@ -232,8 +330,7 @@ static int construct(struct dm_target *ti, struct origin_target *target, unsigne
 		r = attach(ti, target);
 	if (!r)
 		return 0;
-	if (target->dev)
-		dm_put_device(ti, target->dev);
+	close_device(ti, target);
 bad_engine:
 	mutex_lock(&cow_engines_mutex);
 	cow_engine_put(target->engine);
@@ -275,7 +372,7 @@ static void origin_dtr(struct dm_target *ti)
 	struct origin_target *target = ti->private;
 
 	detach(target);
-	dm_put_device(ti, target->dev);
+	close_device(ti, target);
 	mutex_lock(&cow_engines_mutex);
 	cow_engine_put(target->engine);
 	mutex_unlock(&cow_engines_mutex);
@@ -285,13 +382,15 @@ static void origin_dtr(struct dm_target *ti)
 
 /* ------------------------------------------------------------------- I/O --- */
 
-/* Any context, no lock. May the bio pass? */
-static bool may_pass(const struct cow_origin *origin, u64 block, u64 length)
+/* The device of an interposed origin is for nobody's use. */
+static int map_interposed(struct bio *bio)
 {
-	/* the epoch's bitmap is there before the epoch is */
-	if (smp_load_acquire(&origin->epoch) == COW_NO_EPOCH)
-		return true;
-	return cow_bitmap_preserved(READ_ONCE(origin->bitmap), block, length);
+	if (op_is_write(bio_op(bio)) && bio_sectors(bio))
+		return DM_MAPIO_KILL;
+	if (bio_op(bio) == REQ_OP_READ)
+		zero_fill_bio(bio);
+	bio_endio(bio);
+	return DM_MAPIO_SUBMITTED;
 }
 
 static int origin_map(struct dm_target *ti, struct bio *bio)
@@ -300,12 +399,14 @@ static int origin_map(struct dm_target *ti, struct bio *bio)
 	struct cow_bio *wait = dm_per_bio_data(bio, sizeof(*wait));
 	u64 block, length;
 
-	bio_set_dev(bio, target->dev->bdev);
+	if (target->interpose)
+		return map_interposed(bio);
+	bio_set_dev(bio, target->bdev);
 	if (!op_is_write(bio_op(bio)) || !bio_sectors(bio))
 		return DM_MAPIO_REMAPPED;
 	block = bio->bi_iter.bi_sector / COWSNAP_BLOCK_SECTORS;
 	length = DIV_ROUND_UP_SECTOR_T(bio_end_sector(bio), COWSNAP_BLOCK_SECTORS) - block;
-	if (may_pass(target->origin, block, length))
+	if (cow_origin_may_pass(target->origin, block, length))
 		return DM_MAPIO_REMAPPED;
 	if (bio_op(bio) == REQ_OP_DISCARD) {
 		/* a hint only: not worth a copy */
@@ -316,11 +417,36 @@ static int origin_map(struct dm_target *ti, struct bio *bio)
 	wait->bio = bio;
 	wait->kind = COW_BIO_ORIGIN;
 	wait->origin = target->origin;
-	wait->lower = target->dev->bdev;
+	wait->lower = target->bdev;
 	wait->waiter.block = block;
 	wait->waiter.length = length;
 	cow_engine_queue(target->engine, wait);
 	return DM_MAPIO_SUBMITTED;
+}
+
+/* --------------------------------------------------- suspending, resuming --- */
+
+static struct cow_interposer *interposer_of(struct dm_target *ti)
+{
+	return ((struct origin_target *)ti->private)->attachment->interposer;
+}
+
+/* Writes to the device of an interposed origin wait, as those to a stacked one do. */
+static void origin_presuspend(struct dm_target *ti)
+{
+	if (interposer_of(ti))
+		cow_interposer_suspend(interposer_of(ti));
+}
+
+static int origin_preresume(struct dm_target *ti)
+{
+	return interposer_of(ti) ? cow_interposer_arm(interposer_of(ti)) : 0;
+}
+
+static void origin_resume(struct dm_target *ti)
+{
+	if (interposer_of(ti))
+		cow_interposer_resume(interposer_of(ti));
 }
 
 static void origin_status(struct dm_target *ti, status_type_t type, unsigned int flags,
@@ -339,7 +465,10 @@ static void origin_status(struct dm_target *ti, status_type_t type, unsigned int
 		mutex_unlock(&target->engine->mutex);
 		break;
 	case STATUSTYPE_TABLE:
-		DMEMIT("%s %u %s", target->store_dev->name, target->id, target->dev->name);
+		DMEMIT("%s %u %u:%u", target->store_dev->name, target->id,
+		       MAJOR(target->bdev->bd_dev), MINOR(target->bdev->bd_dev));
+		if (target->interpose)
+			DMEMIT(" 1 %s", COWSNAP_FEATURE_INTERPOSE);
 		break;
 	case STATUSTYPE_IMA:
 		*result = '\0';
@@ -352,7 +481,7 @@ static int origin_iterate_devices(struct dm_target *ti, iterate_devices_callout_
 {
 	struct origin_target *target = ti->private;
 
-	return fn(ti, target->dev, 0, ti->len, data);
+	return target->interpose ? 0 : fn(ti, target->dev, 0, ti->len, data);
 }
 
 struct target_type cow_origin_type = {
@@ -363,6 +492,10 @@ struct target_type cow_origin_type = {
 	.ctr = origin_ctr,
 	.dtr = origin_dtr,
 	.map = origin_map,
+	.presuspend = origin_presuspend,
+	.presuspend_undo = origin_resume,
+	.preresume = origin_preresume,
+	.resume = origin_resume,
 	.status = origin_status,
 	.iterate_devices = origin_iterate_devices,
 };

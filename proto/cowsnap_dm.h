@@ -24,9 +24,10 @@
  *   1.0  in-order completion (what is released to the origin is always found
  *        again after a crash), atomic sets, writable snapshots, online
  *        extension, dropping of the oldest snapshots of a full store
+ *   1.1  the feature "interpose" of cow-origin, where the kernel can
  */
 #define COWSNAP_DM_VERSION_MAJOR 1
-#define COWSNAP_DM_VERSION_MINOR 0
+#define COWSNAP_DM_VERSION_MINOR 1
 #define COWSNAP_DM_VERSION_PATCH 0
 
 /* Ids of origins and snapshots: chosen by user space, 1 to COWSNAP_ID_MAX. */
@@ -70,7 +71,12 @@
  *
  *   start must be 0, length must be the size of <origin dev>. An id that the
  *   store does not know is registered with this size; a known id must have
- *   the same size. No features yet.
+ *   the same size. Features:
+ *     interpose          <origin dev> is in use and stays so: what is written to
+ *                        it, by whomever, is preserved. The cow-origin's own
+ *                        device reads as zeros and takes no writes. (Default:
+ *                        <origin dev> must not be in use, and the cow-origin's
+ *                        device is used in its place.)
  *
  * <start> <length> cow-snap <store> <snapshot id> [<#features> <feature>...]
  *
@@ -83,6 +89,7 @@
 #define COWSNAP_FEATURE_LOSS_WAIT_MS "loss_wait_ms"
 #define COWSNAP_FEATURE_SEGMENT_SECTORS "segment_sectors"
 #define COWSNAP_FEATURE_READ_ONLY "read_only"
+#define COWSNAP_FEATURE_INTERPOSE "interpose"
 
 #define COWSNAP_FULL_WAIT_DEFAULT_MS 10000u
 #define COWSNAP_FULL_WAIT_MAX_MS 3600000u

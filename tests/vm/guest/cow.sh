@@ -21,6 +21,12 @@ origin_make() {
 		--table "0 $(sectors "$4") cow-origin /dev/mapper/$2 $3 $4"
 }
 
+# origin_interpose NAME STORE ID DEVICE: in front of a device that is in use.
+origin_interpose() {
+	check "origin $1 in front of $4" dmsetup create "$1" \
+		--table "0 $(sectors "$4") cow-origin /dev/mapper/$2 $3 $4 1 interpose"
+}
+
 # snap_make NAME STORE ID ORIGIN [read_only]
 snap_make() {
 	check "snapshot device $1" dmsetup create "$1" \

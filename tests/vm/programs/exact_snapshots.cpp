@@ -5,7 +5,9 @@
 // ended before it was issued, on all origins together. From then on it never changes but by what is
 // written to it.
 //
-//   exact-snapshots --store NAME --origin NAME:ID... [OPTION...] ACTION...
+//   exact-snapshots --store NAME --origin NAME:ID[:DEVICE]... [OPTION...] ACTION...
+//
+// DEVICE is what is written to: that of the cow-origin NAME, if not said.
 //
 // Options:
 //   --journal FILE    knowledge is kept there: a later run, after a reload, reboot or power cut,
@@ -55,6 +57,7 @@ constexpr std::uint32_t kVerifySectors = 2048;
 struct Origin {
     std::string name;
     std::uint32_t id = 0;
+    std::string device;
 };
 
 struct Options {
@@ -80,10 +83,10 @@ std::vector<std::string> paths(const std::vector<std::string>& names) {
     return all;
 }
 
-std::vector<std::string> names(const std::vector<Origin>& origins) {
+std::vector<std::string> devices(const std::vector<Origin>& origins) {
     std::vector<std::string> all;
     for (const Origin& origin : origins)
-        all.push_back(origin.name);
+        all.push_back(origin.device);
     return all;
 }
 
@@ -179,7 +182,7 @@ public:
     explicit Exerciser(const Options& options)
         : options_(options),
           random_(options.writers.seed),
-          devices_(paths(names(options.origins)), Devices::Mode::Write),
+          devices_(devices(options.origins), Devices::Mode::Write),
           journal_(options.journal) {}
 
     void run() {
@@ -546,7 +549,13 @@ Origin parseOrigin(const std::string& text) {
     const std::size_t colon = text.find(':');
     if (colon == std::string::npos)
         wrong("--origin needs NAME:ID");
-    return {text.substr(0, colon), static_cast<std::uint32_t>(std::stoul(text.substr(colon + 1)))};
+    Origin origin;
+    origin.name = text.substr(0, colon);
+    std::size_t id_end = 0;
+    origin.id = static_cast<std::uint32_t>(std::stoul(text.substr(colon + 1), &id_end));
+    const std::string device = text.substr(colon + 1 + id_end);
+    origin.device = device.empty() ? "/dev/mapper/" + origin.name : device.substr(1);
+    return origin;
 }
 
 Options parse(const std::vector<std::string>& words) {

@@ -1,0 +1,707 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * In front of a device that is in use. The device stays as it is: its owner, its
+ * operations, its queue and its openers are not touched. Writes to it are taken at
+ * the entry of submit_bio_noacct(), preserved like those to a stacked origin, and
+ * sent on as clones. Reads are let pass. Nothing of a device is redirected, and
+ * neither function is hooked, while no origin is interposed.
+ *
+ *
+ * What happens to a write
+ * -----------------------
+ *
+ * The hook (interpose-hook.c) looks at each bio that enters submit_bio_noacct(). A
+ * write to sectors of an armed interposer, that is not marked, is "taken": it does not
+ * go on. A clone of it, from this file's own bio_set, does, at once or when all its
+ * blocks are preserved, and enters submit_bio_noacct() again. The clone is marked: by
+ * its bi_pool together with what is in front of it there, the disk that it is meant for
+ * and the order of its interposer. The write ends when its clone has ended.
+ *
+ * 1. No write is taken twice. A marked bio for the same disk passes its own
+ *    interposer. The mark stays when bios are split: block core, MD and DM allocate the
+ *    front part from their own bio_sets and handle it in place; the remainder, which
+ *    they submit again, is the bio that was split. It stays when DM defers a bio and
+ *    submits it again, when NVMe multipath sends it to another path and back, and when
+ *    blk-throttle held it. A caller's address would not tell all that.
+ * 2. No write is missed because of a mark of another level. A driver that sends the
+ *    very bio on to a device of its own (MD's linear and raid0, NVMe multipath) changes
+ *    its disk, and the mark is for a disk: if that one is interposed, too, it is taken
+ *    there. Clones of stacked drivers come from their bio_sets and are not marked.
+ * 3. Partitions and whole disks. Interposers are found by disk and by sectors of the
+ *    disk, whether block core has remapped the bio (a remainder, a throttled bio) or not
+ *    yet. A write that several of them want, of a disk and of its partition, goes
+ *    through them by their order: each clone asks for a greater one than its own.
+ *
+ *
+ * Attaching: why no write is missed
+ * ---------------------------------
+ *
+ * Arming makes the interposer visible to the hook. From then on all writes are taken.
+ * No write has to wait for that, no file system has to be frozen. But some may have
+ * passed the hook before, or its place before there was a hook, and not have ended:
+ * unseen. No snapshot may begin before they have. They are:
+ *
+ * a. On their way through submit_bio_noacct(), between the hook and the moment when
+ *    current->bio_list is set: there nothing sleeps, at most it is preempted.
+ *    synchronize_rcu_tasks() waits for every task to give up the CPU by itself, or to be
+ *    asleep already, so none is left there.
+ * b. On some task's current->bio_list, or in the hands of a task that sleeps below
+ *    submit_bio_noacct(): in the entry of a frozen queue, for a tag, for memory to split
+ *    a bio, in a stacked driver, for any other bio of its list. All these tasks have
+ *    current->bio_list set, for as long as they are in there. So every task that has it
+ *    set after a. is watched until it has been seen without, once.
+ *    (cow_wait_for_submitters(); whoever does not get out makes attaching fail.)
+ * c. Below: counted by the queue of a device with requests (those in a task's plug are,
+ *    too), by DM in its mapped device, by other drivers in the statistics. This is
+ *    waited for last, when nothing can be added to it any more (cow_drain_below()):
+ *    the queue is frozen and let go; DM's mapped device is suspended and resumed
+ *    inside the kernel; for the others the gate is closed until no write is in flight.
+ * d. Held by blk-throttle: they come back by submit_bio_noacct_nocheck(), behind the
+ *    hook. That function is hooked, too: a write that is not marked is taken there.
+ *    Clones that were throttled have their mark.
+ * e. Deferred by a suspended mapped device, requeued by NVMe multipath, punted to a
+ *    rescuer or to a cgroup's worker: all these are submitted again, and taken.
+ *
+ * Submitters of all kinds are tasks: workqueues and kernel threads are, too.
+ *
+ *
+ * The gate
+ * --------
+ *
+ * A snapshot begins when no write that was taken before is under way. The gate of an
+ * origin is closed (interposer->passing is killed: no more references to be had), and
+ * what was taken is waited for: for its end, not for its submission. Meanwhile writes
+ * are put on a list; nobody sleeps at the gate, so that it does not matter whether
+ * current->bio_list is set, whether the bio is REQ_NOWAIT, or what its submitter holds.
+ * When the gate opens, a worker takes them. It is not closed for long: if the writes do
+ * not end within COW_INTERPOSE_WAIT_MS, it is opened again and the caller fails.
+ *
+ * Why that does not deadlock:
+ *
+ * - Freezing a file system writes, and so needs the gate: it is done before the gate is
+ *   closed (create.c).
+ * - Gates are closed one after the other, those of devices stacked on others first, and
+ *   for one disk those of lower order first: writes taken by an upper one can end,
+ *   because the lower one is still open. (create.c sorts; should it not know that one
+ *   is stacked on another, the time limit opens both.)
+ * - What ends the taken ones does not pass this gate: reads for preserving are not
+ *   taken; the store is not on the origin; the clones are marked.
+ * - Waiting for what is below (c.) does not need the gate: the queue is frozen with the
+ *   gate open, writes block in its entry then as they do for any freeze, with their
+ *   clones; with the gate closed only statistics are waited for.
+ * - A clone that needs memory is made without waiting in its submitter's context; if
+ *   there is none, the worker makes it from a reserve. The worker has no bio_list: what
+ *   it submits is under way when it is back, so the reserve comes back, too.
+ * - A write that waits for room in the store keeps the gate from closing; create.c waits
+ *   for that first, and the policy for full stores ends it.
+ * - A loop device whose file is on the origin: its worker writes to the file system, which
+ *   may be frozen; then the loop device waits, as without this module. If it were
+ *   the store, it would wait for itself: user space refuses that.
+ *
+ * REQ_NOWAIT: taking does not sleep; the clone keeps the flag, unless a worker submits
+ * it, and what it gets the write gets. Polled I/O: the clone is not polled, as nobody
+ * knows its cookie; the submitter polls a bio without one, which returns at once, until
+ * the interrupt has ended it. Writes that a plug collects are clones as others are.
+ *
+ *
+ * Detaching
+ * ---------
+ *
+ * The gate is closed and what was taken is waited for, without a limit: those
+ * clones would end in freed memory. Then the interposer is taken from the table,
+ * synchronize_rcu() waits for those who have found it, and what the gate held is submitted
+ * as it is. With the last one the hooks go: after they are unregistered,
+ * synchronize_srcu() waits for those inside cow_interpose_take(), and
+ * synchronize_rcu_tasks() for those on their last instructions out of it.
+ *
+ * Locks: gate_mutex, inside the own mapped device's suspend_lock; gate_lock innermost.
+ * Neither engine->control nor engine->mutex is held when this waits.
+ */
+#include <linux/blk-integrity.h>
+#include <linux/delay.h>
+#include <linux/hashtable.h>
+#include <linux/module.h>
+#include <linux/sched/mm.h>
+
+#include "interpose.h"
+
+#define INTERPOSER_BITS 6
+#define RESERVED_CLONES 128
+
+/* A write that was taken; in front of its clone. */
+struct passing {
+	struct cow_bio wait;
+	struct cow_interposer *interposer;
+	struct bio *original;
+	struct gendisk *disk;
+	u64 order;
+	struct bio clone; /* last */
+};
+
+/* Armed interposers by their disk. Changed under interposers_lock, read under RCU. */
+static DEFINE_HASHTABLE(interposers, INTERPOSER_BITS);
+static DEFINE_SPINLOCK(interposers_lock);
+static u64 last_order;
+
+static struct bio_set passing_bios;
+static struct workqueue_struct *gate_wq;
+
+static int interpose_fail;
+module_param(interpose_fail, int, 0600);
+MODULE_PARM_DESC(interpose_fail, "for tests: attaching by interposing fails after this step, once");
+
+bool cow_interpose_fails(enum cow_interpose_step step)
+{
+	return cmpxchg(&interpose_fail, step, COW_STEP_NONE) == step;
+}
+
+/* --------------------------------------------------------------- finding --- */
+
+static struct passing *passing_of(struct bio *clone)
+{
+	return container_of(clone, struct passing, clone);
+}
+
+/* Interposers of this order or a lower one have had the bio. */
+static u64 mark_of(struct bio *bio)
+{
+	struct passing *passing;
+
+	if (bio->bi_pool != &passing_bios)
+		return 0;
+	passing = passing_of(bio);
+	return passing->disk == bio->bi_bdev->bd_disk ? passing->order : 0;
+}
+
+/* Where the bio begins on its disk. */
+static sector_t disk_sector(struct bio *bio)
+{
+	if (bio_flagged(bio, BIO_REMAPPED))
+		return bio->bi_iter.bi_sector;
+	return bio->bi_iter.bi_sector + bio->bi_bdev->bd_start_sect;
+}
+
+/* Does it write to the origin? (A flush has no sectors.) */
+static bool overlaps(const struct cow_interposer *interposer, struct bio *bio)
+{
+	sector_t begin = disk_sector(bio), end = begin + bio_sectors(bio);
+
+	return begin < end && begin < interposer->first + interposer->sectors &&
+	       end > interposer->first;
+}
+
+/* ---------------------------------------------------------------- taking --- */
+
+/* The device would refuse it: it must get to see it as it is. */
+static bool is_unsupported(struct bio *bio)
+{
+	switch (bio_op(bio)) {
+	case REQ_OP_DISCARD:
+		return !bdev_max_discard_sectors(bio->bi_bdev);
+	case REQ_OP_SECURE_ERASE:
+		return !bdev_max_secure_erase_sectors(bio->bi_bdev);
+	case REQ_OP_WRITE_ZEROES:
+		return !bdev_write_zeroes_sectors(bio->bi_bdev);
+	default:
+		return false;
+	}
+}
+
+/*
+ * The next interposer that wants this bio, a write, or NULL. The caller is in an RCU
+ * read section. Any context.
+ */
+struct cow_interposer *cow_interposer_of(struct bio *bio)
+{
+	struct gendisk *disk = bio->bi_bdev->bd_disk;
+	struct cow_interposer *interposer, *found = NULL;
+
+	hash_for_each_possible_rcu(interposers, interposer, node, (unsigned long)disk) {
+		if (interposer->disk == disk && overlaps(interposer, bio) &&
+		    interposer->order > mark_of(bio) &&
+		    (!found || interposer->order < found->order))
+			found = interposer;
+	}
+	return found && !is_unsupported(bio) ? found : NULL;
+}
+
+static void passing_end(struct bio *clone)
+{
+	struct passing *passing = passing_of(clone);
+	struct cow_interposer *interposer = passing->interposer;
+	struct bio *original = passing->original;
+
+	if (clone->bi_status)
+		original->bi_status = clone->bi_status;
+	bio_put(clone);
+	bio_endio(original);
+	percpu_ref_put(&interposer->passing);
+}
+
+/* The part of the bio that is the origin's, in its blocks. */
+static void clip_to_origin(const struct cow_interposer *interposer, struct bio *bio,
+			   u64 *block, u64 *length)
+{
+	sector_t begin = disk_sector(bio), end = begin + bio_sectors(bio);
+
+	begin = max(begin, interposer->first) - interposer->first;
+	end = min(end, interposer->first + interposer->sectors) - interposer->first;
+	*block = begin / COWSNAP_BLOCK_SECTORS;
+	*length = DIV_ROUND_UP_SECTOR_T(end, COWSNAP_BLOCK_SECTORS) - *block;
+}
+
+/* For the worker, which makes a clone for certain. */
+static void put_off(struct cow_interposer *interposer, struct bio *bio)
+{
+	spin_lock(&interposer->gate_lock);
+	bio_list_add(&interposer->held, bio);
+	spin_unlock(&interposer->gate_lock);
+	queue_work(gate_wq, &interposer->let_in);
+}
+
+static struct passing *new_passing(struct cow_interposer *interposer, struct bio *bio,
+				   bool may_wait)
+{
+	gfp_t gfp = may_wait ? GFP_NOIO : GFP_NOWAIT | __GFP_NOWARN;
+	struct bio *clone = bio_alloc_clone(bio->bi_bdev, bio, gfp, &passing_bios);
+	struct passing *passing;
+
+	if (!clone)
+		return NULL;
+	bio_clear_polled(clone);
+	if (may_wait)
+		clone->bi_opf &= ~REQ_NOWAIT;
+	clone->bi_end_io = passing_end;
+	passing = passing_of(clone);
+	passing->interposer = interposer;
+	passing->original = bio;
+	passing->disk = interposer->disk;
+	passing->order = interposer->order;
+	return passing;
+}
+
+static void preserve_first(struct passing *passing, u64 block, u64 length)
+{
+	struct cow_interposer *interposer = passing->interposer;
+	struct cow_bio *wait = &passing->wait;
+
+	memset(wait, 0, sizeof(*wait));
+	wait->bio = &passing->clone;
+	wait->kind = COW_BIO_ORIGIN;
+	wait->origin = interposer->origin;
+	wait->waiter.block = block;
+	wait->waiter.length = length;
+	/* the worker submits it, and the submitter is long gone */
+	passing->clone.bi_opf &= ~REQ_NOWAIT;
+	cow_engine_queue(interposer->engine, wait);
+}
+
+/* A write for which a reference is held. @may_wait: in the worker. */
+static void pass(struct cow_interposer *interposer, struct bio *bio, bool may_wait)
+{
+	struct passing *passing;
+	u64 block, length;
+	bool may_pass;
+
+	clip_to_origin(interposer, bio, &block, &length);
+	may_pass = cow_origin_may_pass(interposer->origin, block, length);
+	if (!may_pass && bio_op(bio) == REQ_OP_DISCARD) {
+		/* a hint only: not worth a copy */
+		bio_endio(bio);
+		percpu_ref_put(&interposer->passing);
+		return;
+	}
+	passing = new_passing(interposer, bio, may_wait);
+	if (!passing) {
+		put_off(interposer, bio);
+		percpu_ref_put(&interposer->passing);
+	} else if (may_pass) {
+		submit_bio_noacct(&passing->clone);
+	} else {
+		preserve_first(passing, block, length);
+	}
+}
+
+enum gate {
+	GATE_PASSED, /* with a reference */
+	GATE_HELD, /* at the gate */
+	GATE_AGAIN, /* look again: the gate has opened, or the interposer has gone */
+};
+
+static enum gate enter(struct cow_interposer *interposer, struct bio *bio)
+{
+	enum gate entered = GATE_AGAIN;
+
+	if (percpu_ref_tryget_live(&interposer->passing))
+		return GATE_PASSED;
+	spin_lock(&interposer->gate_lock);
+	if (interposer->closed && !interposer->gone) {
+		bio_list_add(&interposer->held, bio);
+		entered = GATE_HELD;
+	}
+	spin_unlock(&interposer->gate_lock);
+	return entered;
+}
+
+static void take(struct bio *bio, bool may_wait)
+{
+	struct cow_interposer *interposer;
+	enum gate entered = GATE_AGAIN;
+
+	rcu_read_lock();
+	while (entered == GATE_AGAIN) {
+		interposer = cow_interposer_of(bio);
+		if (!interposer)
+			break;
+		entered = enter(interposer, bio);
+		if (entered == GATE_AGAIN) {
+			/* what makes it go away waits for us */
+			rcu_read_unlock();
+			cpu_relax();
+			rcu_read_lock();
+		}
+	}
+	rcu_read_unlock();
+	if (entered == GATE_PASSED)
+		pass(interposer, bio, may_wait);
+	else if (entered == GATE_AGAIN)
+		submit_bio_noacct(bio);
+}
+
+/*
+ * What the hooks call in the place of the hooked function: process context, with
+ * whatever the submitter holds. Does not sleep where that function would not.
+ */
+void cow_interpose_take(struct bio *bio)
+{
+	take(bio, false);
+}
+
+/* ------------------------------------------------------------------ gate --- */
+
+static struct bio *pop_held(struct cow_interposer *interposer)
+{
+	struct bio *bio = NULL;
+
+	spin_lock(&interposer->gate_lock);
+	if (!interposer->closed || interposer->gone)
+		bio = bio_list_pop(&interposer->held);
+	spin_unlock(&interposer->gate_lock);
+	return bio;
+}
+
+/* The worker: what was held, and what found no memory. */
+static void let_in(struct work_struct *work)
+{
+	struct cow_interposer *interposer = container_of(work, struct cow_interposer, let_in);
+	unsigned int noio = memalloc_noio_save();
+	struct bio *bio;
+
+	while ((bio = pop_held(interposer)))
+		take(bio, true);
+	memalloc_noio_restore(noio);
+}
+
+static void all_passed(struct percpu_ref *ref)
+{
+	struct cow_interposer *interposer = container_of(ref, struct cow_interposer, passing);
+
+	wake_up_all(&interposer->drained);
+}
+
+/* gate_mutex held. */
+static void close_gate(struct cow_interposer *interposer)
+{
+	if (interposer->closers++)
+		return;
+	spin_lock(&interposer->gate_lock);
+	interposer->closed = true;
+	spin_unlock(&interposer->gate_lock);
+	percpu_ref_kill(&interposer->passing);
+}
+
+/* gate_mutex held. */
+static void open_gate(struct cow_interposer *interposer)
+{
+	if (--interposer->closers)
+		return;
+	percpu_ref_resurrect(&interposer->passing);
+	spin_lock(&interposer->gate_lock);
+	interposer->closed = false;
+	spin_unlock(&interposer->gate_lock);
+	queue_work(gate_wq, &interposer->let_in);
+}
+
+static bool all_ended(struct cow_interposer *interposer, unsigned int wait_ms)
+{
+	return wait_event_timeout(interposer->drained, percpu_ref_is_zero(&interposer->passing),
+				  msecs_to_jiffies(wait_ms));
+}
+
+/*
+ * So that closing the gate does not wait for a grace period: to be called some time
+ * before it, and cow_gate_relax() afterwards. May sleep.
+ */
+void cow_gate_prepare(struct cow_interposer *interposer)
+{
+	percpu_ref_switch_to_atomic_sync(&interposer->passing);
+}
+
+void cow_gate_relax(struct cow_interposer *interposer)
+{
+	percpu_ref_switch_to_percpu(&interposer->passing);
+}
+
+/*
+ * Close the gate and wait for what was taken: for a create, which holds
+ * engine->create_mutex and calls cow_gate_open() when this returns 0. -EBUSY when it
+ * does not end within @wait_ms, -ENODEV when writes are not taken. May sleep.
+ */
+int cow_gate_close(struct cow_interposer *interposer, unsigned int wait_ms)
+{
+	mutex_lock_nest_lock(&interposer->gate_mutex, &interposer->engine->create_mutex);
+	if (!interposer->armed) {
+		mutex_unlock(&interposer->gate_mutex);
+		return -ENODEV;
+	}
+	close_gate(interposer);
+	if (all_ended(interposer, wait_ms))
+		return 0;
+	cow_gate_open(interposer);
+	return -EBUSY;
+}
+
+void cow_gate_open(struct cow_interposer *interposer)
+{
+	open_gate(interposer);
+	mutex_unlock(&interposer->gate_mutex);
+}
+
+/* The own mapped device is suspended: writes wait, as they would for a stacked one. */
+void cow_interposer_suspend(struct cow_interposer *interposer)
+{
+	mutex_lock(&interposer->gate_mutex);
+	if (interposer->armed && !interposer->suspended) {
+		interposer->suspended = true;
+		close_gate(interposer);
+	}
+	mutex_unlock(&interposer->gate_mutex);
+	if (READ_ONCE(interposer->suspended) && !all_ended(interposer, COW_INTERPOSE_WAIT_MS))
+		DMWARN("origin %u: suspended, but writes to its device do not end",
+		       interposer->origin->id);
+}
+
+void cow_interposer_resume(struct cow_interposer *interposer)
+{
+	mutex_lock(&interposer->gate_mutex);
+	if (interposer->suspended) {
+		interposer->suspended = false;
+		open_gate(interposer);
+	}
+	mutex_unlock(&interposer->gate_mutex);
+}
+
+/* ----------------------------------------------------- attaching, detaching --- */
+
+static bool is_mapped(struct block_device *bdev)
+{
+	struct mapped_device *md = dm_get_md(disk_devt(bdev->bd_disk));
+
+	if (md)
+		dm_put(md);
+	return md;
+}
+
+/* Why no origin can be interposed on this device, or NULL. */
+const char *cow_interpose_refusal(struct block_device *bdev)
+{
+	struct request_queue *q = bdev_get_queue(bdev);
+
+	if (bdev_is_zoned(bdev))
+		return "A zoned device cannot be an origin";
+	if (blk_queue_dax(q))
+		return "A device with DAX cannot be interposed: writes pass by";
+	if (bdev_get_integrity(bdev))
+		return "A device with integrity metadata cannot be interposed";
+	if (cow_has_inline_encryption(q))
+		return "A device with inline encryption cannot be interposed";
+	if (cow_has_rw_page(bdev))
+		return "A device with rw_page cannot be interposed: writes pass by";
+	if (!queue_is_mq(q) && !blk_queue_io_stat(q) && !is_mapped(bdev))
+		return "The device must count what is in flight: write 1 to its queue/iostats";
+	return NULL;
+}
+
+static struct cow_interposer *interposer_alloc(void)
+{
+	struct cow_interposer *interposer = kzalloc(sizeof(*interposer), GFP_KERNEL);
+
+	if (!interposer)
+		return NULL;
+	if (percpu_ref_init(&interposer->passing, all_passed, PERCPU_REF_ALLOW_REINIT,
+			    GFP_KERNEL)) {
+		kfree(interposer);
+		return NULL;
+	}
+	init_waitqueue_head(&interposer->drained);
+	mutex_init(&interposer->gate_mutex);
+	spin_lock_init(&interposer->gate_lock);
+	bio_list_init(&interposer->held);
+	INIT_WORK(&interposer->let_in, let_in);
+	return interposer;
+}
+
+/*
+ * An interposer that is not armed yet, for an origin on @bdev, which the caller keeps
+ * open; he has the hooks, too. NULL without memory. May sleep.
+ */
+struct cow_interposer *cow_interposer_make(struct cow_engine *engine, struct cow_origin *origin,
+					   struct block_device *bdev)
+{
+	struct cow_interposer *interposer;
+
+	interposer = cow_interpose_fails(COW_STEP_MEMORY) ? NULL : interposer_alloc();
+	if (!interposer)
+		return NULL;
+	interposer->engine = engine;
+	interposer->origin = origin;
+	interposer->bdev = bdev;
+	interposer->disk = bdev->bd_disk;
+	interposer->first = bdev->bd_start_sect;
+	interposer->sectors = origin->size_sectors;
+	return interposer;
+}
+
+static int publish(struct cow_interposer *interposer)
+{
+	struct cow_interposer *other;
+	int r = 0;
+
+	spin_lock(&interposers_lock);
+	hash_for_each_possible(interposers, other, node, (unsigned long)interposer->disk) {
+		if (other->bdev == interposer->bdev)
+			r = -EBUSY;
+	}
+	if (!r) {
+		interposer->order = ++last_order;
+		hash_add_rcu(interposers, &interposer->node, (unsigned long)interposer->disk);
+	}
+	spin_unlock(&interposers_lock);
+	if (r)
+		DMERR("origin %u: another origin is attached to its device",
+		      interposer->origin->id);
+	return r;
+}
+
+/*
+ * gate_mutex held. Afterwards no write is taken, none that was taken is under way, and
+ * all that were held are on their way as they are.
+ */
+static void disarm(struct cow_interposer *interposer)
+{
+	struct bio *bio;
+
+	close_gate(interposer);
+	wait_event(interposer->drained, percpu_ref_is_zero(&interposer->passing));
+	spin_lock(&interposers_lock);
+	hash_del_rcu(&interposer->node);
+	spin_unlock(&interposers_lock);
+	spin_lock(&interposer->gate_lock);
+	interposer->gone = true;
+	spin_unlock(&interposer->gate_lock);
+	synchronize_rcu();
+	cancel_work_sync(&interposer->let_in);
+	while ((bio = pop_held(interposer)))
+		submit_bio_noacct(bio);
+	interposer->armed = false;
+}
+
+static int arm(struct cow_interposer *interposer)
+{
+	int r = publish(interposer);
+
+	if (r)
+		return r;
+	r = cow_interpose_fails(COW_STEP_ARMED) ? -EIO : cow_wait_for_submitters();
+	if (!r)
+		r = cow_interpose_fails(COW_STEP_SUBMITTERS) ? -EIO : cow_drain_below(interposer);
+	if (!r && cow_interpose_fails(COW_STEP_DRAINED))
+		r = -EIO;
+	if (r)
+		disarm(interposer);
+	return r;
+}
+
+/*
+ * From now on all writes are taken, and when it returns 0 none is under way that was
+ * not. Does nothing when it is armed. An interposer whose arming has failed can only be
+ * freed. May sleep, for as long as what is below takes.
+ */
+int cow_interposer_arm(struct cow_interposer *interposer)
+{
+	int r = 0;
+
+	mutex_lock(&interposer->gate_mutex);
+	if (interposer->gone) {
+		r = -EIO;
+	} else if (!interposer->armed) {
+		r = arm(interposer);
+		interposer->armed = !r;
+	}
+	mutex_unlock(&interposer->gate_mutex);
+	return r;
+}
+
+bool cow_interposer_armed(const struct cow_interposer *interposer)
+{
+	return READ_ONCE(interposer->armed);
+}
+
+/* The device is as if there had never been one. May sleep, for as long as writes take. */
+void cow_interposer_disarm(struct cow_interposer *interposer)
+{
+	mutex_lock(&interposer->gate_mutex);
+	if (interposer->armed)
+		disarm(interposer);
+	mutex_unlock(&interposer->gate_mutex);
+}
+
+/* It is not armed. */
+void cow_interposer_free(struct cow_interposer *interposer)
+{
+	percpu_ref_exit(&interposer->passing);
+	kfree(interposer);
+}
+
+/* While only the statistics tell what is in flight below. gate_mutex held. */
+bool cow_gate_hold_still(struct cow_interposer *interposer,
+			 bool (*is_still)(struct gendisk *disk))
+{
+	unsigned long end = jiffies + msecs_to_jiffies(COW_INTERPOSE_WAIT_MS);
+	bool still;
+
+	close_gate(interposer);
+	while (!(still = is_still(interposer->disk)) && time_before(jiffies, end))
+		usleep_range(500, 1000);
+	open_gate(interposer);
+	return still;
+}
+
+int cow_interpose_init(void)
+{
+	int r = bioset_init(&passing_bios, RESERVED_CLONES, offsetof(struct passing, clone), 0);
+
+	if (r)
+		return r;
+	gate_wq = alloc_workqueue("cowsnap_gate", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	if (gate_wq)
+		return 0;
+	bioset_exit(&passing_bios);
+	return -ENOMEM;
+}
+
+void cow_interpose_exit(void)
+{
+	destroy_workqueue(gate_wq);
+	bioset_exit(&passing_bios);
+}

@@ -1,0 +1,106 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Attaching and detaching again and again under fio with verification, with openers of the device in a loop, while
+# another origin keeps the hooks, and without; some cycles with the module loaded and unloaded. Nothing is lost, no count of
+# references is left over. Each step of attaching may fail.
+# groups: quick interpose
+# disks: 24M 128M 8M
+# timeout: 400
+. "$SRC/tests/vm/guest/lib.sh"
+. "$SRC/tests/vm/guest/cow.sh"
+. "$SRC/tests/vm/guest/interpose.sh"
+
+cycles=${CYCLES:-12}
+reloads=${RELOADS:-2}
+
+# openers DEVICE: until /run/stop is there.
+openers() {
+	while [[ ! -e /run/stop ]]; do
+		blkid -p "$1" >/dev/null
+		xfs_db -r -c 'sb 0' "$1" >/dev/null 2>&1
+		blockdev --getsz "$1" >/dev/null
+	done
+}
+
+# references: of all modules.
+references() {
+	awk '$1 != "dm_cow_snap" { print $1, $3 }' /proc/modules | sort
+}
+
+# cycle DEVICE ID: attached, a snapshot, detached.
+cycle() {
+	dmsetup create cycle --table "0 $(sectors "$1") cow-origin /dev/mapper/store 1 $1 1 interpose" ||
+		fail "it is not attached"
+	dmsetup message store 0 create "$2" 1 || fail "no snapshot"
+	((RANDOM % 2)) && sleep 0.0$((RANDOM % 10))
+	dmsetup message store 0 delete "$2" || fail "the snapshot is not deleted"
+	dmsetup remove cycle || fail "it is not detached"
+}
+
+# cycles_of DEVICE FILE COUNT: FILE is written to meanwhile.
+cycles_of() {
+	local i load opener
+	rm -f /run/stop
+	openers "$1" &
+	opener=$!
+	fio --name=load --filename="$2" --size=12M --rw=randwrite --bsrange=4k-32k --direct=1 --ioengine=libaio --iodepth=8 \
+		--time_based --runtime=3600 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --randseed="$SEED" \
+		--output=/run/fio.log --eta=never &
+	load=$!
+	for ((i = 1; i <= $3; i++)); do
+		cycle "$1" "$i"
+		kill -0 $load 2>/dev/null || { tail -20 /run/fio.log; fail "fio found an error in cycle $i"; }
+	done
+	kill -INT $load
+	wait $load
+	grep -q 'err= 0' /run/fio.log || { tail -20 /run/fio.log; fail "fio found an error"; }
+	touch /run/stop
+	wait $opener
+	say "ok: $3 cycles of $1"
+}
+
+modprobe -a ext4 xfs
+mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
+load_module
+before=$(references)
+store_make store "$DISK1" 2 segment_sectors 256
+origin_interpose keeper store 9 "$DISK2"
+mkdir -p /run/origin
+
+mkfs.ext4 -q "$DISK0"
+mount "$DISK0" /run/origin
+cycles_of "$DISK0" /run/origin/load "$cycles"
+umount /run/origin
+check "the file system is sound" e2fsck -fn "$DISK0"
+
+cycles_of "$DISK0" "$DISK0" "$cycles"
+dmsetup remove keeper
+same "nothing is hooked" 0 "$(hooks)"
+cycles_of "$DISK0" "$DISK0" "$((cycles / 2))"
+
+note "each step of attaching fails once"
+fill "$DISK0" 3
+now=$(sum "$DISK0")
+for step in 1 2 3 4 5; do
+	echo $step >/sys/module/dm_cow_snap/parameters/interpose_fail
+	refused "step $step fails" dmsetup create cycle \
+		--table "0 $(sectors "$DISK0") cow-origin /dev/mapper/store 1 $DISK0 1 interpose"
+	dmsetup remove cycle 2>/dev/null
+	same "step $step did fail" 0 "$(</sys/module/dm_cow_snap/parameters/interpose_fail)"
+	same "nothing is hooked" 0 "$(hooks)"
+	same "the device has what it had" "$now" "$(sum "$DISK0")"
+	check "it can be written" dd if="$DISK0" of="$DISK0" bs=64k count=4 oflag=direct conv=notrunc status=none
+done
+cycles_of "$DISK0" "$DISK0" 1
+
+note "with the module loaded and unloaded"
+dmsetup remove store
+for ((reload = 1; reload <= reloads; reload++)); do
+	rmmod dm-cow-snap || fail "the module is not unloaded"
+	load_module
+	store_make store "$DISK1" 2 >/dev/null
+	cycles_of "$DISK0" "$DISK0" 1
+	dmsetup remove store
+done
+same "the references to all modules are as before" "$before" "$(references)"
+check "the module is unloaded" rmmod dm-cow-snap

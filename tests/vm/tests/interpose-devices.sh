@@ -1,0 +1,129 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Devices of all kinds while they are in use: attached under load, snapshots are exact, detached under load.
+# groups: interpose
+# disks: 16M 256M 16M 24M 24M
+# timeout: 500
+. "$SRC/tests/vm/guest/lib.sh"
+. "$SRC/tests/vm/guest/cow.sh"
+. "$SRC/tests/vm/guest/interpose.sh"
+
+# exact DEVICE: all that four writers stamp, at the instant of each snapshot.
+exact() {
+	origin_interpose raw store 9 "$1"
+	check "$1: snapshots are exact" "$BUILD/tests/vm/programs/exact-snapshots" --store store --origin "raw:9:$1" \
+		--seed "$SEED" --writers 4 --alignment 8 --most 6 create:3 "steps:${STEPS:-8}" verify delete:all
+	check "$1: it is detached" dmsetup remove raw
+	dmsetup message store 0 forget 9
+}
+
+# linear NAME DEVICE FROM SECTORS
+linear() {
+	dmsetup create "$1" --table "0 $4 linear $2 $3"
+}
+
+load_module
+modprobe -a loop raid1 dm-crypt dm-thin-pool scsi_debug dev_size_mb=16 || fail "modules are missing"
+mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
+store_make store "$DISK1" 2 segment_sectors 256
+
+note "virtio"
+preserved "$DISK0" "$DISK0"
+exact "$DISK0"
+
+note "SCSI"
+scsi=$(lsblk -nro PATH,MODEL | sed -n 's/ scsi_debug//p' | head -n 1)
+[[ -b $scsi ]] || fail "there is no SCSI disk"
+preserved "$scsi" "$scsi"
+
+note "two partitions of one disk"
+check "partitions" sfdisk --quiet "$DISK0" <<<$'label: dos\nstart=2048,size=14336\nstart=16384,size=14336'
+mapfile -t parts < <(lsblk -nro PATH "$DISK0" | tail -n +2)
+origin_interpose other store 5 "${parts[1]}"
+preserved "${parts[0]}" "${parts[0]}"
+check "the other partition is detached" dmsetup remove other
+dmsetup message store 0 forget 5
+
+note "a loop device over a file of a mounted file system, whose device is interposed, too"
+modprobe ext4
+mkfs.ext4 -q "$DISK3"
+mkdir -p /run/files
+mount "$DISK3" /run/files
+truncate -s 8M /run/files/image
+loop=$(losetup --find --show --direct-io=off /run/files/image)
+origin_interpose below store 6 "$DISK3"
+check "a snapshot of what is below" dmsetup message store 0 create 60 6
+preserved "$loop" "$loop"
+check "it is deleted" dmsetup message store 0 delete 60
+check "what is below is detached" dmsetup remove below
+dmsetup message store 0 forget 6
+losetup -d "$loop"
+umount /run/files
+
+note "MD RAID1, and a member of it"
+check "an array" mdadm --create /dev/md9 --quiet --run --level=1 --raid-devices=2 --bitmap=none --assume-clean --metadata=1.2 \
+	"$DISK3" "$DISK4"
+udevadm settle 2>/dev/null
+[[ -b /dev/md9 ]] || mknod /dev/md9 b 9 9
+preserved /dev/md9 /dev/md9
+preserved "$DISK3" /dev/md9
+exact /dev/md9
+check "the array is stopped" mdadm --stop --quiet /dev/md9
+
+note "a logical volume, and the physical volume under it"
+linear pv "$DISK3" 0 40960
+linear lv /dev/mapper/pv 2048 24576
+preserved /dev/mapper/lv /dev/mapper/lv
+preserved /dev/mapper/pv /dev/mapper/lv
+origin_interpose upper store 7 /dev/mapper/lv
+origin_interpose lower store 8 /dev/mapper/pv
+check "a set of both, one stacked on the other" dmsetup message store 0 create 70 7 80 8
+verified_load /dev/mapper/lv 3 &
+load=$!
+check "a set under load" dmsetup message store 0 create 71 7 81 8
+wait "$load" || fail "fio found an error under a set"
+check "all are deleted" dmsetup message store 0 delete 70 71 80 81
+dmsetup remove upper
+dmsetup remove lower
+dmsetup message store 0 forget 7
+dmsetup message store 0 forget 8
+dmsetup remove lv
+
+note "dm-crypt"
+check "an encrypted device" dmsetup create crypt --table \
+	"0 24576 crypt aes-xts-plain64 $(printf '%064d' 7) 0 /dev/mapper/pv 0"
+preserved /dev/mapper/crypt /dev/mapper/crypt
+preserved /dev/mapper/pv /dev/mapper/crypt
+dmsetup remove crypt
+
+note "a thin volume"
+linear meta "$DISK4" 0 8192
+linear data "$DISK4" 8192 32768
+check "a pool" dmsetup create pool --table "0 32768 thin-pool /dev/mapper/meta /dev/mapper/data 128 0"
+dmsetup message pool 0 create_thin 0
+dmsetup create thin --table "0 16384 thin /dev/mapper/pool 0"
+preserved /dev/mapper/thin /dev/mapper/thin
+for name in thin pool data meta pv; do
+	dmsetup remove $name
+done
+
+if [[ $KERNEL == 6.12 ]]; then
+	note "NVMe"
+	modprobe -a nvmet nvme-loop
+	mount -t configfs configfs /sys/kernel/config 2>/dev/null
+	subsystem=/sys/kernel/config/nvmet/subsystems/cow
+	mkdir -p $subsystem/namespaces/1 /sys/kernel/config/nvmet/ports/1
+	echo 1 >$subsystem/attr_allow_any_host
+	echo -n "$DISK2" >$subsystem/namespaces/1/device_path
+	echo 1 >$subsystem/namespaces/1/enable
+	echo loop >/sys/kernel/config/nvmet/ports/1/addr_trtype
+	ln -s $subsystem /sys/kernel/config/nvmet/ports/1/subsystems/cow
+	echo transport=loop,nqn=cow >/dev/nvme-fabrics
+	for ((tries = 0; tries < 50; tries++)); do
+		nvme=$(lsblk -nro PATH | grep -m 1 '^/dev/nvme.*n1$') && break
+		sleep 0.2
+	done
+	[[ -b ${nvme-} ]] || fail "there is no NVMe disk"
+	preserved "$nvme" "$nvme"
+fi
+same "nothing is hooked any more" 0 "$(hooks)"
