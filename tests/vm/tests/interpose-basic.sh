@@ -52,7 +52,7 @@ check "the file system is sound" e2fsck -fn "$DISK0"
 # raw, and through a partition and the whole disk at once
 check "the origin is known again" dmsetup message store 0 forget 1
 check "a table of partitions" sfdisk --quiet "$DISK2" <<<$'label: dos\nstart=2048,size=8192\nstart=10240,size=8192'
-part=$(lsblk -nro PATH "$DISK2" | sed -n 2p)
+part=${DISK2}1
 origin_interpose whole store 3 "$DISK2"
 origin_interpose part store 4 "$part"
 check "snapshots of both" dmsetup message store 0 create 30 3 40 4
@@ -85,6 +85,7 @@ dmsetup message store 0 forget 4
 free_all store
 
 # the promise itself: all that four writers stamp, at the instant of each snapshot
+blkdiscard --zeroout "$DISK2"
 origin_interpose raw store 1 "$DISK2"
 check "snapshots are exact" "$BUILD/tests/vm/programs/exact-snapshots" --store store --origin "raw:1:$DISK2" \
 	--seed "$SEED" --writers 4 --most 8 create:6 "steps:${STEPS:-30}" verify delete:all

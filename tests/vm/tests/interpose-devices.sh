@@ -10,6 +10,7 @@
 
 # exact DEVICE: all that four writers stamp, at the instant of each snapshot.
 exact() {
+	blkdiscard --zeroout "$1"
 	origin_interpose raw store 9 "$1"
 	check "$1: snapshots are exact" "$BUILD/tests/vm/programs/exact-snapshots" --store store --origin "raw:9:$1" \
 		--seed "$SEED" --writers 4 --alignment 8 --most 6 create:3 "steps:${STEPS:-8}" verify delete:all
@@ -23,7 +24,8 @@ linear() {
 }
 
 load_module
-modprobe -a loop raid1 dm-crypt dm-thin-pool scsi_debug dev_size_mb=16 || fail "modules are missing"
+modprobe -a loop raid1 dm-crypt dm-thin-pool sd_mod || fail "modules are missing"
+modprobe scsi_debug dev_size_mb=16 || fail "there is no scsi_debug"
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 store_make store "$DISK1" 2 segment_sectors 256
 
@@ -32,13 +34,13 @@ preserved "$DISK0" "$DISK0"
 exact "$DISK0"
 
 note "SCSI"
-scsi=$(lsblk -nro PATH,MODEL | sed -n 's/ scsi_debug//p' | head -n 1)
+scsi=/dev/$(ls /sys/bus/pseudo/drivers/scsi_debug/adapter0/host*/target*/*/block)
 [[ -b $scsi ]] || fail "there is no SCSI disk"
 preserved "$scsi" "$scsi"
 
 note "two partitions of one disk"
 check "partitions" sfdisk --quiet "$DISK0" <<<$'label: dos\nstart=2048,size=14336\nstart=16384,size=14336'
-mapfile -t parts < <(lsblk -nro PATH "$DISK0" | tail -n +2)
+parts=("${DISK0}1" "${DISK0}2")
 origin_interpose other store 5 "${parts[1]}"
 preserved "${parts[0]}" "${parts[0]}"
 check "the other partition is detached" dmsetup remove other
@@ -126,4 +128,5 @@ if [[ $KERNEL == 6.12 ]]; then
 	[[ -b ${nvme-} ]] || fail "there is no NVMe disk"
 	preserved "$nvme" "$nvme"
 fi
+free_all store
 same "nothing is hooked any more" 0 "$(hooks)"
