@@ -65,15 +65,15 @@ void cow_engine_done(struct cow_engine *engine, struct cow_done *done, int error
 	spin_unlock_irqrestore(&engine->queue_lock, flags);
 }
 
-/* From any context: a bio that must wait, or has waited. */
+/* From any context: a bio that must wait, or has waited. As above, it keeps the engine. */
 void cow_engine_queue(struct cow_engine *engine, struct cow_bio *bio)
 {
 	unsigned long flags;
 
 	spin_lock_irqsave(&engine->queue_lock, flags);
 	list_add_tail(&bio->list, &engine->bios);
-	spin_unlock_irqrestore(&engine->queue_lock, flags);
 	cow_engine_kick(engine);
+	spin_unlock_irqrestore(&engine->queue_lock, flags);
 }
 
 static void admit_origin(struct cow_bio *bio)
