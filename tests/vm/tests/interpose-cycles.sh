@@ -4,13 +4,13 @@
 # another origin keeps the hooks, and without; some cycles with the module loaded and unloaded. Nothing is lost, no count of
 # references is left over. Each step of attaching may fail.
 # groups: quick interpose
-# disks: 24M 128M 8M
-# timeout: 400
+# disks: 32M 128M 8M
+# timeout: 500
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
 . "$SRC/tests/vm/guest/interpose.sh"
 
-cycles=${CYCLES:-12}
+cycles=${CYCLES:-8}
 reloads=${RELOADS:-2}
 
 # openers DEVICE: until /run/stop is there.
@@ -72,6 +72,16 @@ mount "$DISK0" /run/origin
 cycles_of "$DISK0" /run/origin/load "$cycles"
 umount /run/origin
 check "the file system is sound" e2fsck -fn "$DISK0"
+
+mkfs.xfs -q -f --unsupported "$DISK0"
+mount "$DISK0" /run/origin
+cycles_of "$DISK0" /run/origin/load "$cycles"
+umount /run/origin
+check "the file system is sound" xfs_repair -n "$DISK0"
+
+check "a logical volume" dmsetup create lv --table "0 $(($(sectors "$DISK0") - 2048)) linear $DISK0 2048"
+cycles_of /dev/mapper/lv /dev/mapper/lv "$cycles"
+dmsetup remove lv
 
 cycles_of "$DISK0" "$DISK0" "$cycles"
 dmsetup remove keeper
