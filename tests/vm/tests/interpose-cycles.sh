@@ -108,7 +108,7 @@ dmsetup remove store
 for ((reload = 1; reload <= reloads; reload++)); do
 	rmmod dm-cow-snap || fail "the module is not unloaded"
 	load_module
-	store_make store "$DISK1" 2 >/dev/null
+	store_make store "$DISK1" >/dev/null
 	cycles_of "$DISK0" "$DISK0" 1
 	dmsetup remove store
 done
