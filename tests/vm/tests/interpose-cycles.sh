@@ -35,6 +35,7 @@ cycle() {
 	((RANDOM % 2)) && sleep 0.0$((RANDOM % 10))
 	dmsetup message store 0 delete "$2" || fail "the snapshot is not deleted"
 	dmsetup remove cycle || fail "it is not detached"
+	dmsetup message store 0 forget 1 || fail "it is not forgotten"
 }
 
 # cycles_of DEVICE FILE COUNT: FILE is written to meanwhile.
