@@ -68,7 +68,7 @@ BlockDevice Engine::checkNewOriginDevice(const std::string& path) {
              "{} is {}: interposing a device in use is not there yet. Unmount it, attach it, and "
              "mount the origin's device "
              "in its place",
-             found_path, *user);
+             found_path, user->text);
     if (device.identity.size_sectors < COWSNAP_BLOCK_SECTORS)
         fail(ErrorKind::InvalidArgument, "{} has {} sectors, too few for an origin", found_path,
              device.identity.size_sectors);

@@ -189,7 +189,7 @@ void Engine::checkNewStoreDevice(const BlockDevice& device) {
     if (device.read_only)
         fail(ErrorKind::InvalidArgument, "{} is read-only", path);
     if (const auto user = devices_.user(path))
-        fail(ErrorKind::Busy, "{} is {}: a store needs it for itself", path, *user);
+        fail(ErrorKind::Busy, "{} is {}: a store needs it for itself", path, user->text);
 }
 
 std::vector<BlockDevice> Engine::describeNewStoreDevices(const std::vector<std::string>& paths) {
@@ -305,7 +305,7 @@ void Engine::checkOpenedDevice(const BlockDevice& device, const Uuid& opened) {
     if (device.read_only)
         fail(ErrorKind::InvalidArgument, "{} is read-only", path);
     if (const auto user = devices_.user(path))
-        fail(ErrorKind::Busy, "{} is {}: a store needs it for itself", path, *user);
+        fail(ErrorKind::Busy, "{} is {}: a store needs it for itself", path, user->text);
 }
 
 Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string& name) {

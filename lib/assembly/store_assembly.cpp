@@ -286,7 +286,7 @@ std::vector<OriginProblem> stackOrigins(DeviceMapper& mapper, BlockDevices& devi
         try {
             const BlockDevice device = findDevice(devices, origin.device);
             if (const auto user = devices.user(device.identity.path))
-                fail(ErrorKind::Busy, "{} is {}", device.identity.path, *user);
+                fail(ErrorKind::Busy, "{} is {}", device.identity.path, user->text);
             assembly.stack(store, origin, device);
         } catch (const Error& error) {
             problems.push_back({origin.uuid, error.what()});

@@ -33,6 +33,18 @@ struct BlockDevice {
     bool read_only = false;
 };
 
+/// Who uses a device.
+struct DeviceUser {
+    enum class Kind {
+        FileSystem,  ///< one that is mounted from this device, and that freezing the device freezes
+        Swap,        ///< it is active swap
+        Partitions,  ///< nobody but the users of its partitions
+        Other,       ///< a device on top of it, or someone who opened it exclusively
+    };
+    Kind kind = Kind::Other;
+    std::string text;  ///< behind "is": "mounted on /home", "in use by dm-3"
+};
+
 /// The block devices of a machine. Calls may block and throw Error.
 class BlockDevices {
 public:
@@ -51,9 +63,11 @@ public:
     /// The devices right below one: what a mapped device or array is made of, the
     /// disk of a partition, what a loop device or its file is on.
     virtual std::vector<DeviceNumber> below(DeviceNumber number) = 0;
-    /// Who uses a device ("mounted on /home", "in use by dm-3"); nothing if nobody
-    /// does, which is found out by opening it exclusively.
-    virtual std::optional<std::string> user(const std::string& path) = 0;
+    /// The partitions of a disk; none for any other device.
+    virtual std::vector<DeviceNumber> partitions(DeviceNumber number) = 0;
+    /// Who uses a device; nothing if nobody does, which is found out by opening it
+    /// exclusively. An interposed origin does not count.
+    virtual std::optional<DeviceUser> user(const std::string& path) = 0;
     /// What stands on a device ("ext4", "LVM2_member"); empty if nothing known does.
     virtual std::string contents(const std::string& path) = 0;
     /// Reads past all caches. offset and length are multiples of 4096.

@@ -88,21 +88,39 @@ std::string idLinkOf(DeviceNumber number) {
     return result;
 }
 
-/// Where a device is mounted; empty if it is not. mountinfo names devices by number.
-std::string mountPointOf(DeviceNumber number) {
+/// A line of mountinfo.
+struct Mount {
+    std::string id;
+    std::string
+        device;  ///< number; of a btrfs or a file system without device one that is nobody's
+    std::string mount_point;
+    std::string type;
+    std::string source;
+};
+
+template <typename Matches>
+std::optional<Mount> findMount(Matches matches) {
     std::ifstream file("/proc/self/mountinfo");
     for (std::string line; std::getline(file, line);) {
         std::istringstream words(line);
-        std::string id;
-        std::string parent;
-        std::string device;
-        std::string root;
-        std::string mount_point;
-        words >> id >> parent >> device >> root >> mount_point;
-        if (device == number.text())
-            return mount_point;
+        Mount mount;
+        std::string word;
+        words >> mount.id >> word >> mount.device >> word >> mount.mount_point;
+        while (words >> word && word != "-") {
+        }
+        words >> mount.type >> mount.source;
+        if (matches(mount))
+            return mount;
     }
-    return {};
+    return std::nullopt;
+}
+
+bool isSwap(DeviceNumber number) {
+    std::ifstream file("/proc/swaps");
+    for (std::string line; std::getline(file, line);)
+        if (blockNumber(line.substr(0, line.find_first_of(" \t"))) == number)
+            return true;
+    return false;
 }
 
 std::string holdersOf(DeviceNumber number) {
@@ -117,6 +135,18 @@ std::string holdersOf(DeviceNumber number) {
     return result;
 }
 
+/// The block device of the file system that has a file, for one whose files have the number of no
+/// device, as those of btrfs.
+std::optional<DeviceNumber> mountedBelow(const std::string& file) {
+    struct statx status {};
+    if (::statx(AT_FDCWD, file.c_str(), 0, STATX_MNT_ID, &status) != 0 ||
+        (status.stx_mask & STATX_MNT_ID) == 0)
+        return std::nullopt;
+    const auto mount = findMount(
+        [&](const Mount& candidate) { return candidate.id == std::to_string(status.stx_mnt_id); });
+    return mount ? blockNumber(mount->source) : std::nullopt;
+}
+
 /// What a loop device shows: a block device, or the one that holds its file. Nothing if it shows
 /// nothing, or is no loop device.
 std::optional<DeviceNumber> belowLoop(const std::string& path) {
@@ -125,7 +155,27 @@ std::optional<DeviceNumber> belowLoop(const std::string& path) {
     if (!file || ::ioctl(file.get(), LOOP_GET_STATUS64, &info) != 0)
         return std::nullopt;
     const dev_t device = info.lo_rdevice != 0 ? info.lo_rdevice : info.lo_device;
+    if (major(device) == 0)
+        if (const auto number = blockNumber(path))
+            return mountedBelow(readLine(sysfsOf(*number) / "loop/backing_file"));
     return DeviceNumber{major(device), minor(device)};
+}
+
+/// Who can be seen to use a device, without opening it.
+std::optional<DeviceUser> visibleUser(DeviceNumber number) {
+    const auto mount =
+        findMount([&](const Mount& candidate) { return candidate.device == number.text(); });
+    if (mount)
+        // What a file system in a program of its own has not written yet, freezing does not write.
+        return DeviceUser{
+            mount->type == "fuseblk" ? DeviceUser::Kind::Other : DeviceUser::Kind::FileSystem,
+            fmt::format("mounted on {}", mount->mount_point)};
+    if (isSwap(number))
+        return DeviceUser{DeviceUser::Kind::Swap, "active swap"};
+    const std::string holders = holdersOf(number);
+    if (!holders.empty())
+        return DeviceUser{DeviceUser::Kind::Other, fmt::format("in use by {}", holders)};
+    return std::nullopt;
 }
 
 struct FreeDeleter {
@@ -221,21 +271,38 @@ std::vector<DeviceNumber> LinuxBlockDevices::below(DeviceNumber number) {
     return result;
 }
 
-std::optional<std::string> LinuxBlockDevices::user(const std::string& path) {
+std::vector<DeviceNumber> LinuxBlockDevices::partitions(DeviceNumber number) {
+    std::vector<DeviceNumber> result;
+    std::error_code code;
+    const fs::path directory = fs::canonical(sysfsOf(number), code);
+    if (code)
+        return result;
+    for (const auto& entry : fs::directory_iterator(directory, code))
+        if (fs::exists(entry.path() / "partition", code))
+            if (const auto partition = DeviceNumber::parse(readLine(entry.path() / "dev")))
+                result.push_back(*partition);
+    return result;
+}
+
+std::optional<DeviceUser> LinuxBlockDevices::user(const std::string& path) {
+    if (const auto number = blockNumber(path)) {
+        if (auto visible = visibleUser(*number))
+            return visible;
+        for (const DeviceNumber partition : partitions(*number)) {
+            const std::string partition_path = pathOf(partition);
+            if (const auto of_partition = user(partition_path))
+                return DeviceUser{DeviceUser::Kind::Partitions,
+                                  fmt::format("in use by its partition {}, which is {}",
+                                              partition_path, of_partition->text)};
+        }
+    }
     const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
     if (file)
         return std::nullopt;
     if (errno != EBUSY)
         failErrno(errno, fmt::format("cannot open {}", path));
-    const auto number = blockNumber(path);
-    const std::string mount_point = number ? mountPointOf(*number) : std::string();
-    if (!mount_point.empty())
-        return fmt::format("mounted on {}", mount_point);
-    const std::string holders = number ? holdersOf(*number) : std::string();
-    if (!holders.empty())
-        return fmt::format("in use by {}", holders);
-    return "in use by someone who opened it exclusively (a file system, swap, or a partition of "
-           "it)";
+    return DeviceUser{DeviceUser::Kind::Other,
+                      "in use by someone who opened it exclusively, such as a btrfs file system"};
 }
 
 std::string LinuxBlockDevices::contents(const std::string& path) {

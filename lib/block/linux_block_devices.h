@@ -13,7 +13,8 @@ public:
     std::string pathOf(DeviceNumber number) override;
     std::vector<std::string> withSerial(const std::string& serial, unsigned partition) override;
     std::vector<DeviceNumber> below(DeviceNumber number) override;
-    std::optional<std::string> user(const std::string& path) override;
+    std::vector<DeviceNumber> partitions(DeviceNumber number) override;
+    std::optional<DeviceUser> user(const std::string& path) override;
     std::string contents(const std::string& path) override;
     std::vector<std::byte> read(const std::string& path, std::uint64_t offset_bytes,
                                 std::size_t length_bytes) override;

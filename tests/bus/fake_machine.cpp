@@ -30,9 +30,13 @@ void FakeMachine::addDisk(const std::string& path, std::uint64_t sectors,
     disk.serial = serial;
 }
 
-void FakeMachine::setUser(const std::string& path, const std::string& user) {
+void FakeMachine::setUser(const std::string& path, const std::string& user, DeviceUser::Kind kind) {
     const std::lock_guard lock(mutex_);
-    disk(path).user = user;
+    auto& entry =
+        disks_.contains(path) ? disk(path).user : mapped(path.substr(kMapperDirectory.size())).user;
+    entry.reset();
+    if (!user.empty())
+        entry = DeviceUser{kind, user};
 }
 
 void FakeMachine::setContents(const std::string& path, const std::string& contents) {
@@ -66,6 +70,12 @@ void FakeMachine::removeDisk(const std::string& path) {
 void FakeMachine::putOn(const std::string& upper, const std::string& lower) {
     const std::lock_guard lock(mutex_);
     disk(upper).below.push_back(lower);
+}
+
+void FakeMachine::addPartition(const std::string& path, const std::string& of_disk) {
+    addDisk(path, disk(of_disk).sectors / 2);
+    putOn(path, of_disk);
+    disk(of_disk).partitions.push_back(path);
 }
 
 void FakeMachine::setOpen(const std::string& mapped_path, bool open) {
@@ -277,20 +287,41 @@ bool FakeMachine::heldByMapped(DeviceNumber number) {
     return false;
 }
 
-std::optional<std::string> FakeMachine::user(const std::string& path) {
+std::vector<DeviceNumber> FakeMachine::partitions(DeviceNumber number) {
     const std::lock_guard lock(mutex_);
+    std::vector<DeviceNumber> result;
+    for (const auto& [path, disk] : disks_)
+        if (disk.number == number)
+            for (const auto& partition : disk.partitions)
+                result.push_back(this->disk(partition).number);
+    return result;
+}
+
+std::optional<DeviceUser> FakeMachine::userLocked(const std::string& path) {
     if (disks_.contains(path)) {
         const Disk& found = disk(path);
-        if (!found.user.empty())
+        if (found.user)
             return found.user;
         if (heldByMapped(found.number))
-            return "in use by device-mapper";
+            return DeviceUser{DeviceUser::Kind::Other, "in use by device-mapper"};
+        for (const auto& partition : found.partitions)
+            if (const auto of_partition = userLocked(partition))
+                return DeviceUser{DeviceUser::Kind::Partitions,
+                                  fmt::format("in use by its partition {}, which is {}", partition,
+                                              of_partition->text)};
         return std::nullopt;
     }
     const Mapped& found = mapped(path.substr(kMapperDirectory.size()));
+    if (found.user)
+        return found.user;
     if (found.open || heldByMapped(found.number))
-        return "in use";
+        return DeviceUser{DeviceUser::Kind::Other, "in use"};
     return std::nullopt;
+}
+
+std::optional<DeviceUser> FakeMachine::user(const std::string& path) {
+    const std::lock_guard lock(mutex_);
+    return userLocked(path);
 }
 
 std::string FakeMachine::contents(const std::string& path) {

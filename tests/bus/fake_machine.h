@@ -44,7 +44,8 @@ public:
     // What tests do to the machine.
 
     void addDisk(const std::string& path, std::uint64_t sectors, const std::string& serial = {});
-    void setUser(const std::string& path, const std::string& user);
+    void setUser(const std::string& path, const std::string& user,
+                 DeviceUser::Kind kind = DeviceUser::Kind::FileSystem);
     void setContents(const std::string& path, const std::string& contents);
     void setReadOnly(const std::string& path);
     void resizeDisk(const std::string& path, std::uint64_t sectors);
@@ -52,6 +53,7 @@ public:
     void removeDisk(const std::string& path);
     /// Makes one device stand on another, as a volume on a disk.
     void putOn(const std::string& upper, const std::string& lower);
+    void addPartition(const std::string& path, const std::string& disk);
     /// Opens or closes a mapped device.
     void setOpen(const std::string& mapped_path, bool open);
     /// All mapped devices vanish; what is on the disks stays.
@@ -100,7 +102,8 @@ public:
     std::string pathOf(DeviceNumber number) override;
     std::vector<std::string> withSerial(const std::string& serial, unsigned partition) override;
     std::vector<DeviceNumber> below(DeviceNumber number) override;
-    std::optional<std::string> user(const std::string& path) override;
+    std::vector<DeviceNumber> partitions(DeviceNumber number) override;
+    std::optional<DeviceUser> user(const std::string& path) override;
     std::string contents(const std::string& path) override;
     std::vector<std::byte> read(const std::string& path, std::uint64_t offset_bytes,
                                 std::size_t length_bytes) override;
@@ -114,10 +117,11 @@ private:
         DeviceNumber number;
         std::uint64_t sectors = 0;
         std::string serial;
-        std::string user;
+        std::optional<DeviceUser> user;
         std::string contents;
         bool read_only = false;
         std::vector<std::string> below;
+        std::vector<std::string> partitions;
         std::optional<Uuid> store;  ///< that starts on it
         Blocks blocks;
     };
@@ -128,6 +132,7 @@ private:
         std::vector<MappedTarget> table;
         bool read_only = false;
         bool open = false;
+        std::optional<DeviceUser> user;
         std::uint32_t event_number = 0;
     };
 
@@ -165,6 +170,7 @@ private:
     std::string pathOfLocked(DeviceNumber number);
     std::vector<DeviceNumber> belowLocked(DeviceNumber number);
     bool heldByMapped(DeviceNumber number);
+    std::optional<DeviceUser> userLocked(const std::string& path);
     void checkTable(const std::vector<MappedTarget>& table, const std::string& replacing);
     void checkStoreTable(const MappedTarget& target, const std::string& replacing);
     void checkOriginTable(const MappedTarget& target);

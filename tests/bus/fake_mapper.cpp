@@ -284,7 +284,7 @@ std::vector<MappedDevice> FakeMachine::devices() {
     for (const auto& [name, mapped] : mapped_)
         if (mapped.uuid.starts_with(COWSNAP_DM_UUID_PREFIX))
             result.push_back({name, mapped.uuid, mapped.number,
-                              mapped.open || heldByMapped(mapped.number) ? 1u : 0u,
+                              mapped.open || mapped.user || heldByMapped(mapped.number) ? 1u : 0u,
                               mapped.event_number});
     return result;
 }
@@ -316,7 +316,7 @@ void FakeMachine::create(const std::string& name, const std::string& uuid,
     const bool is_origin = table.front().type == COWSNAP_TARGET_ORIGIN;
     if (is_origin != (visibility == Visibility::Visible))
         refuse("wrong udev flags");
-    mapped_[name] = {uuid, {kMapperMajor, next_minor_++}, table, read_only, false, 0};
+    mapped_[name] = {uuid, {kMapperMajor, next_minor_++}, table, read_only, false, {}, 0};
     if (kill_after)
         throw Killed();
 }
@@ -344,7 +344,7 @@ void FakeMachine::remove(const std::string& name, Visibility /*visibility*/) {
     if (tear)
         throw Killed();
     const Mapped& found = mapped(name);
-    if (found.open || heldByMapped(found.number))
+    if (found.open || found.user || heldByMapped(found.number))
         fail(ErrorKind::Busy, "fake kernel: {} is open", name);
     mapped_.erase(name);
     if (kill_after)

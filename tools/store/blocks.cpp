@@ -232,8 +232,10 @@ std::string userOf(const std::string& path) {
     struct stat status {};
     if (::stat(path.c_str(), &status) != 0)
         failErrno(errno, fmt::format("cannot look at {}", path));
-    if (S_ISBLK(status.st_mode))
-        return LinuxBlockDevices().user(path).value_or(std::string());
+    if (S_ISBLK(status.st_mode)) {
+        const auto user = LinuxBlockDevices().user(path);
+        return user ? user->text : std::string();
+    }
     const std::string loop = loopDeviceOf(status);
     return loop.empty() ? loop : "in use by " + loop;
 }
