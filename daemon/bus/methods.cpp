@@ -34,13 +34,26 @@ Work openStore(Message& call) {
     return [=](Engine& engine) { return storePath(engine.openStore(devices, name)); };
 }
 
+/// Nothing: the one that fits.
+std::optional<AttachMethod> methodFrom(const std::string& text) {
+    if (text == "auto")
+        return std::nullopt;
+    if (text == "stack")
+        return AttachMethod::Stacked;
+    if (text == "interpose")
+        return AttachMethod::Interposed;
+    fail(ErrorKind::InvalidArgument,
+         "the option \"method\" is auto, stack or interpose, not \"{}\"", text);
+}
+
 Work attach(Message& call) {
     auto device = call.readString();
     const Uuid store = uuidInPath(call.readObjectPath(), "store");
     Options options(call);
     auto name = options.take<std::string>("name").value_or("");
+    const auto method = methodFrom(options.take<std::string>("method").value_or("auto"));
     options.finish();
-    return [=](Engine& engine) { return originPath(engine.attach(device, store, name)); };
+    return [=](Engine& engine) { return originPath(engine.attach(device, store, name, method)); };
 }
 
 Work createSnapshots(Message& call) {

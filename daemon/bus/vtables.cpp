@@ -82,6 +82,7 @@ void addOrigin(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_proper
         SD_BUS_PROPERTY("Store", "o", on_get, 0, kConstant),
         SD_BUS_PROPERTY("BackingDevice", "s", on_get, 0, kChanging),
         SD_BUS_PROPERTY("Device", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Method", "s", on_get, 0, kChanging),
         SD_BUS_PROPERTY("State", "s", on_get, 0, kChanging),
         SD_BUS_PROPERTY("Problem", "s", on_get, 0, kChanging),
         SD_BUS_PROPERTY("SizeBytes", "t", on_get, 0, kChanging),

@@ -7,6 +7,7 @@
 #define COWSNAP_MODEL_ENGINE_H
 
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,8 +45,10 @@ public:
     /// Stops a store without origins and forgets where it is.
     void closeStore(const Uuid& store);
 
-    /// Stacks a cow-origin over a device that is not in use. An empty name: that of the device.
-    Uuid attach(const std::string& path, const Uuid& store, const std::string& name);
+    /// Attaches an origin to a device. Without a method: interposed if the device is in use, else
+    /// stacked; one that has snapshots as it was before. An empty name: that of the device.
+    Uuid attach(const std::string& path, const Uuid& store, const std::string& name,
+                std::optional<AttachMethod> method = std::nullopt);
     /// Takes the cow-origin away from an origin that has no snapshots.
     void detach(const Uuid& origin);
 
@@ -79,13 +82,20 @@ private:
     StoreState& storeOfSnapshot(const Uuid& snapshot);
 
     // engine_origins.cpp
-    BlockDevice checkNewOriginDevice(const std::string& path);
-    void reattach(StoreState& store, const OriginRecord& origin, const BlockDevice& device);
+    void checkNewOriginDevice(const BlockDevice& device, AttachMethod method);
+    void checkApartFromOrigins(const StoreState& store, const BlockDevice& device,
+                               AttachMethod method);
+    void checkUse(const BlockDevice& device, AttachMethod method,
+                  const std::optional<DeviceUser>& user, const OriginRecord* known,
+                  bool has_snapshots);
+    void putInFront(const StoreState& store, const OriginRecord& origin, const BlockDevice& device);
+    void reattach(StoreState& store, const OriginRecord& origin, const BlockDevice& device,
+                  AttachMethod method);
     std::string newOriginName(const StoreState& store, const std::string& path,
                               const std::string& wanted, const Uuid& uuid) const;
     std::string freeMappedName(std::string_view prefix, const std::string& name, const Uuid& uuid);
     void finishDetach(StoreState& store, const Uuid& origin);
-    void restack(StoreState& store);
+    void attachAgain(StoreState& store);
 
     // engine_snapshots.cpp
     void deleteInStore(StoreState& store, const std::vector<Uuid>& snapshots);
@@ -94,6 +104,7 @@ private:
     // engine_refresh.cpp
     void persist(StoreState& store, Metadata metadata);
     void load(StoreState& store);
+    void readOriginTable(OriginState& state);
     void readKernel(StoreState& store, const std::vector<MappedDevice>& devices);
     void readEvents(StoreState& store);
     void recordLoss(const StoreState& store, const MappedDevice& mapped);

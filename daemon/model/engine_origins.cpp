@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Origins: attaching by stacking, detaching, and stacking again after a reboot.
+// Origins: attaching by stacking or interposing, detaching, and attaching again after a reboot.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -7,12 +7,12 @@
 
 #include "base/names.h"
 #include "cowsnap_dm.h"
+#include "dm/module.h"
 #include "model/engine.h"
 
 namespace cowsnap {
 
-BlockDevice Engine::checkNewOriginDevice(const std::string& path) {
-    BlockDevice device = devices_.describe(path);
+void Engine::checkNewOriginDevice(const BlockDevice& device, AttachMethod method) {
     const std::string& found_path = device.identity.path;
     for (const auto& mapped : mapper_.devices()) {
         const auto parsed = parseDeviceMapperUuid(mapped.uuid);
@@ -43,36 +43,62 @@ BlockDevice Engine::checkNewOriginDevice(const std::string& path) {
                      "{} and the device {} of the store {} stand on each other", found_path,
                      member.path, store.name);
         }
-        for (const auto& origin : store.metadata.origins) {
-            const auto state = store.origins.find(origin.id);
-            if (state == store.origins.end() || !state->second.mapped)
-                continue;
-            const MappedDevice& mapped = *state->second.mapped;
-            for (const DeviceNumber lower : devices_.below(mapped.number)) {
-                if (lower == device.number)
-                    fail(ErrorKind::Exists, "{} is attached already, as the origin {}: use {}",
-                         found_path, origin.name, mapped.path());
-                // What stands on the origin's mapped device may be an origin itself.
-                if (related(devices_, device.number, lower, mapped.number))
-                    fail(ErrorKind::Exists,
-                         "{} and the device of the origin {} stand on each other: what is written "
-                         "to one would not be preserved in the other",
-                         found_path, origin.name);
-            }
-        }
+        checkApartFromOrigins(store, device, method);
     }
     if (device.read_only)
         fail(ErrorKind::InvalidArgument, "{} is read-only, it cannot change", found_path);
-    if (const auto user = devices_.user(found_path))
-        fail(ErrorKind::Busy,
-             "{} is {}: interposing a device in use is not there yet. Unmount it, attach it, and "
-             "mount the origin's device "
-             "in its place",
-             found_path, user->text);
     if (device.identity.size_sectors < COWSNAP_BLOCK_SECTORS)
         fail(ErrorKind::InvalidArgument, "{} has {} sectors, too few for an origin", found_path,
              device.identity.size_sectors);
-    return device;
+}
+
+void Engine::checkApartFromOrigins(const StoreState& store, const BlockDevice& device,
+                                   AttachMethod method) {
+    for (const auto& origin : store.metadata.origins) {
+        const auto found = store.origins.find(origin.id);
+        if (found == store.origins.end() || !found->second.mapped || !found->second.lower)
+            continue;
+        const OriginState& state = found->second;
+        if (*state.lower == device.number)
+            fail(ErrorKind::Exists, "{} is attached already, as the origin {}: use {}",
+                 device.identity.path, origin.name, state.device);
+        // What stands on the mapped device of an origin may be an origin itself. So may what is
+        // below or above one, if the lower of the two is interposed and so sees the writes of both.
+        const DeviceNumber mapped = state.mapped->number;
+        const bool above = state.method == AttachMethod::Stacked &&
+                           standsOn(devices_, device.number, *state.lower, mapped);
+        const bool below = method == AttachMethod::Stacked &&
+                           standsOn(devices_, *state.lower, device.number, mapped);
+        if (above || below)
+            fail(ErrorKind::Exists,
+                 "{} and the device of the origin {} stand on each other: what is written to one "
+                 "would not be preserved in the other",
+                 device.identity.path, origin.name);
+    }
+}
+
+void Engine::checkUse(const BlockDevice& device, AttachMethod method,
+                      const std::optional<DeviceUser>& user, const OriginRecord* known,
+                      bool has_snapshots) {
+    const std::string& path = device.identity.path;
+    if (method == AttachMethod::Interposed) {
+        requireInterposing(mapper_);
+        return;
+    }
+    if (!user)
+        return;
+    if (has_snapshots)
+        fail(
+            ErrorKind::Busy,
+            "{} is {}: the origin {} is stacked and has snapshots, which are exact only if nothing "
+            "is written past it. Unmount the device, attach it, and mount the origin's device in "
+            "its place",
+            path, user->text, known->name);
+    fail(ErrorKind::Busy,
+         "{} is {}: an origin is stacked only over a device that is not in use. Unmount it, attach "
+         "it, and mount the origin's device in its place; or let it be interposed (--method "
+         "interpose), then the device goes on as it is",
+         path, user->text);
 }
 
 std::string Engine::newOriginName(const StoreState& store, const std::string& path,
@@ -98,20 +124,58 @@ std::string Engine::freeMappedName(std::string_view prefix, const std::string& n
                                           : mapped_name;
 }
 
-Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::string& name) {
+namespace {
+
+/// The record of an origin that this device is, or whose device is not known and whose name is.
+const OriginRecord* knownOrigin(const Metadata& metadata, const DeviceIdentity& device,
+                                const std::string& name) {
+    for (const auto& known : metadata.origins)
+        if (sameDevice(known.device, device) || (known.device.path.empty() && name == known.name))
+            return &known;
+    return nullptr;
+}
+
+bool hasSnapshots(const Metadata& metadata, const Uuid& origin) {
+    return std::any_of(metadata.snapshots.begin(), metadata.snapshots.end(),
+                       [&](const auto& snapshot) { return snapshot.origin == origin; });
+}
+
+}  // namespace
+
+/// What the kernel refuses is said in its words.
+void Engine::putInFront(const StoreState& store, const OriginRecord& origin,
+                        const BlockDevice& device) {
+    try {
+        assembly_.attach(*store.mapped, origin, device);
+    } catch (const Error& error) {
+        if (origin.method == AttachMethod::Stacked)
+            throw;
+        fail(error.kind(),
+             "{} cannot be interposed: {}. The kernel's log (\"dmesg\") has the whole cause; an "
+             "origin can still be stacked over the device while nobody uses it (--method stack)",
+             device.identity.path, error.what());
+    }
+}
+
+Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::string& name,
+                    std::optional<AttachMethod> wanted) {
     StoreState& store = usableStore(store_uuid);
-    const BlockDevice device = checkNewOriginDevice(path);
-    for (const auto& known : store.metadata.origins) {
-        const bool claimed =
-            known.device.path.empty() && name == known.name;  // its device is not known
-        if (!claimed && !sameDevice(known.device, device.identity))
-            continue;
-        if (!name.empty() && name != known.name)
+    load(store);
+    const BlockDevice device = devices_.describe(path);
+    const auto user = devices_.user(device.identity.path);
+    const OriginRecord* const known = knownOrigin(store.metadata, device.identity, name);
+    const bool has_snapshots = known != nullptr && hasSnapshots(store.metadata, known->uuid);
+    const AttachMethod by_use = user ? AttachMethod::Interposed : AttachMethod::Stacked;
+    const AttachMethod method = wanted.value_or(has_snapshots ? known->method : by_use);
+    checkNewOriginDevice(device, method);
+    checkUse(device, method, user, known, has_snapshots);
+    if (known != nullptr) {
+        if (!name.empty() && name != known->name)
             fail(ErrorKind::Exists,
                  "{} is known as the origin \"{}\": attach it without a name, or with that one",
-                 device.identity.path, known.name);
-        const Uuid uuid = known.uuid;
-        reattach(store, known, device);
+                 device.identity.path, known->name);
+        const Uuid uuid = known->uuid;
+        reattach(store, *known, device, method);
         return uuid;
     }
     OriginRecord origin;
@@ -120,6 +184,7 @@ Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::
     origin.name = newOriginName(store, device.identity.path, name, origin.uuid);
     origin.device = device.identity;
     origin.mapped_name = freeMappedName("cowsnap-", origin.name, origin.uuid);
+    origin.method = method;
     if (origin.id > COWSNAP_ID_MAX)
         fail(ErrorKind::Overflowed, "the store {} has used up its ids", store.name);
     Metadata changed = store.metadata;
@@ -127,7 +192,7 @@ Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::
     changed.origins.push_back(origin);
     persist(store, std::move(changed));
     try {
-        assembly_.stack(*store.mapped, origin, device);
+        putInFront(store, origin, device);
     } catch (const Error&) {
         try {
             mapper_.message(store.mapped->name, forgetMessage(origin.id));
@@ -144,20 +209,31 @@ Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::
         throw;
     }
     load(store);
-    spdlog::info("attached {} as the origin {}", device.identity.path, origin.name);
+    spdlog::info("attached {} as the origin {}, {}", device.identity.path, origin.name,
+                 methodName(method));
     return origin.uuid;
 }
 
-void Engine::reattach(StoreState& store, const OriginRecord& origin, const BlockDevice& device) {
+void Engine::reattach(StoreState& store, const OriginRecord& origin, const BlockDevice& device,
+                      AttachMethod method) {
     if (device.identity.size_sectors != origin.device.size_sectors)
         fail(ErrorKind::InvalidArgument,
              "{} is {} than when it was attached: {} sectors instead of {}", device.identity.path,
              device.identity.size_sectors < origin.device.size_sectors ? "smaller" : "larger",
              device.identity.size_sectors, origin.device.size_sectors);
-    assembly_.stack(*store.mapped, origin, device);
-    Metadata changed = store.metadata;
-    changed.origin(origin.uuid)->device = device.identity;
+    const Metadata before = store.metadata;
+    Metadata changed = before;
+    OriginRecord& record = *changed.origin(origin.uuid);
+    record.device = device.identity;
+    record.method = method;
+    const OriginRecord attached = record;
     persist(store, std::move(changed));
+    try {
+        putInFront(store, attached, device);
+    } catch (const Error&) {
+        persist(store, before);
+        throw;
+    }
     load(store);
 }
 
@@ -198,8 +274,9 @@ void Engine::detach(const Uuid& uuid) {
 
 void Engine::finishDetach(StoreState& store, const Uuid& uuid) {
     const std::uint32_t id = store.metadata.origin(uuid)->id;
+    const Visibility visibility = visibilityOf(store.metadata.origin(uuid)->method);
     if (const auto mapped = assembly_.find(uuid, COWSNAP_DM_ROLE_ORIGIN))
-        mapper_.remove(mapped->name, Visibility::Visible);
+        mapper_.remove(mapped->name, visibility);
     try {
         mapper_.message(store.mapped->name, forgetMessage(id));
     } catch (const Error& error) {
@@ -211,8 +288,8 @@ void Engine::finishDetach(StoreState& store, const Uuid& uuid) {
     persist(store, std::move(changed));
 }
 
-void Engine::restack(StoreState& store) {
-    const auto problems = stackOrigins(mapper_, devices_, *store.mapped, store.metadata);
+void Engine::attachAgain(StoreState& store) {
+    const auto problems = attachOrigins(mapper_, devices_, *store.mapped, store.metadata);
     load(store);
     for (const auto& problem : problems) {
         const OriginRecord* const origin = store.metadata.origin(problem.origin);

@@ -58,7 +58,7 @@ std::string eventText(const StoreState& store, const EventLine& event) {
 }  // namespace
 
 void Engine::persist(StoreState& store, Metadata metadata) {
-    store.slots->write(kMetadataSchema, formatMetadata(metadata));
+    store.slots->write(metadataSchema(metadata), formatMetadata(metadata));
     store.metadata = std::move(metadata);
 }
 
@@ -80,6 +80,22 @@ void Engine::refresh() {
             store.problem = error.what();
             store.problem_kind = error.kind();
         }
+    }
+}
+
+void Engine::readOriginTable(OriginState& state) {
+    const OriginTable table = parseOriginTable(
+        onlyTarget(mapper_.table(state.mapped->name), COWSNAP_TARGET_ORIGIN, state.mapped->name)
+            .arguments);
+    state.method = table.interpose ? AttachMethod::Interposed : AttachMethod::Stacked;
+    state.lower = DeviceNumber::parse(table.device);
+    state.device = state.mapped->path();
+    if (!table.interpose || !state.lower)
+        return;
+    try {
+        state.device = devices_.pathOf(*state.lower);
+    } catch (const Error&) {
+        state.device.clear();  // it has been pulled out
     }
 }
 
@@ -115,6 +131,7 @@ void Engine::readKernel(StoreState& store, const std::vector<MappedDevice>& devi
         if (!state.mapped)
             continue;
         state.problem.clear();
+        readOriginTable(state);
         state.status = parseOriginStatus(onlyTarget(mapper_.status(state.mapped->name),
                                                     COWSNAP_TARGET_ORIGIN, state.mapped->name)
                                              .arguments);

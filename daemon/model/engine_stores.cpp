@@ -94,7 +94,7 @@ void Engine::bringUp(StoreState& store) {
     }
     load(store);
     finishInterrupted(store);
-    restack(store);
+    attachAgain(store);
     store.problem.clear();
     if (store.metadata.devices != store.devices) {
         Metadata changed = store.metadata;
@@ -179,11 +179,13 @@ void Engine::checkNewStoreDevice(const BlockDevice& device) {
                 continue;
             auto used = devices_.below(origin.mapped->number);
             used.push_back(origin.mapped->number);
+            if (origin.lower)
+                used.push_back(*origin.lower);
             for (const DeviceNumber number : used)
                 if (related(devices_, device.number, number))
                     fail(ErrorKind::InvalidArgument,
                          "{} stands on, or below, the origin {}: a store cannot stand on an origin",
-                         path, origin.mapped->path());
+                         path, origin.device);
         }
     }
     if (device.read_only)

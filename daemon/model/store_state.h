@@ -21,9 +21,12 @@ namespace cowsnap {
 /// What the kernel says about an origin.
 struct OriginState {
     OriginLine line;
-    std::optional<MappedDevice> mapped;  ///< its cow-origin, if it is attached
-    OriginStatus status;                 ///< of the cow-origin
-    std::string problem;                 ///< why it is not attached
+    std::optional<MappedDevice> mapped;           ///< its cow-origin, if it is attached
+    AttachMethod method = AttachMethod::Stacked;  ///< of the cow-origin
+    std::optional<DeviceNumber> lower;            ///< the device that the cow-origin is attached to
+    std::string device;                           ///< the path that is to be used
+    OriginStatus status;                          ///< of the cow-origin
+    std::string problem;                          ///< why it is not attached
 };
 
 /// What the kernel says about a snapshot.

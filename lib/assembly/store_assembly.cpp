@@ -10,6 +10,7 @@
 #include "assembly/store_header.h"
 #include "base/error.h"
 #include "cowsnap_dm.h"
+#include "dm/module.h"
 
 namespace cowsnap {
 
@@ -195,12 +196,19 @@ void StoreAssembly::takeApart(const Uuid& store) {
             mapper_.remove(device->name, Visibility::Hidden);
 }
 
-MappedDevice StoreAssembly::stack(const MappedDevice& store, const OriginRecord& origin,
-                                  const BlockDevice& device) {
-    const OriginTable table{store.number.text(), origin.id, device.number.text()};
+Visibility visibilityOf(AttachMethod method) {
+    return method == AttachMethod::Stacked ? Visibility::Visible : Visibility::Hidden;
+}
+
+MappedDevice StoreAssembly::attach(const MappedDevice& store, const OriginRecord& origin,
+                                   const BlockDevice& device) {
+    const bool interpose = origin.method == AttachMethod::Interposed;
+    if (interpose)
+        requireInterposing(mapper_);
+    const OriginTable table{store.number.text(), origin.id, device.number.text(), interpose};
     mapper_.create(origin.mapped_name, deviceMapperUuid(origin.uuid, COWSNAP_DM_ROLE_ORIGIN),
                    {{0, device.identity.size_sectors, COWSNAP_TARGET_ORIGIN, formatTable(table)}},
-                   Visibility::Visible, false);
+                   visibilityOf(origin.method), false);
     auto mapped = find(origin.uuid, COWSNAP_DM_ROLE_ORIGIN);
     if (!mapped)
         fail(ErrorKind::Failed, "the device {} vanished", origin.mapped_name);
@@ -276,8 +284,8 @@ ActiveStore activateStore(DeviceMapper& mapper, BlockDevices& devices, const Los
     return active;
 }
 
-std::vector<OriginProblem> stackOrigins(DeviceMapper& mapper, BlockDevices& devices,
-                                        const MappedDevice& store, const Metadata& metadata) {
+std::vector<OriginProblem> attachOrigins(DeviceMapper& mapper, BlockDevices& devices,
+                                         const MappedDevice& store, const Metadata& metadata) {
     StoreAssembly assembly(mapper, devices);
     std::vector<OriginProblem> problems;
     for (const auto& origin : metadata.origins) {
@@ -285,9 +293,18 @@ std::vector<OriginProblem> stackOrigins(DeviceMapper& mapper, BlockDevices& devi
             continue;
         try {
             const BlockDevice device = findDevice(devices, origin.device);
-            if (const auto user = devices.user(device.identity.path))
+            const auto user = devices.user(device.identity.path);
+            if (user && origin.method == AttachMethod::Stacked)
                 fail(ErrorKind::Busy, "{} is {}", device.identity.path, user->text);
-            assembly.stack(store, origin, device);
+            assembly.attach(store, origin, device);
+            const bool has_snapshots =
+                std::any_of(metadata.snapshots.begin(), metadata.snapshots.end(),
+                            [&](const auto& snapshot) { return snapshot.origin == origin.uuid; });
+            if (user && has_snapshots)
+                spdlog::warn(
+                    "{} was {} before the origin {} was in front of it again: the snapshots of "
+                    "the origin are not exact if it was written to meanwhile",
+                    device.identity.path, user->text, origin.name);
         } catch (const Error& error) {
             problems.push_back({origin.uuid, error.what()});
         }

@@ -44,9 +44,10 @@ public:
     /// Removes the cow-store and what is below it.
     void takeApart(const Uuid& store);
 
-    /// Puts a cow-origin over device, and returns its device.
-    MappedDevice stack(const MappedDevice& store, const OriginRecord& origin,
-                       const BlockDevice& device);
+    /// Stacks a cow-origin over device, or interposes it, as the record says; returns its mapped
+    /// device.
+    MappedDevice attach(const MappedDevice& store, const OriginRecord& origin,
+                        const BlockDevice& device);
 
     /// The mapped device of this role; nothing if there is none.
     std::optional<MappedDevice> find(const Uuid& uuid, std::string_view role);
@@ -64,7 +65,10 @@ private:
     BlockDevices& devices_;
 };
 
-/// An origin that could not be stacked again, and why.
+/// The mapped device of a stacked origin is for all to use, that of an interposed one for nobody.
+Visibility visibilityOf(AttachMethod method);
+
+/// An origin that could not be attached again, and why.
 struct OriginProblem {
     Uuid origin;
     std::string reason;
@@ -84,9 +88,10 @@ struct ActiveStore {
 ActiveStore activateStore(DeviceMapper& mapper, BlockDevices& devices, const LossRecords& losses,
                           const RegisteredStore& store);
 
-/// Stacks all origins of a store that are not. Origins in the middle of a detach are left alone.
-std::vector<OriginProblem> stackOrigins(DeviceMapper& mapper, BlockDevices& devices,
-                                        const MappedDevice& store, const Metadata& metadata);
+/// Attaches all origins of a store that are not, each as it was before. Origins in the middle of a
+/// detach are left alone.
+std::vector<OriginProblem> attachOrigins(DeviceMapper& mapper, BlockDevices& devices,
+                                         const MappedDevice& store, const Metadata& metadata);
 
 /// The status of a cow-store.
 StoreStatus storeStatus(DeviceMapper& mapper, const MappedDevice& store);

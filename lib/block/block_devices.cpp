@@ -27,24 +27,6 @@ std::string mismatch(const BlockDevice& device, const DeviceIdentity& identity) 
     return {};
 }
 
-bool standsOn(BlockDevices& devices, DeviceNumber upper, DeviceNumber lower,
-              std::optional<DeviceNumber> not_through) {
-    std::set<DeviceNumber> seen{upper};
-    if (not_through)
-        seen.insert(*not_through);
-    std::vector<DeviceNumber> open{upper};
-    while (!open.empty()) {
-        const DeviceNumber current = open.back();
-        open.pop_back();
-        if (current == lower)
-            return true;
-        for (const DeviceNumber next : devices.below(current))
-            if (seen.insert(next).second)
-                open.push_back(next);
-    }
-    return false;
-}
-
 }  // namespace
 
 BlockDevice findDevice(BlockDevices& devices, const DeviceIdentity& identity) {
@@ -84,9 +66,26 @@ bool sameDevice(const DeviceIdentity& identity, const DeviceIdentity& device) {
     return identity.path == device.path;
 }
 
-bool related(BlockDevices& devices, DeviceNumber one, DeviceNumber other,
-             std::optional<DeviceNumber> not_through) {
-    return standsOn(devices, one, other, not_through) || standsOn(devices, other, one, not_through);
+bool standsOn(BlockDevices& devices, DeviceNumber upper, DeviceNumber lower,
+              std::optional<DeviceNumber> not_through) {
+    std::set<DeviceNumber> seen{upper};
+    if (not_through)
+        seen.insert(*not_through);
+    std::vector<DeviceNumber> open{upper};
+    while (!open.empty()) {
+        const DeviceNumber current = open.back();
+        open.pop_back();
+        if (current == lower)
+            return true;
+        for (const DeviceNumber next : devices.below(current))
+            if (seen.insert(next).second)
+                open.push_back(next);
+    }
+    return false;
+}
+
+bool related(BlockDevices& devices, DeviceNumber one, DeviceNumber other) {
+    return standsOn(devices, one, other) || standsOn(devices, other, one);
 }
 
 std::string sizeText(std::uint64_t bytes) {

@@ -86,10 +86,13 @@ BlockDevice findDevice(BlockDevices& devices, const DeviceIdentity& identity);
 /// Whether identity may be that of device, its size aside.
 bool sameDevice(const DeviceIdentity& identity, const DeviceIdentity& device);
 
-/// Whether one of the two stands on the other, or both are the same. What stands on the other by
-/// way of the device not_through only does not count.
-bool related(BlockDevices& devices, DeviceNumber one, DeviceNumber other,
-             std::optional<DeviceNumber> not_through = std::nullopt);
+/// Whether upper stands on lower, or both are the same. By way of the device not_through only
+/// does not count.
+bool standsOn(BlockDevices& devices, DeviceNumber upper, DeviceNumber lower,
+              std::optional<DeviceNumber> not_through = std::nullopt);
+
+/// Whether one of the two stands on the other, or both are the same.
+bool related(BlockDevices& devices, DeviceNumber one, DeviceNumber other);
 
 /// A size in bytes for people, such as "1.5 GiB".
 std::string sizeText(std::uint64_t bytes);

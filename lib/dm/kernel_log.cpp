@@ -11,6 +11,23 @@
 
 namespace cowsnap {
 
+std::string_view causeIn(std::string_view line) {
+    constexpr std::string_view table_prefix = "table: ";
+    if (line == "ioctl: error adding target to table")
+        return {};
+    if (!line.starts_with(table_prefix))
+        return line;
+    std::string_view cause = line;
+    for (int word = 0; word < 3; ++word) {  // "table", the number of the device, the target
+        const auto end = cause.find(": ");
+        if (end == std::string_view::npos)
+            return line;
+        cause.remove_prefix(end + 2);
+    }
+    const auto code = cause.rfind(" (-");
+    return cause.ends_with(')') && code != std::string_view::npos ? cause.substr(0, code) : cause;
+}
+
 KernelLog::KernelLog() : log_(::open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
     if (log_ && ::lseek(log_.get(), 0, SEEK_END) < 0)
         log_ = FileDescriptor();
@@ -34,10 +51,12 @@ std::string KernelLog::deviceMapperLines() {
         text = text.substr(0, text.find('\n'));
         if (!text.starts_with(prefix))
             continue;
-        text.remove_prefix(prefix.size());
+        const std::string_view cause = causeIn(text.substr(prefix.size()));
+        if (cause.empty())
+            continue;
         if (!lines.empty())
             lines += "; ";
-        lines += text;
+        lines += cause;
     }
     return lines;
 }

@@ -208,13 +208,18 @@ OriginTable parseOriginTable(std::string_view line) {
     table.store = words.word("store");
     table.id = words.id("origin id");
     table.device = words.word("origin device");
-    parseFeatures(words,
-                  [&](std::string_view, const auto&) { words.bad("feature", "is unknown"); });
+    parseFeatures(words, [&](std::string_view feature, const auto&) {
+        if (feature != COWSNAP_FEATURE_INTERPOSE)
+            words.bad("feature", "is unknown");
+        table.interpose = true;
+    });
     return table;
 }
 
 std::string formatTable(const OriginTable& table) {
-    return fmt::format("{} {} {}", table.store, table.id, table.device);
+    const std::string arguments = fmt::format("{} {} {}", table.store, table.id, table.device);
+    return table.interpose ? fmt::format("{} 1 {}", arguments, COWSNAP_FEATURE_INTERPOSE)
+                           : arguments;
 }
 
 SnapTable parseSnapTable(std::string_view line) {

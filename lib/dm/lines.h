@@ -75,6 +75,7 @@ struct OriginTable {
     std::string store;
     std::uint32_t id = 0;
     std::string device;
+    bool interpose = false;
     bool operator==(const OriginTable&) const = default;
 };
 OriginTable parseOriginTable(std::string_view line);

@@ -69,4 +69,17 @@ void requireModule(DeviceMapper& mapper) {
              version->major, version->minor, version->patch, COWSNAP_DM_VERSION_MAJOR);
 }
 
+void requireInterposing(DeviceMapper& mapper) {
+    requireModule(mapper);
+    constexpr unsigned first_minor = 1;
+    const auto version = mapper.targetVersion(COWSNAP_TARGET_ORIGIN);
+    if (!version || version->minor < first_minor)
+        fail(ErrorKind::NotSupported,
+             "the kernel module has version {}.{}.{}, interposing a device in use needs {}.{}: "
+             "install parts of one version and load the module again, or stack the origin over "
+             "the device while nobody uses it",
+             version ? version->major : 0, version ? version->minor : 0,
+             version ? version->patch : 0, COWSNAP_DM_VERSION_MAJOR, first_minor);
+}
+
 }  // namespace cowsnap

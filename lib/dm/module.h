@@ -17,6 +17,10 @@ std::unique_ptr<DeviceMapper> openDeviceMapper();
 /// the same grammar; says what to do.
 void requireModule(DeviceMapper& mapper);
 
+/// Throws NotSupported unless the module can interpose, too. Whether the kernel can is
+/// only known when it is tried.
+void requireInterposing(DeviceMapper& mapper);
+
 }  // namespace cowsnap
 
 #endif

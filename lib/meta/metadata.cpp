@@ -44,12 +44,25 @@ std::string nameFrom(const json& object, std::string_view what) {
 }
 
 json toJson(const OriginRecord& origin) {
-    return {{"uuid", origin.uuid.dashed()},
-            {"id", origin.id},
-            {"name", origin.name},
-            {"device", cowsnap::toJson(origin.device)},
-            {"mapped_name", origin.mapped_name},
-            {"detaching", origin.detaching}};
+    json object = {{"uuid", origin.uuid.dashed()},
+                   {"id", origin.id},
+                   {"name", origin.name},
+                   {"device", cowsnap::toJson(origin.device)},
+                   {"mapped_name", origin.mapped_name},
+                   {"detaching", origin.detaching}};
+    if (origin.method != AttachMethod::Stacked)
+        object["method"] = methodName(origin.method);
+    return object;
+}
+
+AttachMethod methodFrom(const json& object) {
+    if (!object.contains("method"))
+        return AttachMethod::Stacked;
+    const std::string name = object.at("method").get<std::string>();
+    for (const auto method : {AttachMethod::Stacked, AttachMethod::Interposed})
+        if (name == methodName(method))
+            return method;
+    corrupt("\"method\" is unknown");
 }
 
 json toJson(const SnapshotRecord& snapshot) {
@@ -70,6 +83,7 @@ OriginRecord originFrom(const json& object) {
     if (origin.mapped_name.empty() || origin.mapped_name.size() > 127 ||
         origin.mapped_name.find('/') != std::string::npos)
         corrupt("\"mapped_name\" is no name of a device");
+    origin.method = methodFrom(object);
     origin.detaching = object.at("detaching").get<bool>();
     return origin;
 }
@@ -116,6 +130,10 @@ auto* findRecord(Records& records, Matches matches) {
 }
 
 }  // namespace
+
+std::string_view methodName(AttachMethod method) {
+    return method == AttachMethod::Interposed ? "interposed" : "stacked";
+}
 
 OriginRecord* Metadata::originWithId(std::uint32_t id) {
     return findRecord(origins, [&](const auto& origin) { return origin.id == id; });
@@ -177,6 +195,14 @@ DeviceIdentity deviceIdentityFromJson(const json& object) {
     return identity;
 }
 
+std::uint32_t metadataSchema(const Metadata& metadata) {
+    constexpr std::uint32_t all_stacked = 1;
+    const bool interposed =
+        std::any_of(metadata.origins.begin(), metadata.origins.end(),
+                    [](const auto& origin) { return origin.method == AttachMethod::Interposed; });
+    return interposed ? kMetadataSchema : all_stacked;
+}
+
 std::string formatMetadata(const Metadata& metadata) {
     json devices = json::array();
     for (const auto& device : metadata.devices)
@@ -187,7 +213,7 @@ std::string formatMetadata(const Metadata& metadata) {
     json snapshots = json::array();
     for (const auto& snapshot : metadata.snapshots)
         snapshots.push_back(toJson(snapshot));
-    json document = {{"schema", kMetadataSchema},
+    json document = {{"schema", metadataSchema(metadata)},
                      {"store", metadata.store.dashed()},
                      {"name", metadata.name},
                      {"devices", devices},

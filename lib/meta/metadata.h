@@ -17,8 +17,17 @@
 
 namespace cowsnap {
 
-/// Version of the JSON that this program writes, and the highest that it reads.
-inline constexpr std::uint32_t kMetadataSchema = 1;
+/// The highest version of the JSON that this program reads and writes. 2: origins may be
+/// interposed.
+inline constexpr std::uint32_t kMetadataSchema = 2;
+
+/// How an origin is attached to its device.
+enum class AttachMethod {
+    Stacked,     ///< its mapped device is used in place of the device
+    Interposed,  ///< the device is used as before
+};
+/// "stacked" or "interposed".
+std::string_view methodName(AttachMethod method);
 
 struct OriginRecord {
     Uuid uuid;
@@ -26,7 +35,8 @@ struct OriginRecord {
     std::string name;
     DeviceIdentity device;
     std::string mapped_name;  ///< device-mapper name of its cow-origin
-    bool detaching = false;   ///< a detach was begun: it is finished at the next start
+    AttachMethod method = AttachMethod::Stacked;
+    bool detaching = false;  ///< a detach was begun: it is finished at the next start
 };
 
 struct SnapshotRecord {
@@ -63,6 +73,9 @@ struct Metadata {
     bool snapshotNameTaken(std::string_view name) const;
 };
 
+/// The version of what formatMetadata() writes: the lowest that says all of it, so that a
+/// program that would stack an interposed origin does not read it, and reads all else.
+std::uint32_t metadataSchema(const Metadata& metadata);
 std::string formatMetadata(const Metadata& metadata);
 
 /// Reads what formatMetadata() wrote. MetadataCorrupt names what is wrong;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "base/error.h"
 #include "cowsnap_dm.h"
@@ -19,7 +20,8 @@ constexpr unsigned kDiskMajor = 8;
 
 }  // namespace
 
-FakeMachine::FakeMachine() : events_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+FakeMachine::FakeMachine()
+    : module_minor_(COWSNAP_DM_VERSION_MINOR), events_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
 
 void FakeMachine::addDisk(const std::string& path, std::uint64_t sectors,
                           const std::string& serial) {
@@ -95,6 +97,16 @@ void FakeMachine::reboot() {
 void FakeMachine::removeModule() {
     const std::lock_guard lock(mutex_);
     module_loaded_ = false;
+}
+
+void FakeMachine::setModuleMinor(unsigned minor) {
+    const std::lock_guard lock(mutex_);
+    module_minor_ = minor;
+}
+
+void FakeMachine::refuseInterposing(const std::string& cause) {
+    const std::lock_guard lock(mutex_);
+    interposing_refused_ = cause;
 }
 
 FakeMachine::Store& FakeMachine::onlyStore() {
@@ -259,15 +271,13 @@ std::vector<DeviceNumber> FakeMachine::belowLocked(DeviceNumber number) {
     if (const Mapped* const found = mappedWithNumber(number))
         for (const auto& target : found->table) {
             // Every word of a table that is a device's number: all grammars put devices so.
-            std::string word;
-            for (const char character : target.arguments + " ") {
-                if (character != ' ') {
-                    word += character;
-                    continue;
-                }
+            std::istringstream words(target.arguments);
+            for (std::string word; words >> word;) {
                 if (const auto lower = DeviceNumber::parse(word))
                     result.push_back(*lower);
-                word.clear();
+                // What is interposed is opened shared, and not known as what is below.
+                if (word == COWSNAP_FEATURE_INTERPOSE)
+                    result.pop_back();
             }
         }
     return result;

@@ -59,6 +59,10 @@ public:
     /// All mapped devices vanish; what is on the disks stays.
     void reboot();
     void removeModule();
+    /// A module whose targets have another minor version.
+    void setModuleMinor(unsigned minor);
+    /// Interposing fails, as where another user has the hook; an empty cause: no more.
+    void refuseInterposing(const std::string& cause);
     /// The kernel drops a snapshot for room and raises the event.
     void drop(std::uint32_t snapshot_id);
     void raise(const std::string& event, std::uint64_t id);
@@ -192,6 +196,8 @@ private:
     std::map<Uuid, Store> stores_;
     std::vector<std::string> messages_;
     bool module_loaded_ = true;
+    unsigned module_minor_;
+    std::string interposing_refused_;
     unsigned next_minor_ = 0;
     std::optional<Accident> planned_;
     unsigned steps_left_ = 0;

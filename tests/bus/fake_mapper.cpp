@@ -210,8 +210,10 @@ void FakeMachine::checkStoreTable(const MappedTarget& target, const std::string&
 
 void FakeMachine::checkOriginTable(const MappedTarget& target) {
     const auto words = split(target.arguments);
-    if (words.size() != 3)
-        refuse("wrong number of arguments");
+    const bool interpose = module_minor_ > 0 && words.size() == 5 && words[3] == "1" &&
+                           words[4] == COWSNAP_FEATURE_INTERPOSE;
+    if (words.size() != 3 && !interpose)
+        refuse("wrong arguments");
     Store& store = storeNamedBy(words[0]);
     const std::uint32_t origin = id(words[1]);
     const DeviceNumber device = deviceNumber(words[2]);
@@ -222,6 +224,10 @@ void FakeMachine::checkOriginTable(const MappedTarget& target) {
         refuse("the origin has another size");
     if (attached(store, origin))
         fail(ErrorKind::Busy, "fake kernel: attached already");
+    if (!interpose && userLocked(pathOfLocked(device)))
+        fail(ErrorKind::Busy, "fake kernel: the origin's device is in use");
+    if (interpose && !interposing_refused_.empty())
+        fail(ErrorKind::Busy, "fake kernel: {}", interposing_refused_);
     store.origin_sectors[origin] = target.length_sectors;
 }
 
@@ -313,8 +319,9 @@ void FakeMachine::create(const std::string& name, const std::string& uuid,
         if (other.uuid == uuid)
             fail(ErrorKind::Busy, "fake kernel: the UUID {} is taken", uuid);
     checkTable(table, "");
-    const bool is_origin = table.front().type == COWSNAP_TARGET_ORIGIN;
-    if (is_origin != (visibility == Visibility::Visible))
+    const bool is_stacked =
+        table.front().type == COWSNAP_TARGET_ORIGIN && split(table.front().arguments).size() == 3;
+    if (is_stacked != (visibility == Visibility::Visible))
         refuse("wrong udev flags");
     mapped_[name] = {uuid, {kMapperMajor, next_minor_++}, table, read_only, false, {}, 0};
     if (kill_after)
@@ -512,8 +519,7 @@ std::optional<TargetVersion> FakeMachine::targetVersion(const std::string& /*typ
     const std::lock_guard lock(mutex_);
     if (!module_loaded_)
         return std::nullopt;
-    return TargetVersion{COWSNAP_DM_VERSION_MAJOR, COWSNAP_DM_VERSION_MINOR,
-                         COWSNAP_DM_VERSION_PATCH};
+    return TargetVersion{COWSNAP_DM_VERSION_MAJOR, module_minor_, COWSNAP_DM_VERSION_PATCH};
 }
 
 }  // namespace cowsnap::test

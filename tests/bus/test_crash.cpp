@@ -89,6 +89,18 @@ const Scenario kScenarios[] = {
          bed.engine->detach(bed.one);
      },
      [](const CrashBed& bed) { return bed.store().metadata.origins.size() == 1; }},
+    {"interpose, and detach while in use",
+     [](CrashBed& bed) {
+         bed.machine.addDisk("/dev/three", kOriginSectors, "three");
+         bed.machine.setUser("/dev/three", "mounted on /three");
+         bed.engine->detach(bed.engine->attach("/dev/three", bed.store_uuid, ""));
+     },
+     [](const CrashBed& bed) {
+         for (const auto& origin : bed.store().metadata.origins)
+             if (origin.name == "three")
+                 CHECK(origin.method == AttachMethod::Interposed);
+         return bed.store().metadata.origins.size() == 2;
+     }},
     {"attach",
      [](CrashBed& bed) {
          bed.machine.addDisk("/dev/three", kOriginSectors, "three");

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "dm/device_mapper.h"
+#include "dm/kernel_log.h"
 #include "dm/lines.h"
 
 using namespace cowsnap;
@@ -71,6 +72,9 @@ TEST_CASE("tables are read as they are written") {
     const OriginTable origin{"253:1", 3, "8:16"};
     CHECK(formatTable(origin) == "253:1 3 8:16");
     CHECK(parseOriginTable(formatTable(origin)) == origin);
+    const OriginTable interposed{"253:1", 3, "8:16", true};
+    CHECK(formatTable(interposed) == "253:1 3 8:16 1 interpose");
+    CHECK(parseOriginTable(formatTable(interposed)) == interposed);
     const SnapTable writable{"253:1", 3, false};
     const SnapTable read_only{"253:1", 3, true};
     CHECK(formatTable(read_only) == "253:1 3 1 read_only");
@@ -84,10 +88,22 @@ TEST_CASE("wrong tables are refused") {
           "253:0 8 1 odd", "253:0 8 2 full_wait_ms 5 more", "253:0 8 99"})
         CHECK_THROWS_AS(parseStoreTable(line), Error);
     for (const char* const line :
-         {"", "253:0", "253:0 1", "253:0 0 8:0", "253:0 1 8:0 1 odd", "253:0 1 8:0 x"})
+         {"", "253:0", "253:0 1", "253:0 0 8:0", "253:0 1 8:0 1 odd", "253:0 1 8:0 x",
+          "253:0 1 8:0 2 interpose", "253:0 1 8:0 1 interpose more"})
         CHECK_THROWS_AS(parseOriginTable(line), Error);
     for (const char* const line : {"", "253:0", "253:0 x", "253:0 1 1 odd", "253:0 1 2 read_only"})
         CHECK_THROWS_AS(parseSnapTable(line), Error);
+}
+
+TEST_CASE("of what device-mapper logs the cause is told") {
+    CHECK(causeIn("table: 253:3: cow-origin: A zoned device cannot be an origin (-EOPNOTSUPP)") ==
+          "A zoned device cannot be an origin");
+    CHECK(causeIn("table: 253:3: cow-origin: Cause: with a colon (and more)") ==
+          "Cause: with a colon (and more)");
+    CHECK(causeIn("table: 253:3") == "table: 253:3");
+    CHECK(causeIn("cow-snap: create: origin 1 has no cow-origin") ==
+          "cow-snap: create: origin 1 has no cow-origin");
+    CHECK(causeIn("ioctl: error adding target to table").empty());
 }
 
 TEST_CASE("answers to messages are read line by line") {

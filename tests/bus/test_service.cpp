@@ -101,6 +101,7 @@ TEST_CASE("objects come and go with signals, and the state is new before the ans
     const Dictionary attached = bed.properties(origin, kOrigin);
     CHECK(textOf(attached, "Device") == "/dev/mapper/cowsnap-one");
     CHECK(textOf(attached, "BackingDevice") == "/dev/one");
+    CHECK(textOf(attached, "Method") == "stacked");
     CHECK(std::get<ObjectPath>(attached.at("Store")).path == store);
     CHECK(std::get<std::uint64_t>(attached.at("SizeBytes")) == kOriginSectors * 512);
     const auto snapshot = bed.createSnapshots(

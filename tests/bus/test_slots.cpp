@@ -152,6 +152,20 @@ TEST_CASE("metadata is read as it was written") {
     CHECK(again.full_wait_ms == metadata.full_wait_ms);
 }
 
+TEST_CASE("only metadata with an interposed origin needs a program that knows of them") {
+    Metadata metadata = sample();
+    CHECK(metadataSchema(metadata) == 1);
+    // As the version before wrote it.
+    CHECK_THAT(formatMetadata(metadata), !Catch::Contains("method"));
+    CHECK(parseMetadata(1, formatMetadata(metadata)).origins[0].method == AttachMethod::Stacked);
+    metadata.origins[0].method = AttachMethod::Interposed;
+    CHECK(metadataSchema(metadata) == 2);
+    CHECK(parseMetadata(2, formatMetadata(metadata)).origins[0].method == AttachMethod::Interposed);
+    std::string json = formatMetadata(metadata);
+    json.replace(json.find("interposed"), 10, "glued");
+    CHECK(kindOf([&] { parseMetadata(2, json); }) == ErrorKind::MetadataCorrupt);
+}
+
 TEST_CASE("metadata that makes no sense is MetadataCorrupt") {
     const auto spoiled = [](const std::function<void(Metadata&)>& spoil) {
         Metadata metadata = sample();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // cowsnap-activate: starts the registered stores, or those on the devices named,
-// and stacks their origins, at boot and without a bus. Knows nothing of the daemon.
+// and attaches their origins, at boot and without a bus. Knows nothing of the daemon.
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <CLI/CLI.hpp>
@@ -53,7 +53,8 @@ void activateOne(DeviceMapper& mapper, BlockDevices& devices, const LossRecords&
         spdlog::info("the store {} is {}", store.name, active.device.path());
         if (!active.metadata)
             return;
-        for (const auto& problem : stackOrigins(mapper, devices, active.device, *active.metadata)) {
+        for (const auto& problem :
+             attachOrigins(mapper, devices, active.device, *active.metadata)) {
             ++tally.failed;
             spdlog::error("the origin {} is not attached: {}", problem.origin.dashed(),
                           problem.reason);
@@ -98,7 +99,7 @@ int activate(const std::string& state_directory, const std::vector<std::string>&
 }  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App app("cowsnap-activate: start stores and stack their origins, without a bus");
+    CLI::App app("cowsnap-activate: start stores and attach their origins, without a bus");
     std::string state_directory(kDefaultStateDirectory);
     std::vector<std::string> paths;
     app.add_option("--state-directory", state_directory, "Where the list of stores is kept")

@@ -258,7 +258,7 @@ void Repairer::mendSlots() {
     for (const auto& slot : slots)
         generation = std::max(generation, slot.header.generation);
     for (std::uint64_t i = 0; i < slots.size(); ++i)
-        write(i, encodeSlot(metadata.store, generation + 1 + i, kMetadataSchema,
+        write(i, encodeSlot(metadata.store, generation + 1 + i, metadataSchema(metadata),
                             formatMetadata(metadata)));
     plan_.steps.emplace_back(
         "write new metadata: the names of store, origins and snapshots, and which devices the "
