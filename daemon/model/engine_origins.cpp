@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "base/names.h"
+#include "block/btrfs.h"
 #include "cowsnap_dm.h"
 #include "dm/module.h"
 #include "model/engine.h"
@@ -83,6 +84,15 @@ void Engine::checkUse(const BlockDevice& device, AttachMethod method,
     const std::string& path = device.identity.path;
     if (method == AttachMethod::Interposed) {
         requireInterposing(mapper_);
+        if (user && user->kind == DeviceUser::Kind::Swap)
+            fail(ErrorKind::Busy,
+                 "{0} is {1}, which makes no sense in a snapshot: run \"swapoff {0}\" first", path,
+                 user->text);
+        if (const auto count = btrfsDevices(devices_, device); count > 1)
+            fail(ErrorKind::NotSupported,
+                 "{} is one of the {} devices of a btrfs file system: a snapshot of it alone would "
+                 "be of no use",
+                 path, count);
         return;
     }
     if (!user)

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <cstring>
 #include <fstream>
 
 #include "assembly/store_assembly.h"
@@ -493,6 +494,50 @@ TEST_CASE("one of the methods can be asked for") {
         checkRefused(bed, ErrorKind::Busy, "mounted on /home: the origin one is stacked",
                      [&] { bed.engine->attach("/dev/one", store, ""); });
         CHECK(bed.store().metadata.origins.front().method == AttachMethod::Stacked);
+    }
+}
+
+TEST_CASE("devices that make no sense as an interposed origin are refused by name") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const auto refused = [&](ErrorKind kind, const std::string& cause, const std::string& path) {
+        checkRefused(bed, kind, cause, [&] { bed.engine->attach(path, store, ""); });
+        CHECK(bed.store().metadata.origins.empty());
+    };
+    SECTION("swap") {
+        bed.machine.setUser("/dev/one", "active swap", DeviceUser::Kind::Swap);
+        refused(ErrorKind::Busy, "/dev/one is active swap", "/dev/one");
+    }
+    SECTION("one of several devices of btrfs") {
+        std::vector<std::byte> super(4096);
+        std::memcpy(&super[0x40], "_BHRfS_M", 8);
+        super[0x88] = std::byte{2};
+        bed.machine.write("/dev/one", 65536, super);
+        bed.machine.setUser("/dev/one", "in use by someone", DeviceUser::Kind::Other);
+        refused(ErrorKind::NotSupported, "one of the 2 devices of a btrfs", "/dev/one");
+        super[0x88] = std::byte{1};
+        bed.machine.write("/dev/one", 65536, super);
+        CHECK_NOTHROW(bed.engine->attach("/dev/one", store, ""));
+    }
+    SECTION("a store in a file on its file system, through two loop devices") {
+        bed.machine.addDisk("/dev/loop0", kStoreSectors);
+        bed.machine.addDisk("/dev/loop1", kStoreSectors);
+        bed.machine.putOn("/dev/loop0", "/dev/two");
+        bed.machine.putOn("/dev/loop1", "/dev/loop0");
+        const Uuid in_file = bed.engine->createStore({"/dev/loop1"}, "in-file", {});
+        bed.machine.setUser("/dev/two", "mounted on /two");
+        for (const Uuid& uuid : {in_file, store})
+            checkRefused(bed, ErrorKind::InvalidArgument,
+                         "the device /dev/loop1 of the store in-file",
+                         [&] { bed.engine->attach("/dev/two", uuid, ""); });
+    }
+    SECTION("what the store stands on, or its disk") {
+        bed.machine.addPartition("/dev/store-part", "/dev/spare");
+        bed.machine.resizeDisk("/dev/store-part", kStoreSectors);
+        bed.engine->createStore({"/dev/store-part"}, "parted", {});
+        refused(ErrorKind::InvalidArgument, "the device /dev/store-part of the store parted",
+                "/dev/spare");
+        refused(ErrorKind::InvalidArgument, "belongs to the store parted", "/dev/store-part");
     }
 }
 
