@@ -111,6 +111,7 @@ void addSnapshot(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_prop
         SD_BUS_PROPERTY("Set", "t", on_get, 0, kChanging),
         SD_BUS_PROPERTY("Writable", "b", on_get, 0, kConstant),
         SD_BUS_PROPERTY("Description", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Consistency", "s", on_get, 0, kConstant),
         SD_BUS_PROPERTY("State", "s", on_get, 0, kChanging),
         SD_BUS_PROPERTY("Device", "s", on_get, 0, kChanging),
         SD_BUS_PROPERTY("DeviceReadOnly", "b", on_get, 0, kChanging),

@@ -12,6 +12,43 @@
 
 namespace cowsnap {
 
+namespace {
+
+/// What of a device the kernel freezes when it makes a snapshot: the file system that is mounted
+/// from the device itself, and those on the partitions of a disk.
+enum class Frozen { Nothing, All, NotAll };
+
+Frozen frozenOn(BlockDevices& devices, const std::string& path) {
+    const auto user = devices.user(path);
+    if (!user || user->kind == DeviceUser::Kind::Swap)
+        return Frozen::Nothing;
+    if (user->kind == DeviceUser::Kind::FileSystem)
+        return Frozen::All;
+    if (user->kind == DeviceUser::Kind::Other)
+        return Frozen::NotAll;
+    Frozen result = Frozen::Nothing;
+    for (const DeviceNumber partition : devices.partitions(devices.describe(path).number)) {
+        const Frozen on_partition = frozenOn(devices, devices.pathOf(partition));
+        if (on_partition == Frozen::NotAll)
+            return Frozen::NotAll;
+        if (on_partition == Frozen::All)
+            result = Frozen::All;
+    }
+    return result;
+}
+
+Consistency consistencyOf(BlockDevices& devices, const OriginState& origin) {
+    try {
+        return frozenOn(devices, origin.device) == Frozen::All ? Consistency::FileSystem
+                                                               : Consistency::Crash;
+    } catch (const Error& error) {
+        spdlog::warn("cannot tell what is mounted from {}: {}", origin.device, error.what());
+        return Consistency::Crash;
+    }
+}
+
+}  // namespace
+
 std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std::string>>& members,
                                           const SnapshotOptions& options) {
     if (members.empty())
@@ -51,6 +88,7 @@ std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std:
         snapshot.created = static_cast<std::uint64_t>(std::time(nullptr));
         snapshot.writable = options.writable;
         snapshot.description = options.description;
+        snapshot.consistency = consistencyOf(devices_, state->second);
         if (snapshot.id > COWSNAP_ID_MAX)
             fail(ErrorKind::Overflowed, "the store {} has used up its ids", store.name);
         ++changed.next_snapshot_id;

@@ -89,6 +89,7 @@ PublishedObject publishSnapshot(const StoreState& store, const SnapshotRecord& s
                 {"Set", snapshot.set},
                 {"Writable", snapshot.writable},
                 {"Description", snapshot.description},
+                {"Consistency", std::string(consistencyName(snapshot.consistency))},
                 {"State", state.line.state},
                 {"Device", state.mapped ? state.mapped->path() : std::string()},
                 {"DeviceReadOnly", state.mapped && state.read_only},

@@ -66,11 +66,24 @@ AttachMethod methodFrom(const json& object) {
 }
 
 json toJson(const SnapshotRecord& snapshot) {
-    return {{"uuid", snapshot.uuid.dashed()}, {"id", snapshot.id},
-            {"name", snapshot.name},          {"origin", snapshot.origin.dashed()},
-            {"created", snapshot.created},    {"set", snapshot.set},
-            {"writable", snapshot.writable},  {"description", snapshot.description},
-            {"deleting", snapshot.deleting}};
+    json object = {{"uuid", snapshot.uuid.dashed()}, {"id", snapshot.id},
+                   {"name", snapshot.name},          {"origin", snapshot.origin.dashed()},
+                   {"created", snapshot.created},    {"set", snapshot.set},
+                   {"writable", snapshot.writable},  {"description", snapshot.description},
+                   {"deleting", snapshot.deleting}};
+    if (snapshot.consistency != Consistency::Unknown)
+        object["consistency"] = consistencyName(snapshot.consistency);
+    return object;
+}
+
+Consistency consistencyFrom(const json& object) {
+    if (!object.contains("consistency"))
+        return Consistency::Unknown;
+    const std::string name = object.at("consistency").get<std::string>();
+    for (const auto consistency : {Consistency::Crash, Consistency::FileSystem})
+        if (name == consistencyName(consistency))
+            return consistency;
+    corrupt("\"consistency\" is unknown");
 }
 
 OriginRecord originFrom(const json& object) {
@@ -98,6 +111,7 @@ SnapshotRecord snapshotFrom(const json& object) {
     snapshot.set = object.at("set").get<std::uint64_t>();
     snapshot.writable = object.at("writable").get<bool>();
     snapshot.description = object.at("description").get<std::string>();
+    snapshot.consistency = consistencyFrom(object);
     snapshot.deleting = object.at("deleting").get<bool>();
     return snapshot;
 }
@@ -133,6 +147,18 @@ auto* findRecord(Records& records, Matches matches) {
 
 std::string_view methodName(AttachMethod method) {
     return method == AttachMethod::Interposed ? "interposed" : "stacked";
+}
+
+std::string_view consistencyName(Consistency consistency) {
+    switch (consistency) {
+        case Consistency::Crash:
+            return "crash";
+        case Consistency::FileSystem:
+            return "file-system";
+        case Consistency::Unknown:
+            break;
+    }
+    return {};
 }
 
 OriginRecord* Metadata::originWithId(std::uint32_t id) {

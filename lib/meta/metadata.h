@@ -29,6 +29,15 @@ enum class AttachMethod {
 /// "stacked" or "interposed".
 std::string_view methodName(AttachMethod method);
 
+/// What a snapshot is without a repair.
+enum class Consistency {
+    Unknown,     ///< nobody looked when it was created
+    Crash,       ///< what a power cut would have left
+    FileSystem,  ///< the file systems on it were frozen
+};
+/// "crash", "file-system", or empty.
+std::string_view consistencyName(Consistency consistency);
+
 struct OriginRecord {
     Uuid uuid;
     std::uint32_t id = 0;  ///< in tables and messages; never used again in this store
@@ -48,6 +57,7 @@ struct SnapshotRecord {
     std::uint64_t set = 0;      ///< the kernel's number of the set; 0 until it is known
     bool writable = false;
     std::string description;
+    Consistency consistency = Consistency::Unknown;
     bool deleting = false;  ///< a deletion was begun: it is finished at the next start
 };
 

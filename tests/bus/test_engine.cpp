@@ -660,6 +660,50 @@ TEST_CASE("snapshots that cannot be created are refused") {
     CHECK_NOTHROW(engine.createSnapshots({{one, "x"}, {two, "y"}}, {}));
 }
 
+TEST_CASE("a snapshot is file-system consistent if all that is mounted was frozen") {
+    EngineBed bed;
+    using Kind = DeviceUser::Kind;
+    const Uuid store = bed.makeStore();
+    const auto consistency = [&](const Uuid& origin) {
+        const Uuid snapshot = bed.engine->createSnapshots({{origin, "a"}}, {}).front();
+        bed.restart();
+        const Consistency result = bed.store().metadata.snapshot(snapshot)->consistency;
+        bed.engine->deleteSnapshots({snapshot});
+        return result;
+    };
+    SECTION("stacked") {
+        const Uuid one = bed.engine->attach("/dev/one", store, "");
+        CHECK(consistency(one) == Consistency::Crash);
+        bed.machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
+        CHECK(consistency(one) == Consistency::FileSystem);
+        bed.machine.setUser("/dev/mapper/cowsnap-one", "in use by vg-lv", Kind::Other);
+        CHECK(consistency(one) == Consistency::Crash);
+    }
+    SECTION("interposed") {
+        bed.machine.setUser("/dev/one", "mounted on /one");
+        const Uuid one = bed.engine->attach("/dev/one", store, "");
+        CHECK(consistency(one) == Consistency::FileSystem);
+        bed.machine.setUser("/dev/one", "in use by vg-lv", Kind::Other);
+        CHECK(consistency(one) == Consistency::Crash);
+        bed.machine.setUser("/dev/one", "");
+        CHECK(consistency(one) == Consistency::Crash);
+    }
+    SECTION("a disk with partitions") {
+        bed.machine.addPartition("/dev/one1", "/dev/one");
+        bed.machine.addPartition("/dev/one2", "/dev/one");
+        bed.machine.setUser("/dev/one1", "mounted on /one");
+        const Uuid one = bed.engine->attach("/dev/one", store, "");
+        CHECK(consistency(one) == Consistency::FileSystem);
+        bed.machine.setUser("/dev/one2", "active swap", Kind::Swap);
+        CHECK(consistency(one) == Consistency::FileSystem);
+        bed.machine.setUser("/dev/one2", "in use by vg-lv", Kind::Other);
+        CHECK(consistency(one) == Consistency::Crash);
+        bed.machine.setUser("/dev/one2", "active swap", Kind::Swap);
+        bed.machine.setUser("/dev/one1", "");
+        CHECK(consistency(one) == Consistency::Crash);
+    }
+}
+
 TEST_CASE("a set is of one store") {
     EngineBed bed;
     const Uuid main = bed.makeStore();

@@ -112,6 +112,7 @@ TEST_CASE("objects come and go with signals, and the state is new before the ans
     }));
     const Dictionary created = bed.properties(snapshot.front().path, kSnapshot);
     CHECK(textOf(created, "Description") == "d");
+    CHECK(textOf(created, "Consistency") == "crash");
     CHECK(std::get<bool>(created.at("Writable")));
     CHECK(std::get<std::uint64_t>(created.at("UsedBytes")) == 2 * COWSNAP_BLOCK_BYTES);
     const std::string device =

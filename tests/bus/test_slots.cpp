@@ -67,6 +67,7 @@ Metadata sample() {
     snapshot.set = 3;
     snapshot.writable = true;
     snapshot.description = "ä";
+    snapshot.consistency = Consistency::FileSystem;
     metadata.snapshots.push_back(snapshot);
     return metadata;
 }
@@ -150,6 +151,7 @@ TEST_CASE("metadata is read as it was written") {
     CHECK(formatMetadata(again) == formatMetadata(metadata));
     CHECK(again.snapshots.front().description == "ä");
     CHECK(again.full_wait_ms == metadata.full_wait_ms);
+    CHECK(again.snapshots.front().consistency == Consistency::FileSystem);
 }
 
 TEST_CASE("only metadata with an interposed origin needs a program that knows of them") {
