@@ -46,7 +46,7 @@ TEST_CASE("the way through: store, create, list, show, set, delete, detach") {
     checkDone(runCli({"create", "/dev/one"}), "created one-2");
     checkDone(runCli({"origin", "attach", "/dev/two", "--name", "data"}), "cowsnap-data");
     checkDone(runCli({"set", "create", "one=x", "data", "--name", "set"}),
-              "created x of one\ncreated set-data of data");
+              "created x of one (crash consistent)\ncreated set-data of data (crash consistent)");
     checkDone(runCli({"list", "-o", "name,origin", "--no-headings", "data"}), "set-data  data\n");
     checkDone(runCli({"list"}), "NAME");
     checkDone(runCli({"list", "--bytes", "-o", "name,used"}), "8192");
@@ -88,16 +88,12 @@ TEST_CASE("exit codes tell what went wrong") {
     checkFailed(runCli({"delete", "a"}), 2, "--yes");
     checkFailed(runCli({"origin", "detach", "one"}), 2, "--yes");
     bed.machine.setUser("/dev/two", "mounted on /two");
-    checkFailed(runCli({"create", "/dev/two"}), 5, "mounted on /two");
-    bed.machine.setUser("/dev/two", "");
-    checkFailed(runCli({"create", "/dev/two", "--name", "a"}), 7, "attached, but no snapshot");
-    bed.machine.addDisk("/dev/three", kOriginSectors);
-    bed.machine.addDisk("/dev/four", kOriginSectors);
-    bed.machine.setUser("/dev/four", "mounted on /four");
-    checkFailed(runCli({"set", "create", "/dev/three", "/dev/four", "--name", "x"}), 7,
-                "some were attached, but no snapshot was created");
+    checkFailed(runCli({"origin", "attach", "/dev/two", "--method", "stack"}), 5,
+                "mounted on /two");
+    checkFailed(runCli({"origin", "attach", "/dev/two", "--method", "glue"}), 2, "--method");
     bed.createStore("/dev/spare", "other");
-    checkFailed(runCli({"origin", "attach", "/dev/four"}), 2, "--store");
+    checkFailed(runCli({"origin", "attach", "/dev/two"}), 2, "(main, other)");
+    checkFailed(runCli({"create", "/dev/two", "--name", "b"}), 2, "(main, other)");
     CHECK(bed.machine.snapshotIds().size() == 1);
     CHECK(runCli({"--help"}).code == 0);
     CHECK(runCli({"--version"}).code == 0);
@@ -105,6 +101,47 @@ TEST_CASE("exit codes tell what went wrong") {
     checkFailed(runCli({"list"}), 6, "cowsnapd does not run");
     ::setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent", 1);
     checkFailed(runCli({"list"}), 6, "bus");
+}
+
+TEST_CASE("a device in use goes on as it is, and its snapshot is file-system consistent") {
+    BusBed bed;
+    bed.createStore();
+    bed.machine.setUser("/dev/one", "mounted on /home");
+    checkDone(runCli({"create", "/dev/one", "--name", "first"}),
+              "attached /dev/one as one, interposed: /dev/one goes on as it is\n"
+              "created first of one (file-system consistent)\n");
+    checkDone(runCli({"create", "/dev/one", "--name", "second"}), "created second of one");
+    checkDone(runCli({"show", "first", "-o", "consistency", "--no-headings"}), "file-system\n");
+    checkDone(runCli({"origin", "attach", "/dev/two", "--method", "interpose"}),
+              "/dev/two goes on as it is");
+    checkDone(runCli({"origin", "list", "-o", "name,method,device", "--no-headings"}),
+              "one  interposed  /dev/one\ntwo  interposed  /dev/two\n");
+    checkDone(runCli({"delete", "first", "second", "--yes"}), "");
+    checkDone(runCli({"origin", "detach", "/dev/one", "--yes"}), "detached one");
+}
+
+TEST_CASE("what was attached for a snapshot that cannot be created is detached again") {
+    BusBed bed;
+    const std::string store = bed.createStore();
+    checkDone(runCli({"create", "/dev/one", "--name", "a"}), "");
+    bed.machine.addDisk("/dev/three", kOriginSectors);
+    bed.machine.addDisk("/dev/frozen", kOriginSectors);
+    bed.machine.setReadOnly("/dev/frozen");
+    checkFailed(runCli({"create", "/dev/two", "--name", "a"}), 1, "named \"a\" already");
+    CHECK(bed.machine.originIds().size() == 1);
+    checkFailed(runCli({"set", "create", "/dev/two", "/dev/three=a", "--name", "x"}), 1, "already");
+    checkFailed(runCli({"set", "create", "/dev/two", "/dev/frozen", "--name", "x"}), 2,
+                "read-only");
+    checkFailed(runCli({"set", "create", "/dev/two=x", "/dev/three"}), 2, "--name");
+    CHECK(bed.machine.originIds().size() == 1);
+    CHECK_FALSE(bed.machine.nameTaken("cowsnap-two"));
+    // One that the store knew before stays attached.
+    bed.attach("/dev/two", store);
+    bed.machine.remove("cowsnap-two", Visibility::Visible);
+    checkDone(runCli({"origin", "list"}), "");
+    checkFailed(runCli({"create", "/dev/two", "--name", "a"}), 7,
+                "attached, but without a snapshot: two");
+    CHECK(bed.machine.nameTaken("cowsnap-two"));
 }
 
 TEST_CASE("JSON has a schema, in answers and in errors") {

@@ -210,6 +210,14 @@ TEST_CASE("each error has its name and a message that says what to do") {
         CHECK_THAT(create("/dev/spare", "x", {{"full_wait_ms", std::string("5")}}).message,
                    Contains("has the type s"));
         CHECK(attach("/dev/two", kRoot).name == prefix + "InvalidArgument");
+        CHECK_THAT(bed.failureOfCall(kRoot, kManager, "Attach",
+                                     [&](Message& message) {
+                                         message.append(Value(std::string("/dev/two")));
+                                         message.append(Value(ObjectPath{store}));
+                                     },
+                                     {{"method", std::string("glue")}})
+                       .message,
+                   Contains("auto, stack or interpose"));
         CHECK(bed.failureOfCall(kRoot, kManager, "DeleteSnapshots",
                                 [&](Message& message) {
                                     message.append(Value(std::vector<ObjectPath>{{store}}));

@@ -96,8 +96,12 @@ const Object& Objects::store(const std::string& wanted) const {
         if (stores.empty())
             throw notFound(
                 "there is no store: make one with \"snapd-cli store create DEVICE --name NAME\"");
-        if (stores.size() > 1)
-            throw ambiguous("there are several stores: choose one with --store");
+        if (stores.size() > 1) {
+            std::string names;
+            for (const auto& store : stores)
+                names += (names.empty() ? "" : ", ") + store.text("Name");
+            throw ambiguous("there are several stores (" + names + "): choose one with --store");
+        }
         return stores.front();
     }
     const Object* found = nullptr;

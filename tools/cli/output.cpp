@@ -186,6 +186,7 @@ const std::vector<Column>& originColumns() {
     static const std::vector<Column> columns{
         text("name", "Name"),
         text("state", "State"),
+        text("method", "Method"),
         text("device", "Device"),
         text("backing_device", "BackingDevice"),
         number("size", "SizeBytes", ColumnKind::Bytes),
@@ -218,6 +219,7 @@ const std::vector<Column>& snapshotColumns() {
         flag("open", "Open"),
         flag("device_read_only", "DeviceReadOnly"),
         number("overlay", "OverlayBytes", ColumnKind::Bytes, false),
+        text("consistency", "Consistency", false),
         text("description", "Description", false),
     };
     return columns;

@@ -28,12 +28,12 @@ std::string nameByTime(const std::string& origin_name) {
 
 void create(Session& session, const Arguments& arguments) {
     Objects objects = session.client.objects();
-    bool attached = false;
+    std::vector<AttachedNow> attached;
     const std::string origin =
         originOrAttach(session, objects, arguments.origin, arguments.store, attached);
     std::string name = arguments.name;
     if (name.empty()) {
-        if (attached)
+        if (!attached.empty())
             objects = session.client.objects();
         name = nameByTime(objects.nameOf(origin));
     }
@@ -51,7 +51,7 @@ CLI::Validator notEmpty() {
 }
 
 std::string originOrAttach(Session& session, const Objects& objects, const std::string& wanted,
-                           const std::string& store, bool& attached) {
+                           const std::string& store, std::vector<AttachedNow>& attached) {
     const bool is_path = wanted.find('/') != std::string::npos;
     const std::string device = is_path ? absolutePath(wanted) : wanted;
     const Object* const known = objects.findOrigin(device);
@@ -66,13 +66,45 @@ std::string originOrAttach(Session& session, const Objects& objects, const std::
             message.append(Value(device));
             message.append(Value(ObjectPath{store_path}));
         });
-    attached = true;
-    return reply.readObjectPath().path;
+    attached.push_back({reply.readObjectPath().path, known == nullptr});
+    return attached.back().path;
+}
+
+void undoAttach(Session& session, const std::vector<AttachedNow>& attached,
+                const Failure& failure) {
+    const Objects objects = session.client.objects();
+    std::string left;
+    for (auto origin = attached.rbegin(); origin != attached.rend(); ++origin) {
+        std::string why;
+        if (origin->is_new) {
+            try {
+                session.client.call(origin->path, kOriginInterface, "Detach", nullptr);
+                continue;
+            } catch (const Failure& stays) {
+                why = fmt::format(" ({})", stays.what());
+            }
+        }
+        left += (left.empty() ? "" : ", ") + objects.nameOf(origin->path) + why;
+    }
+    if (left.empty())
+        throw Failure(failure);
+    throw Failure(ExitCode::Partly, failure.name(),
+                  fmt::format("{}; attached, but without a snapshot: {}", failure.what(), left));
+}
+
+std::string attachedText(const Object& origin) {
+    const std::string device = origin.text("Device");
+    const std::string done =
+        fmt::format("attached {} as {}", origin.text("BackingDevice"), origin.text("Name"));
+    if (origin.text("Method") == "interposed")
+        return fmt::format("{}, interposed: {} goes on as it is", done, device);
+    return fmt::format("{}; use {} in place of the device from now on", done, device);
 }
 
 void createAndPrint(Session& session,
                     const std::vector<std::pair<ObjectPath, std::string>>& members,
-                    const Dictionary& options, bool activate, bool attached) {
+                    const Dictionary& options, bool activate,
+                    const std::vector<AttachedNow>& attached) {
     std::vector<ObjectPath> created;
     try {
         Message reply = session.client.call(
@@ -80,10 +112,7 @@ void createAndPrint(Session& session,
             [&](Message& message) { message.append(members); }, options);
         created = reply.readObjectPaths();
     } catch (const Failure& failure) {
-        if (!attached)
-            throw;
-        throw Failure(ExitCode::Partly, failure.name(),
-                      std::string("attached, but no snapshot was created: ") + failure.what());
+        undoAttach(session, attached, failure);
     }
     try {
         if (activate)
@@ -103,14 +132,13 @@ void createAndPrint(Session& session,
         printObjects(session.output, "snapshots", snapshotColumns(), objects, shown);
         return;
     }
+    for (const auto& now : attached)
+        if (const Object* const origin = objects.at(now.path))
+            printDone(session.output, attachedText(*origin), {});
     for (const auto& snapshot : shown) {
-        const Object* const origin = objects.at(snapshot.text("Origin"));
-        const std::string origin_device =
-            origin != nullptr ? origin->text("Device") : std::string();
-        std::string text = fmt::format("created {} of {}", snapshot.text("Name"),
-                                       objects.nameOf(snapshot.text("Origin")));
-        if (attached)
-            text += fmt::format("; use {} in place of the device from now on", origin_device);
+        std::string text =
+            fmt::format("created {} of {} ({} consistent)", snapshot.text("Name"),
+                        objects.nameOf(snapshot.text("Origin")), snapshot.text("Consistency"));
         if (!snapshot.text("Device").empty())
             text += fmt::format("; active as {}", snapshot.text("Device"));
         printDone(session.output, text, {});

@@ -14,11 +14,12 @@ struct Arguments {
     std::string origin;
     std::string store;
     std::string name;
+    std::string method = "auto";
 };
 
 void attach(Session& session, const Arguments& arguments) {
     const Object store = session.client.objects().store(arguments.store);
-    Dictionary options;
+    Dictionary options{{"method", arguments.method}};
     if (!arguments.name.empty())
         options["name"] = arguments.name;
     Message reply = session.client.call(
@@ -36,11 +37,7 @@ void attach(Session& session, const Arguments& arguments) {
     if (session.output.json)
         printObjects(session.output, "origins", originColumns(), objects, {*origin});
     else
-        printDone(session.output,
-                  fmt::format("attached {} as {}; use {} in place of the device from now on",
-                              origin->text("BackingDevice"), origin->text("Name"),
-                              origin->text("Device")),
-                  {});
+        printDone(session.output, attachedText(*origin), {});
 }
 
 void detach(Session& session, const Arguments& arguments) {
@@ -64,13 +61,17 @@ void addOrigin(CLI::App& app, Run& run) {
     auto arguments = std::make_shared<Arguments>();
     CLI::App* const origin = app.add_subcommand("origin", "The devices that are snapshotted");
     origin->require_subcommand(1);
-    CLI::App* const on =
-        origin->add_subcommand("attach", "Stack an origin over a device that is not in use");
+    CLI::App* const on = origin->add_subcommand("attach", "Make a device an origin, in use or not");
     on->add_option("device", arguments->origin, "The device")->required();
     on->add_option("--store", arguments->store,
                    "Where its old blocks go (default: the only store)");
     on->add_option("--name", arguments->name, "Name of the origin (default: that of the device)")
         ->check(notEmpty());
+    on->add_option("--method", arguments->method,
+                   "stack (over a device that is not in use), interpose (it goes on as it is), or "
+                   "auto: as it is in use or not")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"auto", "stack", "interpose"}));
     on->callback([&run, arguments] {
         run = [arguments](Session& session) { attach(session, *arguments); };
     });

@@ -20,39 +20,39 @@ struct Arguments {
     bool activate = false;
 };
 
+/// A member as it was written: an origin or device, and the name of its snapshot or nothing.
+std::pair<std::string, std::string> memberFrom(const std::string& text,
+                                               const std::string& common_name) {
+    const auto equals = text.rfind('=');
+    const std::string wanted = text.substr(0, equals);
+    const std::string name = equals == std::string::npos ? std::string() : text.substr(equals + 1);
+    if (name.empty() && common_name.empty())
+        throw Failure(
+            ExitCode::Usage, "Usage",
+            fmt::format("\"{}\" has no name for its snapshot: write {}=NAME, or give --name",
+                        wanted, wanted));
+    return {wanted, name};
+}
+
 void createSet(Session& session, const Arguments& arguments) {
+    std::vector<std::pair<std::string, std::string>> wanted;
+    for (const auto& member : arguments.members)
+        wanted.push_back(memberFrom(member, arguments.name));
     Objects objects = session.client.objects();
     std::vector<std::pair<ObjectPath, std::string>> members;
-    bool attached = false;
-    const auto origin_of = [&](const std::string& wanted, bool& attached_now) {
+    std::vector<AttachedNow> attached;
+    for (auto& [device, name] : wanted) {
+        const std::size_t attached_before = attached.size();
+        std::string origin;
         try {
-            return originOrAttach(session, objects, wanted, arguments.store, attached_now);
+            origin = originOrAttach(session, objects, device, arguments.store, attached);
         } catch (const Failure& failure) {
-            if (!attached)
-                throw;
-            throw Failure(
-                ExitCode::Partly, failure.name(),
-                std::string("some were attached, but no snapshot was created: ") + failure.what());
+            undoAttach(session, attached, failure);
         }
-    };
-    for (const auto& member : arguments.members) {
-        const auto equals = member.rfind('=');
-        const std::string wanted = member.substr(0, equals);
-        std::string name = equals == std::string::npos ? std::string() : member.substr(equals + 1);
-        bool attached_now = false;
-        const std::string origin = origin_of(wanted, attached_now);
-        if (attached_now)
+        if (attached.size() > attached_before)
             objects = session.client.objects();
-        attached = attached || attached_now;
-        if (name.empty()) {
-            if (arguments.name.empty())
-                throw Failure(
-                    ExitCode::Usage, "Usage",
-                    fmt::format(
-                        "\"{}\" has no name for its snapshot: write {}=NAME, or give --name",
-                        wanted, wanted));
+        if (name.empty())
             name = fmt::format("{}-{}", arguments.name, objects.nameOf(origin));
-        }
         members.emplace_back(ObjectPath{origin}, name);
     }
     Dictionary options{{"writable", arguments.writable}};

@@ -6,10 +6,12 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
 #include "cli/client.h"
+#include "cli/exit.h"
 #include "cli/output.h"
 
 namespace cowsnap::cli {
@@ -33,10 +35,24 @@ void addSet(CLI::App& app, Run& run);
 void addShow(CLI::App& app, Run& run);
 void addStore(CLI::App& app, Run& run);
 
+/// An origin that a verb attached by itself.
+struct AttachedNow {
+    std::string path;
+    bool is_new = false;  ///< the store did not know it before
+};
+
 /// The path of the origin that wanted names. A device that is not attached is attached
-/// to the store (empty: the only one) first; attached tells whether it was.
+/// to the store (empty: the only one) first, and added to attached.
 std::string originOrAttach(Session& session, const Objects& objects, const std::string& wanted,
-                           const std::string& store, bool& attached);
+                           const std::string& store, std::vector<AttachedNow>& attached);
+
+/// Detaches again the new ones of those that were attached for snapshots that there are not, and
+/// throws the failure; Partly if some stay attached.
+[[noreturn]] void undoAttach(Session& session, const std::vector<AttachedNow>& attached,
+                             const Failure& failure);
+
+/// What attaching an origin means for those who use its device.
+std::string attachedText(const Object& origin);
 
 /// Refuses an option that was given without a value, which else would count as not given.
 CLI::Validator notEmpty();
@@ -44,7 +60,8 @@ CLI::Validator notEmpty();
 /// Makes the snapshots and prints them. members: origins' paths and names.
 void createAndPrint(Session& session,
                     const std::vector<std::pair<ObjectPath, std::string>>& members,
-                    const Dictionary& options, bool activate, bool attached);
+                    const Dictionary& options, bool activate,
+                    const std::vector<AttachedNow>& attached);
 
 }  // namespace cowsnap::cli
 
