@@ -59,8 +59,8 @@ void writeMetadata(sim::World& world) {
         metadata.snapshots.push_back(snapshot);
     }
     for (std::uint64_t slot = 0; slot < 2; ++slot) {
-        const auto image =
-            encodeSlot(metadata.store, 1 + slot, kMetadataSchema, formatMetadata(metadata));
+        const auto image = encodeSlot(metadata.store, 1 + slot, metadataSchema(metadata),
+                                      formatMetadata(metadata));
         world.store.write(super.slot_block + slot * super.slot_blocks, image.data(),
                           image.size() / kBlockBytes);
     }
