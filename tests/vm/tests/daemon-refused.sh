@@ -69,7 +69,7 @@ cli_status 1 "already" origin attach "$DISK3" --name one
 mkfs.ext4 -q "$DISK3"
 mkdir -p /mnt/used
 mount "$DISK3" /mnt/used
-cli_status 5 "$DISK3" origin attach "$DISK3" --name x
+cli_status 5 "$DISK3" origin attach "$DISK3" --name x --method stack
 cli_status 5 "$DISK3" store create "$DISK3" --name x
 umount /mnt/used
 cli_status 1 "$DISK3" store create "$DISK3" --name x

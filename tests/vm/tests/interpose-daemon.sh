@@ -1,0 +1,161 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# A device in use goes on as it is when the command line makes a snapshot of it: attached, found again by a daemon that
+# was killed, put back at boot before it is mounted, and detached while it is mounted, with exact snapshots all along.
+# groups: quick interpose daemon
+# disks: 64M 64M 32M 64M
+# timeout: 500
+. "$SRC/tests/vm/guest/lib.sh"
+. "$SRC/tests/vm/guest/cow.sh"
+. "$SRC/tests/vm/guest/daemon.sh"
+. "$SRC/tests/vm/guest/interpose.sh"
+
+daemon_start() {
+	cowsnapd >>/bed/cowsnapd.log 2>&1 &
+	daemon=$!
+	daemon_answers || fail "the daemon does not answer"
+}
+
+# cli WORDS COMMAND...: the command line succeeds and says WORDS.
+cli() {
+	local words=$1
+	shift
+	snapd-cli "$@" >/tmp/cli.out 2>&1 </dev/null || fail "'snapd-cli $*': $(</tmp/cli.out)"
+	grep -qF -- "$words" /tmp/cli.out || fail "'snapd-cli $*' does not say '$words': $(</tmp/cli.out)"
+	say "ok: snapd-cli ${*:1:5}: $(head -n 1 /tmp/cli.out)"
+}
+
+# cli_refused STATUS WORDS COMMAND...: it ends with STATUS and says WORDS.
+cli_refused() {
+	local expected=$1 words=$2 status
+	shift 2
+	snapd-cli "$@" >/tmp/cli.out 2>&1 </dev/null
+	status=$?
+	[[ $status == "$expected" ]] && grep -qF -- "$words" /tmp/cli.out ||
+		fail "'snapd-cli $*' ends with $status, not $expected and '$words': $(</tmp/cli.out)"
+	say "ok: snapd-cli ${*:1:5}: $status: $(head -n 1 /tmp/cli.out)"
+}
+
+# column OBJECT NAME: a property of a snapshot or an origin.
+column() {
+	snapd-cli show "$1" -o "$2" --no-headings
+}
+
+# snapshot_sum NAME: the checksum of all that it has.
+snapshot_sum() {
+	local device
+	device=$(snapd-cli activate "$1") || fail "$1 is not active"
+	sum "$device"
+	snapd-cli deactivate "$1" >/dev/null
+}
+
+# first_is_exact WHEN: the snapshot "first" is what was mounted when it was created, as a device and as files.
+first_is_exact() {
+	same "$1 the snapshot is exact" "$(</bed/first)" "$(snapshot_sum first)"
+	check "$1 it is mounted" snapd-cli mount first /mnt/snapshot
+	same "$1 its files are those of its creation" "$(</bed/tree)" "$(tree_sum /mnt/snapshot/tree)"
+	[[ ! -e /mnt/snapshot/later ]] || fail "the snapshot has later files"
+	check "$1 it is unmounted" snapd-cli umount first
+}
+
+install_cowsnap
+load_module
+modprobe -a ext4 loop || fail "no ext4, or no loop devices"
+mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
+mkdir -p /mnt/data /mnt/other /mnt/snapshot
+
+if [[ $(phase) == start ]]; then
+	start_system_bus
+	daemon_start
+	mkfs.ext4 -q "$DISK0"
+	check "a file system is mounted" mount "$DISK0" /mnt/data
+	make_tree /mnt/data/tree
+	tree_sum /mnt/data/tree >/bed/tree
+	cli_refused 3 "store create" create "$DISK0" --name first
+	check "a store" snapd-cli store create "$DISK1" --name main
+	same "nothing is hooked" 0 "$(hooks)"
+
+	cli "interposed: $DISK0 goes on as it is" create "$DISK0" --name first
+	same "the functions are hooked" 2 "$(hooks)"
+	same "the device is used as before" "$DISK0 interposed" "$(column "$DISK0" device) $(column "$DISK0" method)"
+	same "the file system was frozen" file-system "$(column first consistency)"
+	snapshot_sum first >/bed/first
+	rm -rf /mnt/data/tree
+	make_tree /mnt/data/later
+	sync
+	first_is_exact "after changes"
+
+	# what is refused
+	cli_refused 1 "attached already" origin attach "$DISK0"
+	cli_refused 5 "delete them first" origin detach "$DISK0" --yes
+	cli_refused 1 "already" create "$DISK3" --name first
+	same "what was attached for nothing is detached" 1 "$(snapd-cli origin list --no-headings | wc -l)"
+	mkswap "$DISK2" >/dev/null
+	check "swap" swapon "$DISK2"
+	cli_refused 5 "active swap" origin attach "$DISK2"
+	swapoff "$DISK2"
+	mkfs.ext4 -q "$DISK3"
+	check "another file system" mount "$DISK3" /mnt/other
+	cli_refused 5 "mounted on /mnt/other" origin attach "$DISK3" --method stack
+	truncate -s 16M /mnt/other/store
+	check "a loop device on it" losetup /dev/loop5 /mnt/other/store
+	check "a store in a file" snapd-cli store create /dev/loop5 --name in-file
+	cli_refused 2 "the device /dev/loop5 of the store in-file" origin attach "$DISK3" --store in-file
+	cli_refused 2 "the device /dev/loop5 of the store in-file" origin attach "$DISK3" --store main
+	check "that store is closed" snapd-cli store close in-file --yes
+	losetup -d /dev/loop5
+	truncate -s 16M /mnt/data/store
+	check "a loop device on the origin" losetup /dev/loop5 /mnt/data/store
+	cli_refused 2 "cannot stand on an origin" store create /dev/loop5 --name in-file
+	losetup -d /dev/loop5
+	umount /mnt/other
+
+	# what is mounted from a device that is mapped to the origin is not frozen, what is from its partition is
+	check "a mapped device" dmsetup create upper --table "0 $(sectors "$DISK3") linear $DISK3 0"
+	check "is mounted" mount /dev/mapper/upper /mnt/other
+	cli "(crash consistent)" create "$DISK3" --name mapped
+	umount /mnt/other
+	dmsetup remove upper
+	check "a partition" sfdisk --quiet "$DISK2" <<<$'label: dos\nstart=2048'
+	mkfs.ext4 -q "${DISK2}1"
+	check "is mounted" mount "${DISK2}1" /mnt/other
+	cli "(file-system consistent)" create "$DISK2" --name whole
+	umount /mnt/other
+	check "all but the first are deleted" snapd-cli delete mapped whole --yes
+	cli "detached" origin detach "$DISK2" --yes
+	cli "detached" origin detach "$DISK3" --yes
+
+	kill -9 $daemon
+	wait $daemon 2>/dev/null
+	make_tree /mnt/data/killed
+	sync
+	daemon_start
+	same "a daemon that was killed finds it again" "attached interposed $DISK0" \
+		"$(column "$DISK0" state) $(column "$DISK0" method) $(column "$DISK0" device)"
+	first_is_exact "behind it"
+	umount /mnt/data
+	reboot_to again
+fi
+
+check "the origins are attached before they are mounted" cowsnap-activate
+same "the functions are hooked" 2 "$(hooks)"
+check "the device itself is mounted" mount "$DISK0" /mnt/data
+[[ -e /mnt/data/killed ]] || fail "the files are not there"
+rm -rf /mnt/data/later
+make_tree /mnt/data/rebooted
+sync
+start_system_bus
+daemon_start
+same "it is interposed again" "attached interposed $DISK0" \
+	"$(column "$DISK0" state) $(column "$DISK0" method) $(column "$DISK0" device)"
+first_is_exact "after a reboot"
+cli "(file-system consistent)" create "$DISK0" --name second
+check "the snapshots are deleted" snapd-cli delete first second --yes
+cli "detached" origin detach "$DISK0" --yes
+same "nothing is hooked any more" 0 "$(hooks)"
+make_tree /mnt/data/detached
+umount /mnt/data
+check "the file system is sound" e2fsck -fn "$DISK0"
+cli "$DISK2 goes on as it is" origin attach "$DISK2" --method interpose
+cli "detached" origin detach "$DISK2" --yes
+check "the store is closed" snapd-cli store close main --yes
