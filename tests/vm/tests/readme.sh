@@ -10,11 +10,12 @@
 
 install_cowsnap
 # The names that README.md gives to the devices.
-ln -s "$DISK0" /dev/sdb
+ln -s "${DISK0}1" /dev/sdb1
 ln -s "$DISK1" /dev/sdc
 ln -s "$DISK2" /dev/sdd
 ln -s "$DISK3" /dev/sde
 load_module
+modprobe ext4
 
 start_daemon() {
 	start_system_bus
@@ -23,13 +24,18 @@ start_daemon() {
 }
 
 if [[ $(phase) == start ]]; then
+	sfdisk --quiet "$DISK0" <<<$'label: dos\nstart=2048' || fail "no partition"
+	mkfs.ext4 -q "${DISK0}1"
+	check "a device in use" mount /dev/sdb1 /srv
 	start_daemon
 	run_readme use
 	run_readme bus
-	umount /srv
+	umount /srv /mnt/data
 	reboot_to again
 fi
 run_readme boot
 start_daemon
 run_readme end
-same "the plain device has what was written last" two "$(</srv/file)"
+same "the device has what was written last" two "$(</srv/file)"
+umount /srv
+check "its file system is sound" e2fsck -fn "${DISK0}1"
