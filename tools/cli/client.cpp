@@ -2,6 +2,7 @@
 // Calls, and finding objects by name.
 #include "cli/client.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -39,8 +40,12 @@ bool samePath(const std::string& one, const std::string& other) {
         return false;
     if (one == other)
         return true;
-    std::error_code code;
-    return std::filesystem::equivalent(one, other, code) && !code;
+    // Many links lead to one device; std::filesystem::equivalent() does not compare devices.
+    struct stat of_one {};
+    struct stat of_other {};
+    return ::stat(one.c_str(), &of_one) == 0 && ::stat(other.c_str(), &of_other) == 0 &&
+           S_ISBLK(of_one.st_mode) && S_ISBLK(of_other.st_mode) &&
+           of_one.st_rdev == of_other.st_rdev;
 }
 
 }  // namespace
