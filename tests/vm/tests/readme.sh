@@ -33,6 +33,8 @@ if [[ $(phase) == start ]]; then
 	umount /srv /mnt/data
 	reboot_to again
 fi
+# The root of a real machine keeps it.
+mkdir -p /mnt/data
 run_readme boot
 start_daemon
 run_readme end
