@@ -161,7 +161,7 @@ void Engine::putInFront(const StoreState& store, const OriginRecord& origin,
         if (origin.method == AttachMethod::Stacked)
             throw;
         fail(error.kind(),
-             "{} cannot be interposed: {}. The kernel's log (\"dmesg\") has the whole cause; an "
+             "{} cannot be interposed: {}. The kernel's log (\"dmesg\") has the whole cause. An "
              "origin can still be stacked over the device while nobody uses it (--method stack)",
              device.identity.path, error.what());
     }

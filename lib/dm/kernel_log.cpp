@@ -7,6 +7,8 @@
 
 #include <array>
 #include <cerrno>
+#include <cstring>
+#include <string>
 #include <string_view>
 
 namespace cowsnap {
@@ -28,14 +30,30 @@ std::string_view causeIn(std::string_view line) {
     return cause.ends_with(')') && code != std::string_view::npos ? cause.substr(0, code) : cause;
 }
 
+int errorNumberIn(std::string_view line) {
+    constexpr std::string_view start = " (-";
+    const auto found = line.rfind(start);
+    if (!line.ends_with(')') || found == std::string_view::npos)
+        return 0;
+    std::string_view word = line.substr(found + start.size());
+    word.remove_suffix(1);
+    constexpr int last = 133;
+    for (int number = 1; number <= last; ++number) {
+        const char* const name = ::strerrorname_np(number);
+        if ((name != nullptr && word == name) || word == std::to_string(number))
+            return number;
+    }
+    return 0;
+}
+
 KernelLog::KernelLog() : log_(::open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
     if (log_ && ::lseek(log_.get(), 0, SEEK_END) < 0)
         log_ = FileDescriptor();
 }
 
-std::string KernelLog::deviceMapperLines() {
+LoggedCause KernelLog::deviceMapperCause() {
     constexpr std::string_view prefix = "device-mapper: ";
-    std::string lines;
+    LoggedCause logged;
     std::array<char, 8192> record{};
     while (log_) {
         const ssize_t length = ::read(log_.get(), record.data(), record.size());
@@ -51,14 +69,17 @@ std::string KernelLog::deviceMapperLines() {
         text = text.substr(0, text.find('\n'));
         if (!text.starts_with(prefix))
             continue;
-        const std::string_view cause = causeIn(text.substr(prefix.size()));
+        text.remove_prefix(prefix.size());
+        if (const int error_number = errorNumberIn(text))
+            logged.error_number = error_number;
+        const std::string_view cause = causeIn(text);
         if (cause.empty())
             continue;
-        if (!lines.empty())
-            lines += "; ";
-        lines += cause;
+        if (!logged.text.empty())
+            logged.text += "; ";
+        logged.text += cause;
     }
-    return lines;
+    return logged;
 }
 
 }  // namespace cowsnap

@@ -14,15 +14,22 @@ namespace cowsnap {
 /// What a line of device-mapper's ("table: 253:3: cow-origin: <cause> (-EINVAL)") says to
 /// people: the cause; nothing if all it says is that there was an error.
 std::string_view causeIn(std::string_view line);
+/// The error number that such a line ends with; 0 if it ends with none.
+int errorNumberIn(std::string_view line);
+
+/// Why the kernel refused something.
+struct LoggedCause {
+    std::string text;      ///< the causes, joined with "; "
+    int error_number = 0;  ///< the last that was logged
+};
 
 /// Remembers where the kernel's log ends when it is made.
 class KernelLog {
 public:
     KernelLog();
 
-    /// The causes that device-mapper logged since then, joined with "; ". Empty if nothing was,
-    /// or if the log cannot be read.
-    std::string deviceMapperLines();
+    /// What device-mapper logged since then. Empty if nothing was, or if the log cannot be read.
+    LoggedCause deviceMapperCause();
 
 private:
     FileDescriptor log_;

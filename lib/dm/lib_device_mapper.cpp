@@ -77,8 +77,11 @@ public:
         KernelLog log;
         if (dm_task_run(get()))
             return;
-        const int error_number = dm_task_get_errno(get());
-        const std::string cause = log.deviceMapperLines();
+        const LoggedCause logged = log.deviceMapperCause();
+        const std::string& cause = logged.text;
+        // libdevmapper forgets the number when a device is made together with its table.
+        const int from_task = dm_task_get_errno(get());
+        const int error_number = from_task != 0 ? from_task : logged.error_number;
         const std::string reason =
             error_number == 0 ? "refused by libdevmapper" : std::strerror(error_number);
         fail(error_number == 0 ? ErrorKind::Failed : errorKindFromErrno(error_number),

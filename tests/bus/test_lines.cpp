@@ -2,6 +2,8 @@
 // The parsers of what the kernel module says, with what it must never say.
 #include <catch2/catch.hpp>
 
+#include <cerrno>
+
 #include "base/error.h"
 #include "dm/device_mapper.h"
 #include "dm/kernel_log.h"
@@ -104,6 +106,12 @@ TEST_CASE("of what device-mapper logs the cause is told") {
     CHECK(causeIn("cow-snap: create: origin 1 has no cow-origin") ==
           "cow-snap: create: origin 1 has no cow-origin");
     CHECK(causeIn("ioctl: error adding target to table").empty());
+    CHECK(errorNumberIn("table: 253:3: cow-origin: Cause (-EOPNOTSUPP)") == EOPNOTSUPP);
+    CHECK(errorNumberIn("table: 253:3: cow-origin: Cause (-EBUSY)") == EBUSY);
+    CHECK(errorNumberIn("table: 253:3: cow-origin: Cause (-16)") == EBUSY);
+    CHECK(errorNumberIn("table: 253:3: cow-origin: Cause (-EODD)") == 0);
+    CHECK(errorNumberIn("table: 253:3: cow-origin: Cause (and more)") == 0);
+    CHECK(errorNumberIn("") == 0);
 }
 
 TEST_CASE("answers to messages are read line by line") {
