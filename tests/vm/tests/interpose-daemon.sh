@@ -75,6 +75,15 @@ if [[ $(phase) == start ]]; then
 	check "a store" snapd-cli store create "$DISK1" --name main
 	same "nothing is hooked" 0 "$(hooks)"
 
+	# a kernel that does not let writes be redirected: nothing stays, the cause is told, and stacking works as ever
+	echo 0 >/proc/sys/kernel/ftrace_enabled
+	cli_refused 5 "kernel.ftrace_enabled is 0" create "$DISK0" --name first
+	cli_refused 5 "dmesg" origin attach "$DISK0"
+	same "nothing was attached" "" "$(snapd-cli origin list --no-headings)"
+	cli "in place of the device" origin attach "$DISK3" --name stacked
+	cli "detached" origin detach stacked --yes
+	echo 1 >/proc/sys/kernel/ftrace_enabled
+
 	cli "interposed: $DISK0 goes on as it is" create "$DISK0" --name first
 	same "the functions are hooked" 2 "$(hooks)"
 	same "the device is used as before" "$DISK0 interposed" "$(column "$DISK0" device) $(column "$DISK0" method)"
