@@ -103,17 +103,6 @@ static inline void cow_bdev_close(struct cow_bdev *device)
 	device->bdev = NULL;
 }
 
-/* 0 if nobody but @holder has claimed the device. */
-static inline int cow_bdev_try_claim(dev_t dev, void *holder)
-{
-	struct file *file = bdev_file_open_by_dev(dev, BLK_OPEN_READ, holder, NULL);
-
-	if (IS_ERR(file))
-		return PTR_ERR(file);
-	bdev_fput(file);
-	return 0;
-}
-
 #else
 
 static inline int cow_bdev_open(struct cow_bdev *device, dev_t dev)
@@ -131,17 +120,6 @@ static inline void cow_bdev_close(struct cow_bdev *device)
 	if (device->bdev)
 		blkdev_put(device->bdev, FMODE_READ | FMODE_WRITE);
 	device->bdev = NULL;
-}
-
-/* 0 if nobody but @holder has claimed the device. */
-static inline int cow_bdev_try_claim(dev_t dev, void *holder)
-{
-	struct block_device *bdev = blkdev_get_by_dev(dev, FMODE_READ | FMODE_EXCL, holder);
-
-	if (IS_ERR(bdev))
-		return PTR_ERR(bdev);
-	blkdev_put(bdev, FMODE_READ | FMODE_EXCL);
-	return 0;
 }
 
 #endif

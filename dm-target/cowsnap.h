@@ -192,7 +192,7 @@ struct cow_snap_target {
 };
 
 /* device.c */
-int cow_device_alone(struct dm_target *ti, const char *path, struct dm_dev **dev);
+bool cow_device_alone(struct block_device *bdev);
 bool cow_shows_active_store(struct block_device *bdev);
 
 /* engine.c */

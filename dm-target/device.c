@@ -6,25 +6,14 @@
  */
 #include "cowsnap.h"
 
-/* Who claims, for a moment only: never device-mapper, so that its claims are seen. */
-static char claimant;
-
 /*
- * 0 if no mapped device but that of @ti has *dev, which @ti has got from dm_get_device():
- * that is found out by giving it back for a moment. Otherwise -EBUSY, or why it was not to
- * be had again; *dev is NULL then. May sleep.
+ * Does no mapped device have this one but the one that has just got it with
+ * dm_get_device()? Each claims it once, for all its tables. Block core counts a claim of a
+ * whole disk twice.
  */
-int cow_device_alone(struct dm_target *ti, const char *path, struct dm_dev **dev)
+bool cow_device_alone(struct block_device *bdev)
 {
-	dev_t number = (*dev)->bdev->bd_dev;
-	int r;
-
-	dm_put_device(ti, *dev);
-	*dev = NULL;
-	r = cow_bdev_try_claim(number, &claimant);
-	if (!r)
-		r = dm_get_device(ti, path, dm_table_get_mode(ti->table), dev);
-	return r;
+	return READ_ONCE(bdev->bd_holders) <= (bdev_is_partition(bdev) ? 1 : 2);
 }
 
 /*

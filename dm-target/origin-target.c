@@ -217,7 +217,7 @@ static int check_device(struct dm_target *ti, struct origin_target *target)
  * A device that is not an origin yet must not be in use (unless it is to be interposed),
  * and not be the store's under another name. With one that is, attach() knows what to do.
  */
-static int check_unused(struct dm_target *ti, struct origin_target *target, const char *path)
+static int check_unused(struct dm_target *ti, struct origin_target *target)
 {
 	struct cow_engine *engine = target->engine;
 	struct cow_origin *origin;
@@ -229,12 +229,10 @@ static int check_unused(struct dm_target *ti, struct origin_target *target, cons
 	mutex_unlock(&engine->control);
 	if (attached)
 		return 0;
-	if (!target->interpose && cow_device_alone(ti, path, &target->dev)) {
+	if (!target->interpose && !cow_device_alone(target->bdev)) {
 		ti->error = "The origin's device is in use by another mapped device";
 		return -EBUSY;
 	}
-	if (target->dev)
-		target->bdev = target->dev->bdev;
 	if (cow_shows_active_store(target->bdev)) {
 		ti->error = "The store is on this device: it cannot be its origin";
 		return -EINVAL;
@@ -297,8 +295,7 @@ static int open_device(struct dm_target *ti, struct origin_target *target, const
 static void close_device(struct dm_target *ti, struct origin_target *target)
 {
 	if (!target->interpose) {
-		if (target->dev)
-			dm_put_device(ti, target->dev);
+		dm_put_device(ti, target->dev);
 		return;
 	}
 	cow_hook_put();
@@ -325,7 +322,7 @@ static int construct(struct dm_target *ti, struct origin_target *target, unsigne
 		goto bad_engine;
 	r = check_device(ti, target);
 	if (!r)
-		r = check_unused(ti, target, argv[2]);
+		r = check_unused(ti, target);
 	if (!r)
 		r = attach(ti, target);
 	if (!r)

@@ -93,7 +93,7 @@ static int join_engine(struct dm_target *ti, struct store_target *store)
 	return 0;
 }
 
-static int find_or_make(struct dm_target *ti, struct store_target *store, const char *path)
+static int find_or_make(struct dm_target *ti, struct store_target *store)
 {
 	struct mapped_device *md = dm_table_get_md(ti->table);
 	u32 segment_blocks = store->segment_sectors / COWSNAP_BLOCK_SECTORS;
@@ -107,7 +107,7 @@ static int find_or_make(struct dm_target *ti, struct store_target *store, const 
 	} else if (cow_engine_of_device(store->dev->bdev)) {
 		ti->error = "Another cow-store is on this device";
 		r = -EBUSY;
-	} else if (cow_device_alone(ti, path, &store->dev)) {
+	} else if (!cow_device_alone(store->dev->bdev)) {
 		ti->error = "The store's device is in use by another mapped device";
 		r = -EBUSY;
 	} else {
@@ -159,10 +159,9 @@ static int store_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	}
 	r = check_device(ti, store);
 	if (!r)
-		r = find_or_make(ti, store, argv[0]);
+		r = find_or_make(ti, store);
 	if (r) {
-		if (store->dev)
-			dm_put_device(ti, store->dev);
+		dm_put_device(ti, store->dev);
 		goto bad;
 	}
 	ti->num_flush_bios = 1;
