@@ -18,19 +18,19 @@ verified_load() {
 # of it is exact whatever is written to TOP then; detaches it under load, too.
 preserved() {
 	local device=$1 top=$2 load before
-	verified_load "$top" 5 &
+	verified_load "$top" 3 &
 	load=$!
 	sleep 1
 	origin_interpose origin store 1 "$device"
 	wait "$load" || { tail -20 /run/fio.log; fail "$device: fio found an error while it was attached"; }
 	before=$(sum "$device")
 	check "$device: a snapshot" dmsetup message store 0 create 1 1
-	verified_load "$top" 2 || { tail -20 /run/fio.log; fail "$device: fio found an error"; }
+	verified_load "$top" 1 || { tail -20 /run/fio.log; fail "$device: fio found an error"; }
 	snap_make snap store 1 origin read_only >/dev/null
 	same "$device: the snapshot is exact" "$before" "$(sum /dev/mapper/snap)"
 	[[ $before != "$(sum "$device")" ]] || fail "$device: nothing was written"
 	dmsetup remove snap
-	verified_load "$top" 4 &
+	verified_load "$top" 3 &
 	load=$!
 	sleep 1
 	check "$device: a snapshot under load" dmsetup message store 0 create 2 1

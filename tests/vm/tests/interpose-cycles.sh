@@ -10,7 +10,7 @@
 . "$SRC/tests/vm/guest/cow.sh"
 . "$SRC/tests/vm/guest/interpose.sh"
 
-cycles=${CYCLES:-8}
+cycles=${CYCLES:-6}
 reloads=${RELOADS:-2}
 
 # openers DEVICE: until /run/stop is there.
