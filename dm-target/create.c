@@ -254,7 +254,10 @@ static void undrain(struct target *target)
 	lockdep_on();
 }
 
-/* Upper ones of one disk have the greater numbers, and give their writes to the others. */
+/*
+ * A write to one disk goes through its origins in the order in which they were attached:
+ * the earlier ones are drained first.
+ */
 static void sort_gates(struct target *targets, u32 count)
 {
 	u32 i, j;
@@ -401,7 +404,7 @@ out:
 	return r;
 }
 
-/* All is frozen, drained, durable and committed; or an error. Undone by the caller. */
+/* Freezes, drains, makes durable, commits and lets go; the caller thaws. */
 static int create_frozen(struct cow_engine *engine, struct cow_member *members,
 			 struct target *targets, struct list_head *frozen, u32 count)
 {

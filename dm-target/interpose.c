@@ -148,7 +148,7 @@ static struct workqueue_struct *gate_wq;
 
 static int interpose_fail;
 module_param(interpose_fail, int, 0600);
-MODULE_PARM_DESC(interpose_fail, "for tests: attaching by interposing fails after this step, once");
+MODULE_PARM_DESC(interpose_fail, "for tests: attaching by interposing fails at this step, once");
 
 bool cow_interpose_fails(enum cow_interpose_step step)
 {
