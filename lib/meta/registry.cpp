@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include <nlohmann/json.hpp>
+
 #include "base/durable_file.h"
 #include "base/error.h"
 #include "meta/metadata.h"

@@ -2,6 +2,7 @@
 // A dump restored is the same store: the same bytes in every structure that counts, the same
 // contents of every snapshot. What is not a dump is refused.
 #include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <optional>

@@ -4,6 +4,8 @@
 #include <array>
 #include <cstring>
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "base/names.h"
 #include "meta/slot_format.h"

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <map>
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "meta/slot_format.h"
 #include "store/base64.h"

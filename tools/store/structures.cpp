@@ -2,6 +2,8 @@
 // Structures to JSON and back.
 #include "store/structures.h"
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "base/uuid.h"
 

@@ -11,6 +11,8 @@
 #include <memory>
 #include <optional>
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "block/linux_block_devices.h"
 #include "store/blocks.h"

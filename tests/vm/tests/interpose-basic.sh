@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # An origin in front of a device that is in use: what is written to a mounted file system, to the raw device, to a
 # partition and to the whole disk is preserved; detaching leaves the device as it was; the hooks go with the last one.
-# groups: quick interpose
+# groups: quick interpose both
 # disks: 32M 256M 16M
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"
@@ -60,7 +60,7 @@ whole_before=$(sum "$DISK2")
 part_before=$(sum "$part")
 fill "$part" 5
 same "the whole disk has what the partition has" "$(sum "$part")" \
-	"$(dd if="$DISK2" bs=512 skip=2048 count=8192 status=none | sha256sum | cut -d' ' -f1)"
+	"$(dd if="$DISK2" bs=512 skip=2048 count=8192 status=none | sum_of_input)"
 snap_make snap3 store 30 whole read_only
 snap_make snap4 store 40 part read_only
 same "writes to the partition are preserved for the whole disk" "$whole_before" "$(sum /dev/mapper/snap3)"

@@ -3,14 +3,14 @@
 # Attaching and detaching again and again under fio with verification, with openers of the device in a loop, while
 # another origin keeps the hooks, and without; some cycles with the module loaded and unloaded. Nothing is lost, no count of
 # references is left over. Each step of attaching may fail.
-# groups: quick interpose
+# groups: quick interpose both
 # disks: 32M 128M 8M
 # timeout: 500
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
 . "$SRC/tests/vm/guest/interpose.sh"
 
-cycles=${CYCLES:-6}
+cycles=${CYCLES:-4}
 reloads=${RELOADS:-2}
 
 # openers DEVICE: until /run/stop is there.

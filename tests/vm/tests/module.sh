@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The module cannot be unloaded while one of its devices is there, and can be again and again when none is; nothing
 # keeps a reference that it should have given back.
-# groups: quick dmsetup smp
+# groups: quick dmsetup smp both
 # disks: 8M 64M
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"

@@ -3,7 +3,7 @@
 # The power is cut while an ext4 and an xfs on origins of one store are written by fio and snapshots of both are
 # created and deleted as sets. Each time both file systems recover, all acknowledged snapshots are exact and sound
 # and the deleted ones are gone; at the end no space has leaked.
-# groups: crash smp
+# groups: crash smp both
 # disks: 12M 16M 1G
 # write-cache: volatile
 # check-store: 2

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Wrong table lines, messages and devices are refused, the kernel's log names the cause, and nothing changes:
 # in the end the store and its snapshot are as they were.
-# groups: quick refused smp
+# groups: quick refused smp both
 # disks: 16M 64M 32M 4M 32M
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A set shows all its origins at one instant: they are written with one common sequence of numbers, and each set
 # must show a prefix of it across both.
-# groups: quick exact smp
+# groups: quick exact smp both
 # disks: 2M 2M 1G
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # With 1, 8 and 64 snapshots of a raw origin under fio's verified load: each snapshot's sha256 is the origin's at its
 # creation, also after random writes, discards and write-zeroes, and while others come and go.
-# groups: verify smp
+# groups: verify smp both
 # disks: 4M 1G
 # timeout: 240
 . "$SRC/tests/vm/guest/lib.sh"
@@ -46,6 +46,7 @@ load_and_snapshots() {
 }
 
 RANDOM=$SEED
+SUM_WITH=sha256sum
 load_module
 store_make store "$DISK1" 2 segment_sectors 256
 origin_make origin store 1 "$DISK0"

@@ -1,0 +1,74 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# LVM's own commands on a mounted logical volume that is interposed: it is extended, refreshed and moved to another
+# physical volume under load. Its snapshots stay what they are.
+# groups: interpose
+# disks: 32M 256M 32M
+# timeout: 300
+. "$SRC/tests/vm/guest/lib.sh"
+. "$SRC/tests/vm/guest/cow.sh"
+. "$SRC/tests/vm/guest/interpose.sh"
+
+# There is no udevd in the guest, and /etc is not to be written.
+export LVM_SYSTEM_DIR=/run/lvm-test
+mkdir -p $LVM_SYSTEM_DIR /run/lvm /run/lock/lvm
+cat >$LVM_SYSTEM_DIR/lvm.conf <<-EOF
+	devices { obtain_device_list_from_udev=0 use_devicesfile=0 global_filter=["a|^$DISK0\$|", "a|^$DISK2\$|", "r|.*|"] }
+	global { use_lvmpolld=0 event_activation=0 }
+	activation { udev_sync=0 udev_rules=0 verify_udev_operations=1 monitoring=0 }
+	backup { backup=0 archive=0 }
+EOF
+
+# unchanged WHAT: the snapshot is what the volume was when it was made.
+unchanged() {
+	same "$1: the snapshot never changes" "$first" "$(sum /dev/mapper/snap)"
+}
+
+# while_loaded WHAT COMMAND...: with fio writing to the file system, and verifying.
+while_loaded() {
+	local load
+	verified_load /run/origin/load 6 &
+	load=$!
+	sleep 1
+	check "$@"
+	wait "$load" || { tail -20 /run/fio.log; fail "$1: fio found an error"; }
+	unchanged "$1"
+}
+
+modprobe -a ext4 dm-mirror
+mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
+load_module
+store_make store "$DISK1" 2 segment_sectors 256
+check "a volume group" vgcreate -qq group "$DISK0" "$DISK2"
+check "a logical volume" lvcreate -qq -Wn -Zn -L 12M -n volume group "$DISK0"
+volume=/dev/mapper/group-volume
+mkfs.ext4 -q $volume
+mkdir -p /run/origin
+mount $volume /run/origin
+truncate -s 6M /run/origin/load
+make_tree /run/origin/tree
+origin_interpose origin store 1 $volume
+check "a snapshot" dmsetup message store 0 create 1 1
+snap_make snap store 1 origin read_only
+first=$(sum /dev/mapper/snap)
+
+while_loaded "lvchange --refresh" lvchange -qq --refresh group/volume
+while_loaded "lvextend" lvextend -qq -L 20M group/volume
+check "the file system grows" resize2fs $volume
+while_loaded "a file system that has grown" true
+while_loaded "pvmove" pvmove -qq -i 1 "$DISK0" "$DISK2"
+[[ $(dmsetup deps -o devname $volume) == *"${DISK2#/dev/}"* ]] || fail "the volume has not moved"
+[[ $(hooks) == 2 ]] || fail "it is not interposed any more"
+
+check "another snapshot" dmsetup message store 0 create 2 1
+rm -r /run/origin/tree
+sync
+unchanged "files deleted"
+dmsetup remove snap
+check "they are deleted" dmsetup message store 0 delete 1 2
+check "it is detached" dmsetup remove origin
+umount /run/origin
+check "the file system is sound" e2fsck -fn $volume
+check "the volume is free" lvchange -qq -an group/volume
+free_all store
+same "nothing is hooked any more" 0 "$(hooks)"
