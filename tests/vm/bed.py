@@ -10,6 +10,7 @@ of kernels is written. Knows nothing of how tests are found or counted.
 
 import dataclasses
 import functools
+import json
 import os
 import pathlib
 import random
@@ -17,6 +18,7 @@ import re
 import selectors
 import shlex
 import shutil
+import socket
 import subprocess
 import time
 
@@ -36,6 +38,8 @@ START_ATTEMPTS = 3
 TROUBLE_GRACE_S = 3
 # How long a kernel may take to restart after it was asked to.
 RESTART_LIMIT_S = 60
+# How long QEMU may take to answer its monitor.
+MONITOR_LIMIT_S = 30
 # A virtual CPU of QEMU's emulator at times runs a breakpoint that the kernel, patching itself, has already taken away. No
 # module can cause this report (a BUG is an invalid opcode), so what was run is to be repeated.
 EMULATOR_FAULT = re.compile(r"\bint3: 0000 ")
@@ -128,7 +132,7 @@ class Guest:
 
     def __init__(self, kernel, work_dir, program, *, disks=(), env=None, memory_mib=1024, timeout_s=300, seed=None,
                  volatile_cache=False, log_writes=False, on_cut=None, on_output=None,
-                 shell=False):
+                 shell=False, hotplug=False):
         """
         kernel          a series ("6.12"), or "debug"
         work_dir        a directory for disks, share and logs; what is there already is used again
@@ -141,6 +145,7 @@ class Guest:
         log_writes      all disks' writes of the last boot are in write_log_path, in one order
         on_cut          on_cut(guest) looks at what a power cut has left on the disks; raises BedError if that is wrong
         shell           after the program, an interactive shell on this terminal
+        hotplug         the machine has a PCI bus, from which the guest can have disks removed; it takes longer to boot
         """
         self.kernel = self._find_kernel(kernel)
         self.release = self.kernel.release
@@ -154,6 +159,7 @@ class Guest:
         self.log_writes = log_writes
         self.on_cut = on_cut
         self.shell = shell
+        self.hotplug = hotplug
         self.start_limit_s = START_LIMIT_S * self.kernel.slowness
         self.restart_limit_s = RESTART_LIMIT_S * self.kernel.slowness
         self.start_times_s = []
@@ -222,6 +228,29 @@ class Guest:
     def write_log_path(self):
         return self.work_dir / "writes.log"
 
+    @property
+    def monitor_path(self):
+        return self.work_dir / "monitor"
+
+    def unplug(self, number):
+        """Removes that disk from the running machine, as if someone had pulled it out."""
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(MONITOR_LIMIT_S)
+            # The path of a socket has no room for that of every directory.
+            directory = os.open(self.work_dir, os.O_PATH)
+            try:
+                monitor.connect(f"/proc/self/fd/{directory}/{self.monitor_path.name}")
+            finally:
+                os.close(directory)
+            answers = monitor.makefile("r")
+            answers.readline()
+            for command in ({"execute": "qmp_capabilities"},
+                            {"execute": "device_del", "arguments": {"id": f"disk{number}"}}):
+                monitor.sendall(json.dumps(command).encode() + b"\n")
+                answer = json.loads(answers.readline())
+                if "error" in answer:
+                    raise BedError(f"disk {number} cannot be removed: {answer['error'].get('desc')}")
+
     def record_writes(self):
         """What serves the disks of a boot and logs their writes, or None."""
         if not self.log_writes:
@@ -266,23 +295,27 @@ class Guest:
         connections where their writes are logged."""
         cache = build_dir() / "vm"
         tsc_khz, kvm = _cpu()
+        machine, bus = ("pc", "pci") if self.hotplug else ("microvm,rtc=on,ioapic2=on", "device")
         command = [
             # QEMU must not outlive the bed.
             "setpriv", "--pdeathsig", "KILL",
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-            "-M", "microvm,rtc=on,ioapic2=on", "-cpu", "host" if kvm else EMULATED_CPU,
+            "-M", machine, "-cpu", "host" if kvm else EMULATED_CPU,
             "-accel", "kvm" if kvm else "tcg,thread=multi",
             "-smp", "2", "-m", str(self.memory_mib),
             "-kernel", str(kernel_image.vmlinux(self.kernel, cache)),
             "-initrd", str(kernel_image.initramfs(self.kernel, HERE / "guest" / "initramfs-init", cache)),
             "-append", self._kernel_command_line(tsc_khz),
             "-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap",
-            "-device", "virtio-9p-device,fsdev=host,mount_tag=host",
+            "-device", f"virtio-9p-{bus},fsdev=host,mount_tag=host",
             "-fsdev", f"local,id=bed,path={_quoted(self.share)},security_model=none,multidevs=remap",
-            "-device", "virtio-9p-device,fsdev=bed,mount_tag=bed",
+            "-device", f"virtio-9p-{bus},fsdev=bed,mount_tag=bed",
             "-chardev", f"file,id=console,path=/dev/fd/{fds['console']}", "-serial", "chardev:console",
-            "-device", "virtio-serial-device",
+            "-device", f"virtio-serial-{bus}",
         ]
+        if self.hotplug:
+            self.monitor_path.unlink(missing_ok=True)
+            command += ["-qmp", f"unix:{_quoted(self.monitor_path)},server=on,wait=off"]
         for name in ("output", "result"):
             command += ["-chardev", f"file,id={name},path=/dev/fd/{fds[name]}",
                         "-device", f"virtserialport,chardev={name},name={name}"]
@@ -291,7 +324,7 @@ class Guest:
         for number, (disk, files) in enumerate(zip(self._disks, self._cache_files())):
             command += [
                 "-drive", self._drive(number, *files, disk_fds[number] if disk_fds else None),
-                "-device", f"virtio-blk-device,drive=disk{number},serial=DISK{number},"
+                "-device", f"virtio-blk-{bus},id=disk{number},drive=disk{number},serial=DISK{number},"
                            f"logical_block_size={disk.logical_block_bytes},"
                            f"physical_block_size={max(4096, disk.logical_block_bytes)}",
             ]
@@ -454,6 +487,9 @@ class _Boot:
             self._finish(End("skip", reason=" ".join(rest)), 5)
         elif word == "reboot":
             self._finish(End("reboot", reason=rest[0]), self._guest.restart_limit_s)
+        elif word == "unplug":
+            self._guest.log(f"disk {rest[0]} is unplugged")
+            self._guest.unplug(int(rest[0]))
         elif word == "cut":
             after_ms = self._guest._random.randint(int(rest[1]), int(rest[2]))
             self._guest.log(f"power cut after {after_ms} ms")

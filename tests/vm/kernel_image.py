@@ -39,7 +39,7 @@ PROGRAMS = (
     "awk", "bash", "blkdiscard", "blockdev", "cat", "cmp", "cp", "cut", "dbus-daemon", "dd", "dmsetup", "e2fsck", "fallocate",
     "find", "fio", "fstrim", "grep", "head", "insmod", "ls", "mkdir", "mkfs.ext4", "mkfs.xfs", "mktemp", "modinfo", "modprobe",
     "mount", "mv", "openssl", "readlink", "rm", "rmmod", "sed", "seq", "sh", "sha256sum", "sleep", "sort", "stat", "sync",
-    "tail", "timeout", "touch", "tr", "true", "truncate", "umount", "wc", "xargs", "xfs_repair",
+    "tail", "timeout", "touch", "tr", "true", "truncate", "umount", "wc", "xargs", "xfs_repair", "xxhsum",
 )
 # What every program reads when it starts.
 START_FILES = ("/etc/ld.so.cache", "/usr/lib/locale/C.utf8")

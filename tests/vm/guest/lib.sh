@@ -87,6 +87,11 @@ until_power_cut() {
 	fail "'$*' failed before the power cut"
 }
 
+# unplug NUMBER: that disk is pulled out of the machine. Returns at once.
+unplug() {
+	printf 'unplug %s\n' "$1" >"$RESULT_PORT"
+}
+
 # load_module [PARAMETER=VALUE...]: dm-cow-snap, and the kernel's modules that it needs.
 load_module() {
 	local needs
