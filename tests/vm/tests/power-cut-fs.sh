@@ -133,8 +133,9 @@ fi
 if ((round < ${ROUNDS:-5})); then
 	check "the ext4 is mounted" mount /dev/mapper/origin1 /run/ext4
 	check "the xfs is mounted" mount /dev/mapper/origin2 /run/xfs
+	# at a rate that leaves the emulated CPUs time for what goes on meanwhile
 	for mounted in ext4 xfs; do
-		fio --name=load --filename="/run/$mounted/load" --size=4M --rw=randwrite --bsrange=4k-32k --fsync=32 \
+		fio --name=load --filename="/run/$mounted/load" --size=4M --rw=randwrite --bsrange=4k-32k --fsync=32 --rate_iops=300 \
 			--time_based --runtime=1000 --output=/dev/null &
 	done
 	check "a set is created and acknowledged" change_sets
