@@ -152,6 +152,27 @@ enum cowsnap_op {
 	COWSNAP_OP_COUNTERS = 5,
 	/* snapshot: it is not exact any more, reads of it are EIO */
 	COWSNAP_OP_LOST = 6,
+	/*
+	 * origin; by which a later activation finds out that the origin was written
+	 * while no cow-origin was in front of it. In checkpoints behind its ORIGIN.
+	 * With COWSNAP_OP_FLAG_IN_FRONT: one is in front. epoch, sequence: two
+	 *   narrow fingerprints; each half of the origin's is that of one of them
+	 * with COWSNAP_OP_FLAG_LEFT: none is. epoch: the wide fingerprint;
+	 *   sequence: the number of the device's disk (diskseq); size_sectors: how
+	 *   many were written to the device, by the kernel's count, or COWSNAP_NONE
+	 * with neither: nothing is known
+	 *
+	 * Narrow fingerprint: CRC32C of the first 512 bytes where they begin with
+	 * "XFSB" (upper half), and of these fields of an ext2, ext3 or ext4 superblock
+	 * (lower half): s_blocks_count_lo, s_mtime, s_mnt_count, s_lastcheck, the bit
+	 * "needs recovery" of s_feature_incompat as one byte, s_uuid. Half of it is 0
+	 * without that file system, and 1 where the CRC is 0.
+	 * Wide fingerprint: CRC32C of the first COWSNAP_WIDE_HEAD_SECTORS (upper half)
+	 * and of the last COWSNAP_WIDE_TAIL_SECTORS (lower half).
+	 */
+	COWSNAP_OP_FRONT = 7,
+	/* origin: it was; none of the snapshots that it has now is exact */
+	COWSNAP_OP_STALE = 8,
 };
 
 struct cowsnap_disk_op {
@@ -168,6 +189,12 @@ struct cowsnap_disk_op {
 } __attribute__((packed));
 
 #define COWSNAP_OP_FLAG_DROPPED 1u /* with DELETE: for room, not on request */
+#define COWSNAP_OP_FLAG_STALE 2u /* with CREATE, in checkpoints: there was a STALE */
+#define COWSNAP_OP_FLAG_IN_FRONT 4u /* with FRONT */
+#define COWSNAP_OP_FLAG_LEFT 8u /* with FRONT */
+
+#define COWSNAP_WIDE_HEAD_SECTORS 2048u
+#define COWSNAP_WIDE_TAIL_SECTORS 128u
 
 #define COWSNAP_OPS_PER_BLOCK 63
 #define COWSNAP_TRANSACTION_MAX_BLOCKS 16

@@ -24,7 +24,9 @@
  *   1.0  in-order completion (what is released to the origin is always found
  *        again after a crash), atomic sets, writable snapshots, online
  *        extension, dropping of the oldest snapshots of a full store
- *   1.1  the feature "interpose" of cow-origin, where the kernel can
+ *   1.1  the feature "interpose" of cow-origin, where the kernel can; what was
+ *        written to an origin with no cow-origin in front of it is found out: the
+ *        state and the event "stale"
  */
 #define COWSNAP_DM_VERSION_MAJOR 1
 #define COWSNAP_DM_VERSION_MINOR 1
@@ -149,6 +151,8 @@
 #define COWSNAP_MESSAGE_EVENTS "events"
 
 #define COWSNAP_STATE_ACTIVE "active"
+/* Its origin was written with nothing in front of it: not exact; it reads what is there. */
+#define COWSNAP_STATE_STALE "stale"
 #define COWSNAP_STATE_DAMAGED "damaged" /* some blocks read as EIO */
 #define COWSNAP_STATE_LOST "lost" /* not exact any more: reads are EIO */
 
@@ -158,6 +162,7 @@
 #define COWSNAP_EVENT_FULL "full" /* id: the origin that waits */
 #define COWSNAP_EVENT_DROPPED "dropped" /* id: the snapshot dropped for room */
 #define COWSNAP_EVENT_DAMAGE "damage" /* id: an origin with damage */
+#define COWSNAP_EVENT_STALE "stale" /* id: an origin; its snapshots until now are */
 #define COWSNAP_EVENT_FAILED "failed" /* id: 0; the store fails */
 /* The store fails and cannot be told that its snapshots are lost; id: last set */
 #define COWSNAP_EVENT_UNRECORDED "unrecorded"

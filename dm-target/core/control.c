@@ -30,9 +30,12 @@ static u64 checkpoint_capacity(const struct cow_store *store)
 
 static u64 count_ops(const struct cow_store *store)
 {
-	const struct cow_snapshot *snapshot;
 	u64 ops = 1 + store->nr_origins + store->nr_snapshots;
+	const struct cow_snapshot *snapshot;
+	const struct cow_origin *origin;
 
+	list_for_each_entry(origin, &store->origins, list)
+		ops += origin->front.state != COW_FRONT_UNKNOWN;
 	list_for_each_entry(snapshot, &store->snapshots, all)
 		ops += snapshot->lost;
 	return ops;
@@ -47,6 +50,7 @@ void cow_op_of_snapshot(struct cow_op *op, const struct cow_snapshot *snapshot)
 	op->sequence = snapshot->sequence;
 	op->created = snapshot->created;
 	op->set = snapshot->set;
+	op->flags = snapshot->stale ? COWSNAP_OP_FLAG_STALE : 0;
 }
 
 /* The state as ops, @ops zeroed and large enough. Snapshots rise in epoch per origin. */
@@ -66,6 +70,8 @@ static void collect_ops(const struct cow_store *store, struct cow_op *ops)
 		op->origin = origin->id;
 		op->size_sectors = origin->size_sectors;
 		op++;
+		if (cow_front_op(op, origin))
+			op++;
 		list_for_each_entry(snapshot, &origin->snapshots, list) {
 			cow_op_of_snapshot(op++, snapshot);
 			if (snapshot->lost) {
@@ -142,8 +148,8 @@ int cow_control_room(struct cow_store *store, u32 ops)
 /* True when so many more origins and snapshots fit into a checkpoint. */
 static bool capacity_left(const struct cow_store *store, u32 more)
 {
-	/* each snapshot may come to need a LOST op as well */
-	return 1 + store->nr_origins + 2ull * store->nr_snapshots + 2ull * more <=
+	/* each origin may come to need a FRONT op as well, each snapshot a LOST op */
+	return 1 + 2ull * store->nr_origins + 2ull * store->nr_snapshots + 2ull * more <=
 	       checkpoint_capacity(store);
 }
 
@@ -356,6 +362,7 @@ static int replay_create(struct cow_store *store, const struct cow_op *op)
 	snapshot->sequence = op->sequence;
 	snapshot->created = op->created;
 	snapshot->set = op->set;
+	snapshot->stale = op->flags & COWSNAP_OP_FLAG_STALE;
 	cow_snapshot_link(origin, snapshot);
 	store->next_epoch = max(store->next_epoch, op->epoch + 1);
 	store->next_set = max(store->next_set, op->set + 1);
@@ -397,6 +404,16 @@ static int replay_op(struct cow_store *store, const struct cow_op *op)
 		if (!snapshot)
 			return -EUCLEAN;
 		snapshot->lost = true;
+		return 0;
+	case COWSNAP_OP_FRONT:
+	case COWSNAP_OP_STALE:
+		origin = cow_origin_find(store, op->origin);
+		if (!origin)
+			return -EUCLEAN;
+		if (op->op == COWSNAP_OP_FRONT)
+			cow_front_replay(origin, op);
+		else
+			cow_front_replay_stale(origin);
 		return 0;
 	case COWSNAP_OP_COUNTERS:
 		store->next_epoch = max(store->next_epoch, op->epoch);

@@ -34,18 +34,35 @@ static void unpack_op(const struct cowsnap_disk_op *disk, struct cow_op *op)
 	op->activation = le64_to_cpu(disk->activation);
 }
 
+/* That this op may have. */
+static u32 flags_of(u32 op)
+{
+	switch (op) {
+	case COWSNAP_OP_CREATE:
+		return COWSNAP_OP_FLAG_STALE;
+	case COWSNAP_OP_DELETE:
+		return COWSNAP_OP_FLAG_DROPPED;
+	case COWSNAP_OP_FRONT:
+		return COWSNAP_OP_FLAG_IN_FRONT | COWSNAP_OP_FLAG_LEFT;
+	default:
+		return 0;
+	}
+}
+
 static bool op_valid(const struct cow_op *op)
 {
-	u32 flags = op->op == COWSNAP_OP_DELETE ? COWSNAP_OP_FLAG_DROPPED : 0;
-
-	if (op->flags & ~flags)
+	if (op->flags & ~flags_of(op->op))
 		return false;
 	switch (op->op) {
 	case COWSNAP_OP_ORIGIN:
 		return cow_id_valid(op->origin) && op->size_sectors >= 1 &&
 		       op->size_sectors <= COW_MAX_ORIGIN_BLOCKS * COWSNAP_BLOCK_SECTORS;
 	case COWSNAP_OP_FORGET:
+	case COWSNAP_OP_STALE:
 		return cow_id_valid(op->origin);
+	case COWSNAP_OP_FRONT:
+		return cow_id_valid(op->origin) &&
+		       op->flags != (COWSNAP_OP_FLAG_IN_FRONT | COWSNAP_OP_FLAG_LEFT);
 	case COWSNAP_OP_CREATE:
 		return cow_id_valid(op->snapshot) && cow_id_valid(op->origin) &&
 		       op->epoch <= COW_MAX_EPOCH;

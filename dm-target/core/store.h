@@ -45,6 +45,7 @@
 #define COW_STORE_H
 
 #include "format.h"
+#include "front.h"
 #include "index.h"
 
 #define COW_BATCHES_WRITING 4u
@@ -158,6 +159,7 @@ struct cow_snapshot {
 	u64 created; /* seconds since 1970 */
 	u64 set;
 	bool lost; /* not exact: reads are EIO */
+	bool stale; /* not exact: its origin was written with nothing in front of it */
 	bool damaged; /* an incomplete epoch, or damage seen on reading */
 	u32 users; /* cow-snap targets, the shell's business */
 	void *shell; /* the shell's, for its users */
@@ -271,6 +273,7 @@ struct cow_origin {
 	u64 sweep_chunk; /* next chunk to sweep, COW_NOT_FOUND: nothing to do */
 	bool sweep_again; /* something was deleted while sweeping */
 	bool registered; /* in the control record */
+	struct cow_front front; /* control context */
 	void *shell; /* the attached cow-origin, NULL without */
 	u32 users; /* cow-snap targets, also of dropped snapshots; the shell's business */
 };
@@ -447,6 +450,18 @@ bool cow_origin_quiet(const struct cow_origin *origin);
  */
 int cow_delete(struct cow_store *store, const u32 *ids, u32 count, bool dropped, char *why);
 
+/* Does the origin have snapshots that could become stale? */
+bool cow_front_matters(const struct cow_origin *origin);
+/*
+ * A cow-origin is in front from now on, of an origin with this narrow fingerprint.
+ * With @stale the snapshots that it has are not exact. All or nothing, durably.
+ */
+int cow_front_enter(struct cow_origin *origin, u64 print, bool stale);
+/* Its narrow fingerprint is @now, durably, and may become @next. */
+int cow_front_change(struct cow_origin *origin, u64 now, u64 next);
+/* Nobody is in front any more; nothing has been written since @sight. */
+int cow_front_leave(struct cow_origin *origin, const struct cow_sight *sight);
+
 /* Makes the overlay of a snapshot that is to be written to. */
 int cow_overlay_make(struct cow_snapshot *snapshot);
 
@@ -539,6 +554,11 @@ int cow_control_commit(struct cow_store *store, const struct cow_op *ops, u32 co
 int cow_control_room(struct cow_store *store, u32 ops);
 int cow_control_load(struct cow_store *store, char *why);
 int cow_control_format(struct cow_store *store);
+
+/* front.c */
+bool cow_front_op(struct cow_op *op, const struct cow_origin *origin);
+void cow_front_replay(struct cow_origin *origin, const struct cow_op *op);
+void cow_front_replay_stale(struct cow_origin *origin);
 
 /* log.c */
 void cow_log_init(struct cow_log *log, struct cow_store *store, struct cow_origin *origin,

@@ -9,6 +9,7 @@
 
 extern "C" {
 #include "format.h"
+#include "front.h"
 #include "index.h"
 }
 

@@ -245,7 +245,7 @@ namespace {
 std::vector<cow_op> example_ops(u64 count) {
     std::vector<cow_op> ops(count);
     for (u32 i = 0; i < count; ++i) {
-        ops[i].op = COWSNAP_OP_ORIGIN + i % 6;
+        ops[i].op = COWSNAP_OP_ORIGIN + i % 8;
         ops[i].snapshot = i + 1;
         ops[i].origin = i + 2;
         ops[i].flags = ops[i].op == COWSNAP_OP_DELETE ? COWSNAP_OP_FLAG_DROPPED : 0;
@@ -339,7 +339,7 @@ TEST_CASE("An op that cannot be replayed is refused", "[format]") {
     constexpr u32 no_id = 0xffffffff;
     cow_op op{};
     CHECK(op_check(op) == COW_RANGE);
-    op.op = COWSNAP_OP_LOST + 1;
+    op.op = COWSNAP_OP_STALE + 1;
     CHECK(op_check(op) == COW_RANGE);
 
     op = {};
@@ -369,7 +369,33 @@ TEST_CASE("An op that cannot be replayed is refused", "[format]") {
     op.epoch = u64{1} << 32;
     CHECK(op_check(op) == COW_RANGE);
     op.epoch = 1;
+    op.flags = COWSNAP_OP_FLAG_STALE;
+    CHECK(op_check(op) == COW_VALID);
+    op.flags = COWSNAP_OP_FLAG_DROPPED;
+    CHECK(op_check(op) == COW_RANGE);
+    op.flags = 0;
     op.snapshot = no_id;
+    CHECK(op_check(op) == COW_RANGE);
+
+    op = {};
+    op.op = COWSNAP_OP_FRONT;
+    CHECK(op_check(op) == COW_RANGE);
+    op.origin = 1;
+    for (const u32 flags : {0u, COWSNAP_OP_FLAG_IN_FRONT, COWSNAP_OP_FLAG_LEFT}) {
+        op.flags = flags;
+        op.epoch = op.sequence = op.size_sectors = COWSNAP_NONE;
+        CHECK(op_check(op) == COW_VALID);
+    }
+    for (const u32 flags : {COWSNAP_OP_FLAG_IN_FRONT | COWSNAP_OP_FLAG_LEFT, 1u, 2u, 16u}) {
+        op.flags = flags;
+        CHECK(op_check(op) == COW_RANGE);
+    }
+    op = {};
+    op.op = COWSNAP_OP_STALE;
+    CHECK(op_check(op) == COW_RANGE);
+    op.origin = 1;
+    CHECK(op_check(op) == COW_VALID);
+    op.flags = COWSNAP_OP_FLAG_STALE;
     CHECK(op_check(op) == COW_RANGE);
 
     for (const u32 kind : {COWSNAP_OP_DELETE, COWSNAP_OP_LOST}) {

@@ -118,6 +118,7 @@ void applyCreate(cow_store& store, const cow_op& op) {
     snapshot->sequence = op.sequence;
     snapshot->created = op.created;
     snapshot->set = op.set;
+    snapshot->stale = (op.flags & COWSNAP_OP_FLAG_STALE) != 0;
     cow_snapshot_link(origin, snapshot);
 }
 
@@ -144,6 +145,14 @@ void apply(cow_store& store, const cow_op& op) {
         case COWSNAP_OP_LOST:
             if (snapshot != nullptr)
                 snapshot->lost = true;
+            break;
+        case COWSNAP_OP_FRONT:
+            if (cow_origin* origin = cow_origin_find(&store, op.origin))
+                cow_front_replay(origin, &op);
+            break;
+        case COWSNAP_OP_STALE:
+            if (cow_origin* origin = cow_origin_find(&store, op.origin))
+                cow_front_replay_stale(origin);
             break;
         default:
             break;
