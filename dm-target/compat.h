@@ -77,6 +77,31 @@ static inline bool cow_has_inline_encryption(const struct request_queue *q)
 #endif
 }
 
+/*
+ * Does the kernel count what is written to it? Before there was a feature for it, DM
+ * counted always, and did not say so.
+ */
+static inline bool cow_counts_writes(struct block_device *bdev)
+{
+#ifndef COW_HAVE_FEAT_IO_STAT
+	struct mapped_device *md = dm_get_md(disk_devt(bdev->bd_disk));
+
+	if (md) {
+		dm_put(md);
+		return true;
+	}
+#endif
+	return blk_queue_io_stat(bdev_get_queue(bdev));
+}
+
+/* NVMe with several paths counts for the disk only, whatever partition is written. */
+static inline struct block_device *cow_counting_device(struct block_device *bdev)
+{
+	if (!queue_is_mq(bdev_get_queue(bdev)) && !strncmp(bdev->bd_disk->disk_name, "nvme", 4))
+		return bdev_whole(bdev);
+	return bdev;
+}
+
 /* A block device that is open, shared and without a holder. */
 struct cow_bdev {
 	struct block_device *bdev; /* NULL: not open */

@@ -13,6 +13,7 @@
  *   engine->view          spinlock, interrupts off: core's "view" context
  *   engine->queue_lock    spinlock, interrupts off: what the worker is to do;
  *                         innermost, taken from interrupts
+ *   guard->lock           the same for a guard (front.c)
  *
  *   Dropping snapshots of a full store takes "control" only: a create that
  *   drains origins whose bios wait for room must not stop it.
@@ -76,6 +77,37 @@ struct cow_event {
 	u64 id;
 };
 
+enum cow_guard_state {
+	COW_GUARD_AWAY, /* nobody is in front */
+	COW_GUARD_ENTERING, /* that this is in front is being recorded */
+	COW_GUARD_READY,
+	COW_GUARD_CHANGING, /* a write waits for its fingerprint to be recorded */
+	COW_GUARD_OFF, /* the store has failed */
+};
+
+/* In front of an origin's device; see front.c. Protected by engine->control where not said. */
+struct cow_guard {
+	struct cow_engine *engine;
+	struct cow_origin *origin;
+	struct block_device *bdev; /* the origin's */
+	struct work_struct work;
+
+	/* one at a time uses these: resuming, the work, suspending */
+	u8 *buffer;
+	struct cow_sight sight;
+	bool looked; /* the fingerprints in sight are from before the first write */
+
+	spinlock_t lock; /* what follows */
+	enum cow_guard_state state;
+	bool left; /* AWAY: it was in front, and has recorded that it left */
+	struct cow_front front; /* as recorded, while READY */
+	struct list_head waiting; /* cow_bio */
+	u32 under_way; /* guarded writes that were let go and have not ended */
+	u8 sector[SECTOR_SIZE];
+
+	atomic64_t taken; /* sectors of writes that were taken while AWAY */
+};
+
 /*
  * An origin or a snapshot that has a device: one mapped device, whose active and
  * inactive table may both have a target for it. Protected by engine->control.
@@ -92,6 +124,7 @@ struct cow_attachment {
 	struct cow_origin *origin;
 	struct cow_bdev lower; /* the origin's device */
 	struct cow_interposer *interposer; /* NULL: stacked */
+	struct cow_guard guard;
 };
 
 struct cow_engine {
@@ -156,7 +189,7 @@ struct cow_snap_target;
 
 /* A bio that waits, in its target's per-bio data. */
 struct cow_bio {
-	struct list_head list; /* engine->bios */
+	struct list_head list; /* engine->bios, guard->waiting */
 	struct cow_waiter waiter;
 	struct bio *bio;
 	enum cow_bio_kind kind;
@@ -167,6 +200,12 @@ struct cow_bio {
 	u32 done_blocks; /* of the write to a snapshot, published */
 	struct cow_extent *extent; /* being filled */
 	struct work_struct slow;
+
+	/* a guarded write: what it makes of the first sectors, what ends it */
+	struct cow_guard *guard;
+	u64 print, print_mask;
+	bio_end_io_t *end_io;
+	void *private;
 };
 
 /* Per-bio data of a cow-snap. */
@@ -231,8 +270,20 @@ int cow_io_sync(struct block_device *bdev, sector_t sector, void *buffer, u32 by
 u32 cow_page_crc(struct page *page);
 
 /* message.c */
+const char *cow_snapshot_state(const struct cow_snapshot *snapshot);
 int cow_store_message(struct cow_engine *engine, unsigned int argc, char **argv, char *result,
 		      unsigned int maxlen);
+
+/* front.c */
+int cow_guard_init(struct cow_guard *guard, struct cow_engine *engine, struct cow_origin *origin,
+		   struct block_device *bdev);
+void cow_guard_stop(struct cow_guard *guard);
+void cow_guard_exit(struct cow_guard *guard);
+void cow_guard_write(struct cow_guard *guard, struct cow_bio *write, s64 begin);
+void cow_front_look(struct cow_attachment *attachment);
+int cow_front_enter_device(struct cow_attachment *attachment);
+void cow_front_leave_device(struct cow_attachment *attachment);
+bool cow_front_has_verdict(struct cow_guard *guard);
 
 /*
  * interpose.c; process context, without engine->control or engine->mutex where it says
@@ -242,12 +293,14 @@ struct cow_interposer;
 int cow_interpose_init(void);
 void cow_interpose_exit(void);
 const char *cow_interpose_refusal(struct block_device *bdev);
-struct cow_interposer *cow_interposer_make(struct cow_engine *engine, struct cow_origin *origin,
-					   struct block_device *bdev);
+struct cow_interposer *cow_interposer_make(struct cow_guard *guard);
 int cow_interposer_arm(struct cow_interposer *interposer);
 bool cow_interposer_armed(const struct cow_interposer *interposer);
 void cow_interposer_suspend(struct cow_interposer *interposer);
 void cow_interposer_resume(struct cow_interposer *interposer);
+int cow_interposer_still(struct cow_interposer *interposer, void (*look)(void *context),
+			 void *context);
+bool cow_interposer_is_still(struct cow_interposer *interposer);
 void cow_interposer_disarm(struct cow_interposer *interposer);
 void cow_interposer_free(struct cow_interposer *interposer);
 void cow_gate_prepare(struct cow_interposer *interposer);

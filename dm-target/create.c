@@ -78,7 +78,8 @@ static int find_target(struct cow_engine *engine, struct target *target, u32 id)
 	target->md = target->attachment->md;
 	target->order = target->attachment->order;
 	target->interposer = target->attachment->interposer;
-	if (target->interposer && !cow_interposer_armed(target->interposer)) {
+	if ((target->interposer && !cow_interposer_armed(target->interposer)) ||
+	    !cow_front_has_verdict(&target->attachment->guard)) {
 		DMERR("create: the cow-origin of origin %u is not in front of its device yet", id);
 		return -EBUSY;
 	}

@@ -280,20 +280,42 @@ static struct passing *new_passing(struct cow_interposer *interposer, struct bio
 	return passing;
 }
 
-static void preserve_first(struct passing *passing, u64 block, u64 length)
+/* Where the bio begins, seen from the origin's first sector. */
+static s64 origin_sector(const struct cow_interposer *interposer, struct bio *bio)
 {
-	struct cow_interposer *interposer = passing->interposer;
+	return (s64)disk_sector(bio) - (s64)interposer->first;
+}
+
+static bool is_guarded(const struct cow_interposer *interposer, struct bio *bio)
+{
+	return origin_sector(interposer, bio) < (s64)COW_PRINT_SECTORS;
+}
+
+static void make_wait(struct passing *passing, u64 block, u64 length)
+{
 	struct cow_bio *wait = &passing->wait;
 
 	memset(wait, 0, sizeof(*wait));
 	wait->bio = &passing->clone;
 	wait->kind = COW_BIO_ORIGIN;
-	wait->origin = interposer->origin;
+	wait->origin = passing->interposer->origin;
 	wait->waiter.block = block;
 	wait->waiter.length = length;
+}
+
+static void preserve_first(struct passing *passing)
+{
 	/* the worker submits it, and the submitter is long gone */
 	passing->clone.bi_opf &= ~REQ_NOWAIT;
-	cow_engine_queue(interposer->engine, wait);
+	cow_engine_queue(passing->interposer->engine, &passing->wait);
+}
+
+/* Nobody is in front of the origin yet: what is written now is not counted as unseen. */
+static void count_taken(struct cow_interposer *interposer, struct bio *bio)
+{
+	if (READ_ONCE(interposer->guard->state) == COW_GUARD_AWAY &&
+	    (bio->bi_bdev == interposer->bdev || !bdev_is_partition(interposer->bdev)))
+		atomic64_add(bio_sectors(bio), &interposer->guard->taken);
 }
 
 /* A write for which a reference is held. @may_wait: in the worker. */
@@ -315,10 +337,17 @@ static void pass(struct cow_interposer *interposer, struct bio *bio, bool may_wa
 	if (!passing) {
 		put_off(interposer, bio);
 		percpu_ref_put(&interposer->passing);
+		return;
+	}
+	count_taken(interposer, bio);
+	if (unlikely(is_guarded(interposer, bio))) {
+		make_wait(passing, block, length);
+		cow_guard_write(interposer->guard, &passing->wait, origin_sector(interposer, bio));
 	} else if (may_pass) {
 		submit_bio_noacct(&passing->clone);
 	} else {
-		preserve_first(passing, block, length);
+		make_wait(passing, block, length);
+		preserve_first(passing);
 	}
 }
 
@@ -501,6 +530,33 @@ void cow_interposer_resume(struct cow_interposer *interposer)
 	mutex_unlock(&interposer->gate_mutex);
 }
 
+/*
+ * Call @look while nothing that was taken is under way and nothing is taken. -EBUSY when
+ * that does not come to be; -ENODEV when writes are not taken. May sleep; @look may not.
+ */
+int cow_interposer_still(struct cow_interposer *interposer, void (*look)(void *context),
+			 void *context)
+{
+	int r = -ENODEV;
+
+	mutex_lock(&interposer->gate_mutex);
+	if (interposer->armed) {
+		close_gate(interposer);
+		r = all_ended(interposer, COW_INTERPOSE_WAIT_MS) ? 0 : -EBUSY;
+		if (!r)
+			look(context);
+		open_gate(interposer);
+	}
+	mutex_unlock(&interposer->gate_mutex);
+	return r;
+}
+
+/* Of one that is suspended: have all writes ended? */
+bool cow_interposer_is_still(struct cow_interposer *interposer)
+{
+	return READ_ONCE(interposer->suspended) && percpu_ref_is_zero(&interposer->passing);
+}
+
 /* ----------------------------------------------------- attaching, detaching --- */
 
 static bool is_mapped(struct block_device *bdev)
@@ -552,23 +608,24 @@ static struct cow_interposer *interposer_alloc(void)
 }
 
 /*
- * An interposer that is not armed yet, for an origin on @bdev, which the caller keeps
- * open; he has the hooks, too. NULL without memory. May sleep.
+ * An interposer that is not armed yet, for the guard's origin, whose device the caller
+ * keeps open; he has the hooks, too. NULL without memory. May sleep.
  */
-struct cow_interposer *cow_interposer_make(struct cow_engine *engine, struct cow_origin *origin,
-					   struct block_device *bdev)
+struct cow_interposer *cow_interposer_make(struct cow_guard *guard)
 {
+	struct block_device *bdev = guard->bdev;
 	struct cow_interposer *interposer;
 
 	interposer = cow_interpose_fails(COW_STEP_MEMORY) ? NULL : interposer_alloc();
 	if (!interposer)
 		return NULL;
-	interposer->engine = engine;
-	interposer->origin = origin;
+	interposer->engine = guard->engine;
+	interposer->origin = guard->origin;
+	interposer->guard = guard;
 	interposer->bdev = bdev;
 	interposer->disk = bdev->bd_disk;
 	interposer->first = bdev->bd_start_sect;
-	interposer->sectors = origin->size_sectors;
+	interposer->sectors = guard->origin->size_sectors;
 	return interposer;
 }
 

@@ -28,6 +28,7 @@ struct cow_interposer {
 	struct hlist_node node; /* interposers */
 	struct cow_engine *engine;
 	struct cow_origin *origin;
+	struct cow_guard *guard;
 	struct block_device *bdev; /* its attachment keeps it open */
 	struct gendisk *disk;
 	sector_t first; /* of the origin, on the disk */

@@ -151,10 +151,12 @@ static int message_origins(struct cow_engine *engine, u32 after, char *result,
 	return 1;
 }
 
-static const char *snapshot_state(const struct cow_snapshot *snapshot)
+const char *cow_snapshot_state(const struct cow_snapshot *snapshot)
 {
 	if (snapshot->lost)
 		return COWSNAP_STATE_LOST;
+	if (snapshot->stale)
+		return COWSNAP_STATE_STALE;
 	return snapshot->damaged ? COWSNAP_STATE_DAMAGED : COWSNAP_STATE_ACTIVE;
 }
 
@@ -188,7 +190,7 @@ static int message_snapshots(struct cow_engine *engine, u32 after, char *result,
 		if (snapshot->id <= after)
 			continue;
 		DMEMIT("%u %u %llu %llu %s %u %llu %llu\n", snapshot->id, snapshot->origin->id,
-		       snapshot->created, snapshot->set, snapshot_state(snapshot),
+		       snapshot->created, snapshot->set, cow_snapshot_state(snapshot),
 		       snapshot->users ? 1 : 0, snapshot_blocks(snapshot),
 		       snapshot->overlay ? snapshot->overlay->live : 0ull);
 	}

@@ -37,9 +37,11 @@ static int attach_new(struct cow_engine *engine, struct origin_target *target,
 	r = cow_bdev_open(&attachment->lower, target->bdev->bd_dev);
 	if (r)
 		goto bad_open;
+	r = cow_guard_init(&attachment->guard, engine, target->origin, attachment->lower.bdev);
+	if (r)
+		goto bad_guard;
 	if (target->interpose) {
-		attachment->interposer =
-			cow_interposer_make(engine, target->origin, attachment->lower.bdev);
+		attachment->interposer = cow_interposer_make(&attachment->guard);
 		r = -ENOMEM;
 		if (!attachment->interposer)
 			goto bad_interposer;
@@ -57,6 +59,8 @@ static int attach_new(struct cow_engine *engine, struct origin_target *target,
 	mutex_unlock(&engine->mutex);
 	return 0;
 bad_interposer:
+	cow_guard_exit(&attachment->guard);
+bad_guard:
 	cow_bdev_close(&attachment->lower);
 bad_open:
 	kfree(attachment);
@@ -119,6 +123,7 @@ void cow_attachment_put(struct cow_attachment *attachment)
 		return;
 	if (attachment->interposer)
 		cow_interposer_free(attachment->interposer);
+	cow_guard_exit(&attachment->guard);
 	cow_bdev_close(&attachment->lower);
 	kfree(attachment);
 }
@@ -147,9 +152,17 @@ static void wait_while(bool (*busy)(struct origin_target *target), struct origin
 	}
 }
 
+/* The last target goes; without control. An interposed origin takes writes until here. */
+static void stop_writes(struct cow_attachment *attachment)
+{
+	if (attachment->interposer)
+		cow_interposer_disarm(attachment->interposer);
+	cow_guard_stop(&attachment->guard);
+}
+
 /*
  * No bio of this target is left, but creates may be under way: they keep the mapped
- * device, which may have got another table. An interposed origin takes writes until here.
+ * device, which may have got another table.
  */
 static void detach(struct origin_target *target)
 {
@@ -158,10 +171,10 @@ static void detach(struct origin_target *target)
 
 	mutex_lock(&engine->control);
 	wait_while(has_creates, target);
-	if (attachment->interposer && attachment->targets == 1) {
+	if (attachment->targets == 1) {
 		attachment->leaving = true;
 		mutex_unlock(&engine->control);
-		cow_interposer_disarm(attachment->interposer);
+		stop_writes(attachment);
 		mutex_lock(&engine->control);
 	}
 	wait_while(has_extents, target);
@@ -395,6 +408,7 @@ static int origin_map(struct dm_target *ti, struct bio *bio)
 	struct origin_target *target = ti->private;
 	struct cow_bio *wait = dm_per_bio_data(bio, sizeof(*wait));
 	u64 block, length;
+	bool may_pass, is_guarded;
 
 	if (target->interpose)
 		return map_interposed(bio);
@@ -403,9 +417,11 @@ static int origin_map(struct dm_target *ti, struct bio *bio)
 		return DM_MAPIO_REMAPPED;
 	block = bio->bi_iter.bi_sector / COWSNAP_BLOCK_SECTORS;
 	length = DIV_ROUND_UP_SECTOR_T(bio_end_sector(bio), COWSNAP_BLOCK_SECTORS) - block;
-	if (cow_origin_may_pass(target->origin, block, length))
+	may_pass = cow_origin_may_pass(target->origin, block, length);
+	is_guarded = bio->bi_iter.bi_sector < COW_PRINT_SECTORS;
+	if (may_pass && likely(!is_guarded))
 		return DM_MAPIO_REMAPPED;
-	if (bio_op(bio) == REQ_OP_DISCARD) {
+	if (!may_pass && bio_op(bio) == REQ_OP_DISCARD) {
 		/* a hint only: not worth a copy */
 		bio_endio(bio);
 		return DM_MAPIO_SUBMITTED;
@@ -417,7 +433,10 @@ static int origin_map(struct dm_target *ti, struct bio *bio)
 	wait->lower = target->bdev;
 	wait->waiter.block = block;
 	wait->waiter.length = length;
-	cow_engine_queue(target->engine, wait);
+	if (is_guarded)
+		cow_guard_write(&target->attachment->guard, wait, bio->bi_iter.bi_sector);
+	else
+		cow_engine_queue(target->engine, wait);
 	return DM_MAPIO_SUBMITTED;
 }
 
@@ -435,9 +454,24 @@ static void origin_presuspend(struct dm_target *ti)
 		cow_interposer_suspend(interposer_of(ti));
 }
 
+/* A create suspends, too, inside the kernel: that is still in front. */
+static void origin_postsuspend(struct dm_target *ti)
+{
+	struct origin_target *target = ti->private;
+
+	if (dm_suspended(ti))
+		cow_front_leave_device(target->attachment);
+}
+
 static int origin_preresume(struct dm_target *ti)
 {
-	return interposer_of(ti) ? cow_interposer_arm(interposer_of(ti)) : 0;
+	struct origin_target *target = ti->private;
+	int r = 0;
+
+	cow_front_look(target->attachment);
+	if (interposer_of(ti))
+		r = cow_interposer_arm(interposer_of(ti));
+	return r ?: cow_front_enter_device(target->attachment);
 }
 
 static void origin_resume(struct dm_target *ti)
@@ -491,6 +525,7 @@ struct target_type cow_origin_type = {
 	.map = origin_map,
 	.presuspend = origin_presuspend,
 	.presuspend_undo = origin_resume,
+	.postsuspend = origin_postsuspend,
 	.preresume = origin_preresume,
 	.resume = origin_resume,
 	.status = origin_status,

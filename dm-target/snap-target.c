@@ -359,10 +359,7 @@ static void snap_status(struct dm_target *ti, status_type_t type, unsigned int f
 	switch (type) {
 	case STATUSTYPE_INFO:
 		mutex_lock(&snap->engine->mutex);
-		DMEMIT("%s %u %s %llu",
-		       snapshot->lost	 ? COWSNAP_STATE_LOST :
-		       snapshot->damaged ? COWSNAP_STATE_DAMAGED :
-					   COWSNAP_STATE_ACTIVE,
+		DMEMIT("%s %u %s %llu", cow_snapshot_state(snapshot),
 		       snap->attachment->origin->id, snap->read_only ? "ro" : "rw",
 		       snapshot->overlay ? snapshot->overlay->live : 0ull);
 		mutex_unlock(&snap->engine->mutex);

@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Being in front of an origin's device: what the store is told of it, so that a later
+ * activation finds out what was written while nobody was. What is compared, and why
+ * that is enough, is at the top of core/front.c; here is how it is seen, and when
+ * it is recorded. One guard for each attachment.
+ *
+ *
+ * States of a guard
+ * -----------------
+ *
+ *   AWAY      Nobody is in front: not yet, or no more. The store says so (LEFT), or what
+ *             it said when the machine stopped (IN). Stacked: no write comes. Interposed:
+ *             writes may be taken already; they are let go, and their sectors counted.
+ *   ENTERING  cow_front_enter() is about to record that this is in front.
+ *   READY     The store says IN. origin->front has two fingerprints; a write that leaves
+ *             the origin with one of them goes, any other one makes it CHANGING.
+ *   CHANGING  Writes to the first sectors wait until a new pair is recorded.
+ *   OFF       The store has failed: its snapshots are lost, nobody needs to know.
+ *
+ *   AWAY -> ENTERING -> READY <-> CHANGING; READY -> AWAY; any -> OFF, for good.
+ *
+ * In AWAY, READY and OFF a write to the first sectors ("guarded") is let go and counted in
+ * under_way until it ends. In ENTERING and CHANGING it is put on the list.
+ *
+ * 1. Entering, in preresume. The wide fingerprint is read before the first write can be
+ *    taken. Then, interposed, the gate is closed and what was taken waited for: the
+ *    device's count, less what was taken, is what was written before. That it did not
+ *    grow says, too, that what was read first was there until the first write was
+ *    taken. With the gate still closed the guard becomes ENTERING, so no guarded write is
+ *    under way when the narrow fingerprint is read, from a device that was flushed.
+ *    The verdict and the new state are one transaction.
+ * 2. Changing. The work waits until no guarded write is under way, flushes the device and
+ *    reads: what it finds is durable, and the only value that there can be until the
+ *    first in the list is let go. That pair is recorded, then the list goes on, up to the
+ *    next one that needs another pair. So all values that the device can come to have
+ *    are recorded before it can have them.
+ * 3. Leaving, in postsuspend, when the user suspends or the mapped device is removed. (A
+ *    create's own suspending is none.) No write is under way: a stacked origin's
+ *    have been waited for, an interposed one's gate is closed. When postsuspend returns,
+ *    LEFT is durable; only then another table can come in its place. The target itself is
+ *    destroyed after that other table has begun to work, which would be too late.
+ *
+ * What may be in the middle when the machine stops: before the transaction of 1. there is
+ * what was there before, and the next activation finds the same; between that of 3. and
+ * the end of the suspension nothing is written. A snapshot made in the latter time is
+ * covered by LEFT as the others are.
+ *
+ *
+ * Who waits for whom
+ * ------------------
+ *
+ * Locks, from the outermost: the mapped device's suspend_lock (1. and 3.), gate_mutex,
+ * engine->control; guard->lock with interrupts off, innermost. map() takes only that.
+ *
+ * The work takes engine->control for the transaction alone. It reads and flushes the
+ * origin's device, not the mapped device, without it: an origin's device that hangs
+ * holds up nobody else. It does not wait for guarded writes: the last one to end queues
+ * it. So a write that is being preserved may wait for room in the store, for which somebody
+ * needs engine->control. Suspending waits for the list to go, which needs nothing of the
+ * mapped device. Reads and flushes are not taken by an interposer.
+ *
+ * If the transaction fails, the list goes on nevertheless: after a crash the snapshots may
+ * be taken for stale then, but no write fails or hangs for them.
+ */
+#include <linux/highmem.h>
+#include <linux/module.h>
+#include <linux/part_stat.h>
+
+#include "cowsnap.h"
+
+#define LOOK_BYTES (64u << 10)
+#define NARROW_BYTES COWSNAP_BLOCK_BYTES
+
+/* --------------------------------------------------------------- seeing --- */
+
+/* What cannot be read is taken for zeros: it is no file system, and the same each time. */
+static void read_or_zero(struct cow_guard *guard, sector_t sector, u32 bytes)
+{
+	u64 left = (guard->origin->size_sectors - sector) << SECTOR_SHIFT;
+
+	bytes = min_t(u64, bytes, left);
+	memset(guard->buffer, 0, LOOK_BYTES);
+	if (cow_io_sync(guard->bdev, sector, guard->buffer, bytes, REQ_OP_READ | REQ_META)) {
+		DMWARN("origin %u: its device cannot be read at sector %llu", guard->origin->id,
+		       (u64)sector);
+		memset(guard->buffer, 0, LOOK_BYTES);
+	}
+}
+
+static u64 see_narrow(struct cow_guard *guard)
+{
+	read_or_zero(guard, 0, NARROW_BYTES);
+	return cow_front_print_xfs(guard->buffer + (COW_PRINT_XFS_SECTOR << SECTOR_SHIFT)) |
+	       cow_front_print_ext(guard->buffer + (COW_PRINT_EXT_SECTOR << SECTOR_SHIFT));
+}
+
+static u32 crc_of(struct cow_guard *guard, sector_t sector, sector_t end)
+{
+	u32 crc = 0, bytes;
+
+	for (; sector < end; sector += bytes >> SECTOR_SHIFT) {
+		bytes = min_t(u64, LOOK_BYTES, (end - sector) << SECTOR_SHIFT);
+		read_or_zero(guard, sector, bytes);
+		crc = cow_crc32c(crc, guard->buffer, bytes);
+	}
+	return crc;
+}
+
+static u64 see_wide(struct cow_guard *guard)
+{
+	sector_t size = guard->origin->size_sectors;
+	sector_t head = min_t(sector_t, size, COWSNAP_WIDE_HEAD_SECTORS);
+	sector_t tail = min_t(sector_t, size, COWSNAP_WIDE_TAIL_SECTORS);
+
+	return (u64)crc_of(guard, 0, head) << 32 | crc_of(guard, size - tail, size);
+}
+
+/* Sectors written to the device since it appeared. */
+static u64 see_written(struct block_device *bdev)
+{
+	if (!cow_counts_writes(bdev))
+		return COWSNAP_NONE;
+	bdev = cow_counting_device(bdev);
+	return part_stat_read(bdev, sectors[STAT_WRITE]) +
+	       part_stat_read(bdev, sectors[STAT_DISCARD]);
+}
+
+/* Nothing that is taken is under way. */
+static void see_count(struct cow_guard *guard)
+{
+	guard->sight.instance = guard->bdev->bd_disk->diskseq;
+	guard->sight.written = see_written(guard->bdev);
+	if (guard->sight.written != COWSNAP_NONE)
+		guard->sight.written -= atomic64_read(&guard->taken);
+}
+
+static void flush(struct cow_guard *guard)
+{
+	int r = blkdev_issue_flush(guard->bdev);
+
+	if (r && r != -EOPNOTSUPP)
+		DMWARN("origin %u: its device cannot be flushed (%d)", guard->origin->id, r);
+}
+
+/* --------------------------------------------------------- guarded writes --- */
+
+/* guard->lock held. What the write makes of @sector of the origin, when it begins at @begin. */
+static u64 print_of_sector(struct cow_guard *guard, struct bio *bio, s64 begin, u32 sector,
+			   u64 (*print)(const void *sector))
+{
+	struct bvec_iter iter = bio->bi_iter;
+	struct bio_vec bvec;
+	u8 *to = guard->sector;
+
+	if (bio_op(bio) != REQ_OP_WRITE)
+		return 0; /* there may be what was there, or nothing that is a file system */
+	bio_advance_iter(bio, &iter, (sector - begin) << SECTOR_SHIFT);
+	iter.bi_size = SECTOR_SIZE;
+	__bio_for_each_segment(bvec, bio, iter, iter) {
+		memcpy_from_bvec(to, &bvec);
+		to += bvec.bv_len;
+	}
+	return print(guard->sector);
+}
+
+static bool covers(struct bio *bio, s64 begin, u32 sector)
+{
+	return begin <= sector && begin + bio_sectors(bio) > sector;
+}
+
+/* guard->lock held. */
+static void look_at_write(struct cow_guard *guard, struct cow_bio *write, s64 begin)
+{
+	struct bio *bio = write->bio;
+
+	write->print = 0;
+	write->print_mask = 0;
+	if (covers(bio, begin, COW_PRINT_XFS_SECTOR)) {
+		write->print_mask |= COW_PRINT_XFS;
+		write->print |= print_of_sector(guard, bio, begin, COW_PRINT_XFS_SECTOR,
+						cow_front_print_xfs);
+	}
+	if (covers(bio, begin, COW_PRINT_EXT_SECTOR)) {
+		write->print_mask |= COW_PRINT_EXT;
+		write->print |= print_of_sector(guard, bio, begin, COW_PRINT_EXT_SECTOR,
+						cow_front_print_ext);
+	}
+}
+
+/* guard->lock held; it is neither ENTERING nor CHANGING. */
+static bool may_go(const struct cow_guard *guard, const struct cow_bio *write)
+{
+	return guard->state != COW_GUARD_READY ||
+	       cow_front_allows(&guard->front, write->print, write->print_mask);
+}
+
+/* Interrupts. Once the write has ended there may be no guard. */
+static void guarded_end(struct bio *bio)
+{
+	struct cow_bio *write = bio->bi_private;
+	struct cow_guard *guard = write->guard;
+	unsigned long flags;
+
+	bio->bi_end_io = write->end_io;
+	bio->bi_private = write->private;
+	spin_lock_irqsave(&guard->lock, flags);
+	if (!--guard->under_way && guard->state == COW_GUARD_CHANGING)
+		queue_work(guard->engine->control_wq, &guard->work);
+	spin_unlock_irqrestore(&guard->lock, flags);
+	bio->bi_end_io(bio); /* bio_endio() has done its part */
+}
+
+/* It is counted. Preserved, and sent to the device, as any other. */
+static void go(struct cow_bio *write)
+{
+	struct bio *bio = write->bio;
+
+	write->end_io = bio->bi_end_io;
+	write->private = bio->bi_private;
+	bio->bi_end_io = guarded_end;
+	bio->bi_private = write;
+	if (!cow_origin_may_pass(write->origin, write->waiter.block, write->waiter.length)) {
+		bio->bi_opf &= ~REQ_NOWAIT; /* the worker submits it */
+		cow_engine_queue(write->guard->engine, write);
+		return;
+	}
+	if (write->lower)
+		bio_set_dev(bio, write->lower);
+	submit_bio_noacct(bio);
+}
+
+/*
+ * A write to the first COW_PRINT_SECTORS of the origin; it begins at sector @begin of the
+ * origin, or in front of it. *write is set as for cow_engine_queue(). From map() and the
+ * like: does not sleep. It is sent on, now or later.
+ */
+void cow_guard_write(struct cow_guard *guard, struct cow_bio *write, s64 begin)
+{
+	unsigned long flags;
+	bool goes = false;
+
+	write->guard = guard;
+	spin_lock_irqsave(&guard->lock, flags);
+	look_at_write(guard, write, begin);
+	switch (guard->state) {
+	case COW_GUARD_ENTERING:
+	case COW_GUARD_CHANGING:
+		break;
+	default:
+		goes = may_go(guard, write);
+	}
+	if (goes) {
+		guard->under_way++;
+	} else {
+		write->bio->bi_opf &= ~REQ_NOWAIT; /* the work submits it */
+		list_add_tail(&write->list, &guard->waiting);
+		if (guard->state == COW_GUARD_READY) {
+			guard->state = COW_GUARD_CHANGING;
+			if (!guard->under_way)
+				queue_work(guard->engine->control_wq, &guard->work);
+		}
+	}
+	spin_unlock_irqrestore(&guard->lock, flags);
+	if (goes)
+		go(write);
+}
+
+/* To AWAY, READY or OFF; those that waited go, up to one that makes it CHANGING again. */
+static void settle(struct cow_guard *guard, enum cow_guard_state state, u64 now, u64 next)
+{
+	struct cow_bio *write, *following;
+	LIST_HEAD(going);
+
+	spin_lock_irq(&guard->lock);
+	guard->state = state;
+	guard->front.state = COW_FRONT_IN;
+	guard->front.print[0] = now;
+	guard->front.print[1] = next;
+	list_for_each_entry_safe(write, following, &guard->waiting, list) {
+		if (!may_go(guard, write)) {
+			guard->state = COW_GUARD_CHANGING;
+			if (!guard->under_way)
+				queue_work(guard->engine->control_wq, &guard->work);
+			break;
+		}
+		guard->under_way++;
+		list_move_tail(&write->list, &going);
+	}
+	spin_unlock_irq(&guard->lock);
+	list_for_each_entry_safe(write, following, &going, list)
+		go(write);
+}
+
+/* ------------------------------------------------------------- changing --- */
+
+/* The first in the list, if it can be its turn. */
+static bool next_change(struct cow_guard *guard, u64 *print, u64 *mask)
+{
+	struct cow_bio *write;
+
+	spin_lock_irq(&guard->lock);
+	write = guard->state == COW_GUARD_CHANGING && !guard->under_way ?
+			list_first_entry_or_null(&guard->waiting, struct cow_bio, list) :
+			NULL;
+	if (write) {
+		*print = write->print;
+		*mask = write->print_mask;
+	}
+	spin_unlock_irq(&guard->lock);
+	return write;
+}
+
+static void change_work(struct work_struct *work)
+{
+	struct cow_guard *guard = container_of(work, struct cow_guard, work);
+	struct cow_engine *engine = guard->engine;
+	u64 print, mask, now, next;
+	bool broken;
+	int r = 0;
+
+	if (!next_change(guard, &print, &mask))
+		return;
+	flush(guard);
+	now = see_narrow(guard);
+	next = (now & ~mask) | (print & mask);
+	mutex_lock(&engine->control);
+	if (!engine->store.broken)
+		r = cow_front_change(guard->origin, now, next);
+	broken = engine->store.broken;
+	mutex_unlock(&engine->control);
+	if (r && !broken)
+		DMWARN("origin %u: a change of its file system cannot be recorded (%d)",
+		       guard->origin->id, r);
+	settle(guard, broken ? COW_GUARD_OFF : COW_GUARD_READY, now, next);
+}
+
+/* --------------------------------------------------- entering and leaving --- */
+
+int cow_guard_init(struct cow_guard *guard, struct cow_engine *engine, struct cow_origin *origin,
+		   struct block_device *bdev)
+{
+	guard->engine = engine;
+	guard->origin = origin;
+	guard->bdev = bdev;
+	spin_lock_init(&guard->lock);
+	INIT_LIST_HEAD(&guard->waiting);
+	INIT_WORK(&guard->work, change_work);
+	guard->buffer = kvmalloc(LOOK_BYTES, GFP_KERNEL);
+	return guard->buffer ? 0 : -ENOMEM;
+}
+
+/* No write is left; without engine->control. */
+void cow_guard_stop(struct cow_guard *guard)
+{
+	cancel_work_sync(&guard->work);
+}
+
+void cow_guard_exit(struct cow_guard *guard)
+{
+	kvfree(guard->buffer);
+}
+
+static bool is_away(struct cow_guard *guard)
+{
+	return READ_ONCE(guard->state) == COW_GUARD_AWAY;
+}
+
+/* Before the first write can be taken. May sleep. */
+void cow_front_look(struct cow_attachment *attachment)
+{
+	struct cow_guard *guard = &attachment->guard;
+	u8 state = COW_FRONT_UNKNOWN;
+
+	if (!is_away(guard) || guard->looked)
+		return;
+	mutex_lock(&guard->engine->control);
+	if (cow_front_matters(guard->origin))
+		state = guard->origin->front.state;
+	mutex_unlock(&guard->engine->control);
+	if (state == COW_FRONT_LEFT)
+		guard->sight.wide = see_wide(guard);
+	if (state == COW_FRONT_IN)
+		guard->sight.print = see_narrow(guard);
+	guard->looked = true;
+}
+
+/* Nothing that was taken is under way, and nothing is taken now. */
+static void begin_to_enter(void *context)
+{
+	struct cow_guard *guard = context;
+
+	see_count(guard);
+	spin_lock_irq(&guard->lock);
+	guard->state = COW_GUARD_ENTERING;
+	spin_unlock_irq(&guard->lock);
+}
+
+/* The verdict, and that this is in front. */
+static int record_entering(struct cow_guard *guard, u64 print)
+{
+	struct cow_engine *engine = guard->engine;
+	struct cow_origin *origin = guard->origin;
+	const char *why = NULL;
+	int r = 0;
+
+	mutex_lock(&engine->control);
+	if (cow_front_matters(origin))
+		why = cow_front_verdict(&origin->front, &guard->sight);
+	if (why)
+		DMWARN("origin %u was changed while nothing was in front of it: %s", origin->id,
+		       why);
+	if (!engine->store.broken)
+		r = cow_front_enter(origin, print, why);
+	if (engine->store.broken)
+		r = 1;
+	mutex_unlock(&engine->control);
+	return r;
+}
+
+/*
+ * Writes come here from now on. Of a target that is about to be resumed, whose interposer
+ * takes writes already; -EBUSY when those do not end. Does nothing when it is in front.
+ * May sleep.
+ */
+int cow_front_enter_device(struct cow_attachment *attachment)
+{
+	struct cow_guard *guard = &attachment->guard;
+	u64 print;
+	int r = 0;
+
+	if (!is_away(guard))
+		return 0;
+	if (attachment->interposer)
+		r = cow_interposer_still(attachment->interposer, begin_to_enter, guard);
+	else
+		begin_to_enter(guard);
+	if (r) {
+		DMERR("origin %u: writes to its device do not end", guard->origin->id);
+		return r;
+	}
+	flush(guard);
+	print = see_narrow(guard);
+	r = record_entering(guard, print);
+	if (r < 0) {
+		DMERR("origin %u: that it is in front cannot be recorded (%d)",
+		      guard->origin->id, r);
+		settle(guard, COW_GUARD_AWAY, 0, 0);
+		return r;
+	}
+	settle(guard, r ? COW_GUARD_OFF : COW_GUARD_READY, print, print);
+	return 0;
+}
+
+static bool has_ended(struct cow_attachment *attachment)
+{
+	struct cow_guard *guard = &attachment->guard;
+	bool ended;
+
+	spin_lock_irq(&guard->lock);
+	ended = !guard->under_way && guard->state == COW_GUARD_READY;
+	spin_unlock_irq(&guard->lock);
+	return ended &&
+	       (!attachment->interposer || cow_interposer_is_still(attachment->interposer));
+}
+
+/*
+ * Writes do not come here any more, until it is entered again; of a target that is
+ * suspended. May sleep.
+ */
+void cow_front_leave_device(struct cow_attachment *attachment)
+{
+	struct cow_guard *guard = &attachment->guard;
+	struct cow_engine *engine = guard->engine;
+	bool broken;
+	int r = 0;
+
+	if (!has_ended(attachment)) {
+		if (READ_ONCE(guard->state) != COW_GUARD_AWAY &&
+		    READ_ONCE(guard->state) != COW_GUARD_OFF)
+			DMWARN("origin %u: writes to its device have not ended", guard->origin->id);
+		return;
+	}
+	flush(guard);
+	atomic64_set(&guard->taken, 0);
+	guard->sight.wide = see_wide(guard);
+	see_count(guard);
+	mutex_lock(&engine->control);
+	if (!engine->store.broken)
+		r = cow_front_leave(guard->origin, &guard->sight);
+	broken = engine->store.broken;
+	mutex_unlock(&engine->control);
+	if (r && !broken)
+		DMWARN("origin %u: that it was left cannot be recorded (%d)", guard->origin->id, r);
+	if (r || broken)
+		return;
+	guard->looked = false;
+	spin_lock_irq(&guard->lock);
+	guard->left = true;
+	guard->state = COW_GUARD_AWAY;
+	spin_unlock_irq(&guard->lock);
+}
+
+/*
+ * Is the verdict on the snapshots that there are known? One that is made before would
+ * share it.
+ */
+bool cow_front_has_verdict(struct cow_guard *guard)
+{
+	bool has;
+
+	spin_lock_irq(&guard->lock);
+	has = guard->state == COW_GUARD_AWAY ? guard->left : guard->state != COW_GUARD_ENTERING;
+	spin_unlock_irq(&guard->lock);
+	return has;
+}
