@@ -46,6 +46,11 @@ std::string eventText(const StoreState& store, const EventLine& event) {
         return fmt::format("a snapshot was dropped for room in the store {}", store.name);
     if (event.event == COWSNAP_EVENT_DAMAGE)
         return fmt::format("damage was found in the log of the origin {}", origin_name());
+    if (event.event == COWSNAP_EVENT_STALE)
+        return fmt::format(
+            "the origin {} was written while nothing was in front of it: its snapshots until now "
+            "are stale, not exact",
+            origin_name());
     if (event.event == COWSNAP_EVENT_FAILED)
         return fmt::format("a device of the store {} fails", store.name);
     if (event.event == COWSNAP_EVENT_UNRECORDED)

@@ -297,14 +297,6 @@ std::vector<OriginProblem> attachOrigins(DeviceMapper& mapper, BlockDevices& dev
             if (user && origin.method == AttachMethod::Stacked)
                 fail(ErrorKind::Busy, "{} is {}", device.identity.path, user->text);
             assembly.attach(store, origin, device);
-            const bool has_snapshots =
-                std::any_of(metadata.snapshots.begin(), metadata.snapshots.end(),
-                            [&](const auto& snapshot) { return snapshot.origin == origin.uuid; });
-            if (user && has_snapshots)
-                spdlog::warn(
-                    "{} was {} before the origin {} was in front of it again: the snapshots of "
-                    "the origin are not exact if it was written to meanwhile",
-                    device.identity.path, user->text, origin.name);
         } catch (const Error& error) {
             problems.push_back({origin.uuid, error.what()});
         }

@@ -118,6 +118,11 @@ void parseFeatures(Words& words, Feature feature) {
     words.end();
 }
 
+std::string snapshotState(Words& words) {
+    return words.oneOf("state", {COWSNAP_STATE_ACTIVE, COWSNAP_STATE_DAMAGED, COWSNAP_STATE_STALE,
+                                 COWSNAP_STATE_LOST});
+}
+
 }  // namespace
 
 StoreStatus parseStoreStatus(std::string_view line) {
@@ -160,8 +165,7 @@ OriginStatus parseOriginStatus(std::string_view line) {
 SnapStatus parseSnapStatus(std::string_view line) {
     Words words("status of a cow-snap", line);
     SnapStatus status;
-    status.state =
-        words.oneOf("state", {COWSNAP_STATE_ACTIVE, COWSNAP_STATE_DAMAGED, COWSNAP_STATE_LOST});
+    status.state = snapshotState(words);
     status.origin = words.id("origin id");
     status.read_only = words.oneOf("mode", {"ro", "rw"}) == "ro";
     status.overlay_blocks = words.number("overlay blocks");
@@ -259,8 +263,7 @@ std::vector<SnapshotLine> parseSnapshotsAnswer(std::string_view answer) {
         line.origin = words.id("origin id");
         line.created = words.number("time of creation");
         line.set = words.number("set");
-        line.state =
-            words.oneOf("state", {COWSNAP_STATE_ACTIVE, COWSNAP_STATE_DAMAGED, COWSNAP_STATE_LOST});
+        line.state = snapshotState(words);
         line.open = words.flag("open flag");
         line.blocks = words.number("blocks");
         line.overlay_blocks = words.number("overlay blocks");

@@ -145,8 +145,20 @@ void FakeMachine::failStore() {
 std::string FakeMachine::stateOf(std::uint32_t snapshot_id) const {
     const std::lock_guard lock(mutex_);
     const Store& store = stores_.begin()->second;
-    return store.snapshots.at(snapshot_id).lost || store.failed ? COWSNAP_STATE_LOST
-                                                                : COWSNAP_STATE_ACTIVE;
+    return stateOf(store, store.snapshots.at(snapshot_id));
+}
+
+std::string FakeMachine::stateOf(const Store& store, const FakeSnapshot& snapshot) {
+    if (snapshot.lost || store.failed)
+        return COWSNAP_STATE_LOST;
+    return snapshot.stale ? COWSNAP_STATE_STALE : COWSNAP_STATE_ACTIVE;
+}
+
+void FakeMachine::writtenUnseen(std::uint32_t origin_id) {
+    const std::lock_guard lock(mutex_);
+    for (auto& [id, snapshot] : onlyStore().snapshots)
+        snapshot.stale |= snapshot.origin == origin_id;
+    raiseLocked(onlyStore(), COWSNAP_EVENT_STALE, origin_id);
 }
 
 void FakeMachine::forgetSnapshot(std::uint32_t snapshot_id) {

@@ -68,6 +68,8 @@ public:
     void raise(const std::string& event, std::uint64_t id);
     /// The store's disks take no writes any more, until the next reboot.
     void failStore();
+    /// The kernel finds that the origin was written while nothing was in front of it.
+    void writtenUnseen(std::uint32_t origin_id);
     std::string stateOf(std::uint32_t snapshot_id) const;
     void forgetSnapshot(std::uint32_t snapshot_id);
     /// Makes a snapshot that no daemon asked for.
@@ -145,6 +147,7 @@ private:
         std::uint64_t created = 0;
         std::uint64_t set = 0;
         bool lost = false;
+        bool stale = false;
     };
 
     struct Event {
@@ -166,6 +169,7 @@ private:
         bool failed = false;
     };
 
+    static std::string stateOf(const Store& store, const FakeSnapshot& snapshot);
     void step(bool& tear, bool& kill_after);
     Disk& disk(const std::string& path);
     Mapped& mapped(const std::string& name);

@@ -435,10 +435,8 @@ std::string FakeMachine::answer(Store& store, const std::vector<std::string>& wo
         for (const auto& [snapshot, state] : store.snapshots) {
             if (snapshot <= after || lines++ >= lines_at_once)
                 continue;
-            text += fmt::format(
-                "{} {} {} {} {} {} 2 0\n", snapshot, state.origin, state.created, state.set,
-                state.lost || store.failed ? COWSNAP_STATE_LOST : COWSNAP_STATE_ACTIVE,
-                active(store, snapshot) ? 1 : 0);
+            text += fmt::format("{} {} {} {} {} {} 2 0\n", snapshot, state.origin, state.created,
+                                state.set, stateOf(store, state), active(store, snapshot) ? 1 : 0);
         }
         return text;
     }

@@ -66,6 +66,27 @@ TEST_CASE("the way through: store, create, list, show, set, delete, detach") {
     checkDone(runCli({"origin", "list", "-o", "name", "--no-headings"}), "one\n");
 }
 
+TEST_CASE("a stale snapshot says so wherever it is shown and used") {
+    BusBed bed;
+    checkDone(runCli({"store", "create", "/dev/store"}), "");
+    checkDone(runCli({"create", "/dev/one", "--name", "a"}), "");
+    checkDone(runCli({"create", "/dev/two", "--name", "other"}), "");
+    const CliResult exact = runCli({"activate", "a"});
+    checkDone(exact, "/dev/mapper/cowsnap-snap-a");
+    CHECK(exact.errors.empty());
+    checkDone(runCli({"deactivate", "a"}), "");
+    bed.machine.writtenUnseen(1);
+    checkDone(runCli({"create", "/dev/one", "--name", "b"}), "");
+    checkDone(runCli({"list", "-o", "name,state", "--no-headings"}),
+              "a      stale\nother  active\nb      active\n");
+    CHECK(jsonOf(runCli({"show", "a", "--json"})).at("snapshot").at("state") == "stale");
+    const CliResult stale = runCli({"activate", "a"});
+    checkDone(stale, "/dev/mapper/cowsnap-snap-a");
+    CHECK_THAT(stale.errors, Contains("the snapshot a is stale"));
+    CHECK(runCli({"activate", "b"}).errors.empty());
+    CHECK_THAT(runCli({"mount", "a", "/"}).errors, Contains("the snapshot a is stale"));
+}
+
 TEST_CASE("exit codes tell what went wrong") {
     BusBed bed;
     checkDone(runCli({"store", "create", "/dev/store"}), "");

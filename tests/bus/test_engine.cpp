@@ -835,6 +835,21 @@ TEST_CASE("a store that fails and cannot be told has its loss recorded outside i
     CHECK(bed.machine.stateOf(2) == COWSNAP_STATE_ACTIVE);
 }
 
+TEST_CASE("snapshots of an origin that was written unseen are stale, and it is told") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "data");
+    bed.engine->createSnapshots({{one, "a"}}, {});
+    bed.machine.writtenUnseen(1);
+    bed.engine->refresh();
+    const auto events = bed.engine->takeEvents();
+    REQUIRE(events.size() == 1);
+    CHECK(events[0].event == COWSNAP_EVENT_STALE);
+    CHECK_THAT(events[0].text, Contains("the origin data was written"));
+    CHECK(bed.store().snapshots.at(1).line.state == COWSNAP_STATE_STALE);
+    CHECK_FALSE(bed.engine->activate(*bed.snapshotNamed("a"), true).empty());
+}
+
 TEST_CASE("a loss record that is not understood keeps its store from being activated") {
     EngineBed bed;
     const Uuid store = bed.makeStore();

@@ -57,6 +57,7 @@ TEST_CASE("the status of a cow-origin is read, a wrong one refused") {
 
 TEST_CASE("the status of a cow-snap is read, a wrong one refused") {
     CHECK(parseSnapStatus("damaged 7 ro 12") == SnapStatus{"damaged", 7, true, 12});
+    CHECK(parseSnapStatus("stale 7 ro 12") == SnapStatus{"stale", 7, true, 12});
     CHECK(parseSnapStatus("active 7 rw 0") == SnapStatus{"active", 7, false, 0});
     for (const char* const line :
          {"", "broken 7 ro 12", "active x ro 12", "active 7 rx 12", "active 7 ro"})
@@ -120,6 +121,8 @@ TEST_CASE("answers to messages are read line by line") {
           std::vector<OriginLine>{{1, 800, true, 2}, {5, 900, false, 0}});
     CHECK(parseSnapshotsAnswer("4 1 1700000000 9 active 1 20 3\n") ==
           std::vector<SnapshotLine>{{4, 1, 1700000000, 9, "active", true, 20, 3}});
+    CHECK(parseSnapshotsAnswer("4 1 1700000000 9 stale 0 20 3\n") ==
+          std::vector<SnapshotLine>{{4, 1, 1700000000, 9, "stale", false, 20, 3}});
     CHECK(parseEventsAnswer("1 low_water 5\n2 something_new 0") ==
           std::vector<EventLine>{{1, "low_water", 5}, {2, "something_new", 0}});
 }

@@ -136,6 +136,7 @@ void addLines(Corpora& corpora) {
     corpora.add("lines", text({6}) + "1 80000 1 5\n2 90000 0 0\n");
     corpora.add("lines",
                 text({7}) + "1 1 1700000000 3 active 0 55 0\n2 1 1700000001 4 lost 1 1 9\n");
+    corpora.add("lines", text({7}) + "1 1 1700000000 3 stale 0 55 0\n");
     corpora.add("lines", text({8}) + "1 low_water 3\n2 dropped 7\n");
 }
 

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "cli/exit.h"
+#include "cowsnap_dm.h"
 
 namespace cowsnap::cli {
 
@@ -297,6 +298,14 @@ void printFailure(bool as_json, const std::string& name, const std::string& mess
         printJson({{"schema", kJsonSchema}, {"error", {{"name", name}, {"message", message}}}});
     else
         std::cerr << "snapd-cli: " << message << '\n';
+}
+
+void warnIfStale(const Object& snapshot) {
+    if (snapshot.text("State") == COWSNAP_STATE_STALE)
+        std::cerr << fmt::format(
+            "snapd-cli: the snapshot {} is stale: its origin was written while nothing was in "
+            "front of it. It is not what the origin was at its creation\n",
+            snapshot.text("Name"));
 }
 
 void confirm(const OutputOptions& options, const std::string& question) {

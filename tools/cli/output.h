@@ -50,6 +50,9 @@ void printObject(const OutputOptions& options, const std::string& key,
 void printDone(const OutputOptions& options, const std::string& text, nlohmann::json fields);
 void printFailure(bool json, const std::string& name, const std::string& message);
 
+/// Says on stderr that this snapshot is not what its origin was, if so.
+void warnIfStale(const Object& snapshot);
+
 /// Asks before something is destroyed. Returns if it may be done; Failure otherwise,
 /// with Usage if there is no terminal to ask on and no --yes.
 void confirm(const OutputOptions& options, const std::string& question);

@@ -13,6 +13,7 @@ namespace {
 void activate(Session& session, const std::string& wanted, bool writable) {
     const Objects objects = session.client.objects();
     const Object& snapshot = objects.snapshot(wanted);
+    warnIfStale(snapshot);
     Message reply = session.client.call(snapshot.path, kSnapshotInterface, "Activate", nullptr,
                                         {{"read_only", !writable}});
     const std::string device = reply.readString();

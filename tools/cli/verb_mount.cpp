@@ -80,6 +80,7 @@ void mount(Session& session, const Arguments& arguments) {
     if (!std::filesystem::is_directory(arguments.directory, code))
         throw Failure(ExitCode::NotFound, "NotFound",
                       fmt::format("{} is no directory: make it first", arguments.directory));
+    warnIfStale(snapshot);
     const bool was_active = !snapshot.text("Device").empty();
     const std::string device = session.client
                                    .call(snapshot.path, kSnapshotInterface, "Activate", nullptr,
