@@ -148,12 +148,12 @@ void describe(Report& report, const cow_store& store, const std::vector<Slot>& s
     }
     report.origins = store.nr_origins;
     for (const cow_snapshot* snapshot : snapshotsOf(store)) {
-        report.snapshots.push_back(
-            {snapshot->id, snapshot->origin->id, names[snapshot->id], snapshot->lost});
+        report.snapshots.push_back({snapshot->id, snapshot->origin->id, names[snapshot->id],
+                                    snapshot->lost, snapshot->stale});
         mentioned.erase(snapshot->id);
     }
     for (const auto& [id, origin] : mentioned)
-        report.snapshots.push_back({id, origin, names[id], false});
+        report.snapshots.push_back({id, origin, names[id], false, false});
 }
 
 /// Finds out what the engine was refused for; at least one damage.

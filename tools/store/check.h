@@ -30,8 +30,9 @@ struct Finding {
 struct SnapshotFact {
     std::uint32_t id = 0;
     std::uint32_t origin = 0;
-    std::string name;   ///< empty if the metadata does not have it
-    bool lost = false;  ///< recorded as not exact: the store failed once
+    std::string name;    ///< empty if the metadata does not have it
+    bool lost = false;   ///< recorded as not exact: the store failed once
+    bool stale = false;  ///< recorded as not exact: its origin was written unseen
 };
 
 struct Report {

@@ -229,13 +229,20 @@ void checkLogs(Checker& checker, Engine& engine) {
                         snapshots);
     }
     checkSummaries(checker, store);
-    for (const auto& snapshot : checker.report.snapshots)
+    for (const auto& snapshot : checker.report.snapshots) {
+        if (snapshot.stale)
+            checker.add(false, "control record", checker.super.control_block,
+                        fmt::format("snapshot {} is recorded as stale: its origin was written "
+                                    "while nothing was in front of it",
+                                    snapshot.id),
+                        {snapshot.id});
         if (snapshot.lost)
             checker.add(false, "control record", checker.super.control_block,
                         fmt::format("snapshot {} is recorded as lost: the store failed while it "
                                     "existed; reads of it are errors",
                                     snapshot.id),
                         {snapshot.id});
+    }
 }
 
 void checkData(Checker& checker, Engine& engine) {

@@ -72,7 +72,8 @@ Json reportJson(const Report& report, const DeviceBlocks& devices) {
         snapshots.push_back({{"id", snapshot.id},
                              {"origin", snapshot.origin},
                              {"name", snapshot.name},
-                             {"lost", snapshot.lost}});
+                             {"lost", snapshot.lost},
+                             {"stale", snapshot.stale}});
     Json findings = Json::array();
     for (const auto& finding : report.findings) {
         const Place place = devices.place(finding.block);
