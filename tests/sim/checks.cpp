@@ -117,6 +117,13 @@ void learn_loss(SnapshotModel& model, const cow_snapshot& snapshot) {
     model.loss = snapshot.lost ? Loss::recorded : Loss::none;
 }
 
+void check_stale(const World& world, const SnapshotModel& model, const cow_snapshot& snapshot) {
+    if (world.fronts && !world.damaged && !snapshot.lost && model.stale != snapshot.stale) {
+        throw Broken("snapshot " + std::to_string(snapshot.id) +
+                     (model.stale ? " is not stale any more" : " is stale for no reason"));
+    }
+}
+
 }  // namespace
 
 void resolve(Machine& machine) {
@@ -160,6 +167,7 @@ void resolve(Machine& machine) {
             throw Broken("snapshot " + std::to_string(id) + " is gone");
         }
         learn_loss(model, *cow_snapshot_find(&machine.store(), id));
+        check_stale(world, model, *cow_snapshot_find(&machine.store(), id));
     }
     for_each_snapshot(machine.store(), [&](const cow_snapshot* snapshot) {
         if (!world.snapshots.contains(snapshot->id)) {

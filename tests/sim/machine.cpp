@@ -12,6 +12,9 @@ namespace sim {
 Machine::Machine(World& world, std::uint64_t seed, Options options)
     : world_(world), random_(seed), options_(options) {
     cow_store_init(&store_, &ops(), this);
+    if (!world_.same_boot) {
+        boot(world_);
+    }
 }
 
 Machine::~Machine() {
@@ -70,6 +73,9 @@ void Machine::engine() {
     if (!control_depth_ && std::exchange(store_failed_, false)) {
         record_loss();
         run_engine();
+    }
+    if (!control_depth_) {
+        change_fronts();
     }
 }
 
@@ -222,6 +228,7 @@ World Machine::crash_with(std::uint64_t present, OriginDisk::Loss loss) {
     for (auto& [id, disk] : after.origins) {
         disk.crash(loss, random_);
     }
+    after.same_boot = false;
     return after;
 }
 
@@ -263,6 +270,7 @@ World Machine::crash(unsigned variant) {
                                   : OriginDisk::Loss::some,
                    random_);
     }
+    after.same_boot = false;
     return after;
 }
 

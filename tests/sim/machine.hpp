@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -166,6 +167,11 @@ private:
     void point();
     void advance(Write& write);
     void send(Write& write);
+    void let_go(Write& write);
+    int enter(cow_origin* origin);
+    int enter_all();
+    void leave_all();
+    void change_fronts();
     void advance(OverlayWrite& write);
     void end(OverlayWrite& write);
     void start_read(const std::shared_ptr<Read>& read);
@@ -197,6 +203,13 @@ private:
     std::map<const cow_waiter*, std::unique_ptr<OverlayWrite>> overlay_writes_;
     std::vector<const cow_waiter*> ready_;
     std::vector<cow_log*> full_;
+    // Writes to the first block of an origin: one at a time, once what it makes of it is recorded.
+    struct Guard {
+        std::list<const cow_waiter*> waiting;
+        unsigned under_way = 0;
+    };
+    std::map<std::uint32_t, Guard> guards_;
+    std::set<std::uint32_t> entered_;  // origins
     std::string failure_;
     bool store_failed_ = false;  // and that is not recorded yet
 };

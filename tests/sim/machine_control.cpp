@@ -49,11 +49,16 @@ int Machine::open() {
         }
     }
     why_ = why.data();
+    if (!r) {
+        r = enter_all();
+        why_ = r ? "it cannot be told who is in front" : why_;
+    }
     if (!failure_.empty()) {
         throw Broken(failure_);
     }
     open_ = r == 0;
     if (open_) {
+        world_.same_boot = false;
         engine();
     }
     return r;
@@ -61,6 +66,8 @@ int Machine::open() {
 
 void Machine::close() {
     drain();
+    leave_all();
+    engine();
     ++engine_depth_;
     cow_store_settle(&store_);
     --engine_depth_;
@@ -76,6 +83,9 @@ void Machine::register_origin(std::uint32_t id) {
     if (cow_origin_register(&store_, id, world_.origins.at(id).size() * COWSNAP_BLOCK_SECTORS,
                             &origin, why.data())) {
         throw Broken(std::string("register: ") + why.data());
+    }
+    if (world_.fronts && enter(origin)) {
+        throw Broken("a new origin cannot be entered");
     }
     point();
 }

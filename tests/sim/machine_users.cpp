@@ -53,6 +53,14 @@ void Machine::advance(Write& write) {
 }
 
 void Machine::send(Write& write) {
+    if (world_.fronts && write.block == 0) {
+        guards_[write.origin].waiting.push_back(&write.waiter);
+    } else {
+        let_go(write);
+    }
+}
+
+void Machine::let_go(Write& write) {
     OriginDisk& disk = world_.origins.at(write.origin);
     const bool early = random_.one_in(2);
     for (std::uint64_t b = write.block; b < write.block + write.length; ++b) {
@@ -61,6 +69,7 @@ void Machine::send(Write& write) {
             disk.apply(b, write.version);
         }
     }
+    world_.devices[write.origin].written += write.length * COWSNAP_BLOCK_SECTORS;
     const cow_waiter* key = &write.waiter;
     issue(IoKind::origin_write, [this, key, early](int) {
         const Write& ended = *writes_.at(key);
@@ -71,6 +80,9 @@ void Machine::send(Write& write) {
                 written.apply(b, ended.version);
             }
             written.complete(b, ended.version);
+        }
+        if (world_.fronts && ended.block == 0) {
+            --guards_[ended.origin].under_way;
         }
         writes_.erase(key);
     });
@@ -209,7 +221,7 @@ void Machine::read_from_store(const std::shared_ptr<Read>& read, std::uint64_t l
                 if (!world_.damaged) {
                     broken("a read of the store has a wrong checksum");
                 }
-            } else if (!(changed && read->model.overlay.contains(block)) &&
+            } else if (!read->model.stale && !(changed && read->model.overlay.contains(block)) &&
                        read->model.overlay_changes == 0 &&
                        !world_.store.holds(location + i, read->model.origin, block,
                                            expected(read->model, block))) {
@@ -234,7 +246,8 @@ void Machine::read_from_origin(const std::shared_ptr<Read>& read, std::uint32_t 
         for (u32 i = 0; i < n; ++i) {
             const std::uint64_t block = read->block + i;
             const Versions seen = early ? sampled[i] : later[block];
-            if (read->model.overlay_changes || !world_.snapshots.contains(read->snapshot)) {
+            if (read->model.stale || read->model.overlay_changes ||
+                !world_.snapshots.contains(read->snapshot)) {
                 continue;
             }
             std::size_t which = 0;
@@ -288,6 +301,9 @@ Machine::Answer Machine::look(cow_snapshot* snapshot, std::uint64_t block, const
 
 void Machine::check_block(std::uint32_t id, std::uint64_t block, bool learn) {
     SnapshotModel& model = world_.snapshots.at(id);
+    if (model.stale && model.loss == Loss::none) {
+        return;
+    }
     std::vector<Versions> right = {expected(model, block)};
     const auto overlay = model.overlay.find(block);
     if (overlay != model.overlay.end()) {

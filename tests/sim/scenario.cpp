@@ -42,6 +42,7 @@ Scenario::Scenario(std::uint64_t seed, Cuts cuts)
       random_(seed_of(seed, ~0ull)),
       world_(random_world(random_.next())),
       crasher_(random_.next(), cuts == Cuts::every_io ? 2 : 1) {
+    world_.fronts = random_.one_in(2);
     crasher_.continue_one_in = cuts == Cuts::every_io ? 40 : 10;
     crasher_.cut_one_in =
         cuts == Cuts::every_io ? 1 : 15 + static_cast<unsigned>(random_.below(30));
@@ -109,16 +110,39 @@ void Scenario::start() {
     crasher_.attach(*machine_);
 }
 
+// What may happen before a machine is in front of the origins again. The kernel's count tells in
+// the same boot; over boots only how the origin looks does, which a file system changes.
+void Scenario::write_unseen_by_machines() {
+    const bool same_boot = left_ && random_.one_in(2);
+    const bool writes = random_.one_in(3);
+    const bool other_boot = !same_boot && writes && random_.one_in(2);
+    world_.same_boot = same_boot || (writes && !other_boot);
+    if (!same_boot) {
+        boot(world_);
+    }
+    for (auto& [id, disk] : world_.origins) {
+        if (!writes || random_.one_in(2)) {
+            continue;
+        }
+        if (other_boot) {
+            write_unseen(world_, id, 0);
+        }
+        write_unseen(world_, id, random_.below(disk.size()));
+    }
+}
+
 // The store comes back as it is, or after a power cut; in the first case all is let go first.
 void Scenario::restart() {
     run_.reset();
     machine_->crash_point = nullptr;
     machine_->control_crash_point = nullptr;
+    left_ = false;
     switch (random_.below(4)) {
         case 0:
             disarm();
             machine_->close();
             machine_.reset();
+            left_ = true;
             trace("closed");
             break;
         case 1: {
@@ -137,6 +161,9 @@ void Scenario::restart() {
             ++counts_.cuts;
             trace("power cut");
         }
+    }
+    if (world_.fronts) {
+        write_unseen_by_machines();
     }
     if (!faults_.empty() && random_.one_in(3)) {
         arm(faults_[random_.below(faults_.size())]);

@@ -44,6 +44,7 @@ private:
 
     void start();
     void restart();
+    void write_unseen_by_machines();
     void arm(Fault fault);
     void disarm();
     bool allocation_allowed();
@@ -61,6 +62,7 @@ private:
     std::uint64_t store_writes_left_ = 0;  // until one fails; 0: none does
     bool store_fails_for_good_ = false;
     bool store_failing_ = false;
+    bool left_ = false;                               // the last machine has left its origins
     std::optional<std::uint64_t> reads_fail_one_in_;  // in this step
     std::optional<std::uint64_t> memory_fails_one_in_;
     std::optional<std::uint64_t> origin_fails_one_in_;

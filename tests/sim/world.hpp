@@ -39,6 +39,15 @@ struct SnapshotModel {
     std::set<std::uint64_t> unreadable;  // the origin's blocks could not be read: EIO
     std::uint64_t overlay_changes = 0;
     Loss loss = Loss::none;
+    bool stale = false;  // its origin was written unseen: what reads return is not said
+};
+
+// What the kernel knows of an origin's device, and what must be found out about it.
+struct OriginDevice {
+    std::uint64_t instance = 0;  // another one in each boot
+    std::uint64_t written = 0;   // sectors since it appeared
+    bool unseen = false;         // written while nobody was in front of it
+    bool unrecorded = false;     // a change in front was not recorded: it may be taken for that
 };
 
 struct World {
@@ -60,7 +69,17 @@ struct World {
     bool damaged = false;
     // Recorded outside the store: its sets up to this one missed writes.
     std::optional<std::uint64_t> lost_sets;
+    // Whether machines come in front of the origins (machine_front.cpp), and the next one does so
+    // in the boot that there is.
+    bool fronts = false;
+    bool same_boot = false;
+    std::map<std::uint32_t, OriginDevice> devices;
 };
+
+// A boot without a machine.
+void boot(World& world);
+// A block is written, durably, while nobody is in front of the origin.
+void write_unseen(World& world, std::uint32_t origin, std::uint64_t block);
 
 }  // namespace sim
 
