@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A device in use goes on as it is when the command line makes a snapshot of it: attached, found again by a daemon that
 # was killed, put back at boot before it is mounted, and detached while it is mounted, with exact snapshots all along.
+# When it is mounted before it is put back, its snapshots are stale, and say so.
 # groups: quick interpose daemon
 # disks: 64M 64M 32M 64M
 # timeout: 500
@@ -146,20 +147,39 @@ if [[ $(phase) == start ]]; then
 	reboot_to again
 fi
 
-check "the origins are attached before they are mounted" cowsnap-activate
-same "the functions are hooked" 2 "$(hooks)"
-check "the device itself is mounted" mount "$DISK0" /mnt/data
-[[ -e /mnt/data/killed ]] || fail "the files are not there"
-rm -rf /mnt/data/later
-make_tree /mnt/data/rebooted
+if [[ $(phase) == again ]]; then
+	check "the origins are attached before they are mounted" cowsnap-activate
+	same "the functions are hooked" 2 "$(hooks)"
+	check "the device itself is mounted" mount "$DISK0" /mnt/data
+	[[ -e /mnt/data/killed ]] || fail "the files are not there"
+	rm -rf /mnt/data/later
+	make_tree /mnt/data/rebooted
+	sync
+	start_system_bus
+	daemon_start
+	same "it is interposed again" "attached interposed $DISK0" \
+		"$(column "$DISK0" state) $(column "$DISK0" method) $(column "$DISK0" device)"
+	first_is_exact "after a reboot"
+	cli "(file-system consistent)" create "$DISK0" --name second
+	same "both are exact" "active active" "$(column first state) $(column second state)"
+	umount /mnt/data
+	reboot_to unseen
+fi
+
+# the device is mounted before its origin is attached
+check "the device is mounted" mount "$DISK0" /mnt/data
+make_tree /mnt/data/unseen
 sync
+check "the origins are attached" cowsnap-activate
 start_system_bus
 daemon_start
-same "it is interposed again" "attached interposed $DISK0" \
-	"$(column "$DISK0" state) $(column "$DISK0" method) $(column "$DISK0" device)"
-first_is_exact "after a reboot"
-cli "(file-system consistent)" create "$DISK0" --name second
-check "the snapshots are deleted" snapd-cli delete first second --yes
+same "what was written unseen is found out" "stale stale" "$(column first state) $(column second state)"
+cli "the snapshot first is stale" activate first
+check "what it has can be read" dd if="$(column first device)" of=/dev/null bs=1M status=none
+check "it is deactivated" snapd-cli deactivate first
+cli "(file-system consistent)" create "$DISK0" --name third
+same "a later one is exact" active "$(column third state)"
+check "the snapshots are deleted" snapd-cli delete first second third --yes
 cli "detached" origin detach "$DISK0" --yes
 same "nothing is hooked any more" 0 "$(hooks)"
 make_tree /mnt/data/detached
