@@ -95,6 +95,7 @@ struct cow_guard {
 	/* one at a time uses these: resuming, the work, suspending */
 	u8 *buffer;
 	struct cow_sight sight;
+	bool failed; /* the device could not be read or flushed */
 	bool looked; /* the fingerprints in sight are from before the first write */
 
 	spinlock_t lock; /* what follows */

@@ -74,7 +74,7 @@
 
 /* --------------------------------------------------------------- seeing --- */
 
-/* What cannot be read is taken for zeros: it is no file system, and the same each time. */
+/* What cannot be read is taken for zeros, which is no file system. */
 static void read_or_zero(struct cow_guard *guard, sector_t sector, u32 bytes)
 {
 	u64 left = (guard->origin->size_sectors - sector) << SECTOR_SHIFT;
@@ -82,8 +82,9 @@ static void read_or_zero(struct cow_guard *guard, sector_t sector, u32 bytes)
 	bytes = min_t(u64, bytes, left);
 	memset(guard->buffer, 0, LOOK_BYTES);
 	if (cow_io_sync(guard->bdev, sector, guard->buffer, bytes, REQ_OP_READ | REQ_META)) {
-		DMWARN("origin %u: its device cannot be read at sector %llu", guard->origin->id,
-		       (u64)sector);
+		DMWARN_LIMIT("origin %u: its device cannot be read at sector %llu",
+			     guard->origin->id, (u64)sector);
+		guard->failed = true;
 		memset(guard->buffer, 0, LOOK_BYTES);
 	}
 }
@@ -139,8 +140,10 @@ static void flush(struct cow_guard *guard)
 {
 	int r = blkdev_issue_flush(guard->bdev);
 
-	if (r && r != -EOPNOTSUPP)
+	if (r && r != -EOPNOTSUPP) {
 		DMWARN("origin %u: its device cannot be flushed (%d)", guard->origin->id, r);
+		guard->failed = true;
+	}
 }
 
 /* --------------------------------------------------------- guarded writes --- */
@@ -464,6 +467,17 @@ static bool has_ended(struct cow_attachment *attachment)
 	       (!attachment->interposer || cow_interposer_is_still(attachment->interposer));
 }
 
+/* What it is left as, durably. False when that cannot be seen: it may be gone, or fail. */
+static bool see_leaving(struct cow_guard *guard)
+{
+	guard->failed = false;
+	flush(guard);
+	atomic64_set(&guard->taken, 0);
+	guard->sight.wide = see_wide(guard);
+	see_count(guard);
+	return !guard->failed;
+}
+
 /*
  * Writes do not come here any more, until it is entered again; of a target that is
  * suspended. May sleep.
@@ -475,16 +489,15 @@ void cow_front_leave_device(struct cow_attachment *attachment)
 	bool broken;
 	int r = 0;
 
+	/* if this returns early, the store says that this stopped while it was in front */
 	if (!has_ended(attachment)) {
 		if (READ_ONCE(guard->state) != COW_GUARD_AWAY &&
 		    READ_ONCE(guard->state) != COW_GUARD_OFF)
 			DMWARN("origin %u: writes to its device have not ended", guard->origin->id);
 		return;
 	}
-	flush(guard);
-	atomic64_set(&guard->taken, 0);
-	guard->sight.wide = see_wide(guard);
-	see_count(guard);
+	if (!see_leaving(guard))
+		return;
 	mutex_lock(&engine->control);
 	if (!engine->store.broken)
 		r = cow_front_leave(guard->origin, &guard->sight);

@@ -6,7 +6,7 @@
 # disks: 24M 16M 16M 128M
 # write-cache: volatile
 # check-store: 3
-# timeout: 240
+# timeout: 400
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
 
