@@ -5,6 +5,7 @@
 // Input: a row of commands, each a byte and what belongs to it: an op, the end of a transaction
 // (or checkpoint), or bytes that replace others anywhere in the record.
 #include <algorithm>
+#include <array>
 
 #include "blocks.h"
 #include "store/control_remains.h"
@@ -55,10 +56,11 @@ public:
 private:
     void op(Input& input) {
         cow_op one{};
-        one.op = input.byte() % 8;
+        one.op = input.byte() % 10;
         one.snapshot = input.byte();
         one.origin = input.byte() % 8;
-        one.flags = input.byte() % 4 == 0 ? 1 : 0;
+        constexpr std::array<u32, 8> flags{1, 0, 0, 0, 2, 4, 8, 12};
+        one.flags = flags[input.byte() % flags.size()];
         one.epoch = input.byte();
         one.sequence = input.byte();
         one.size_sectors = input.number(2);

@@ -136,14 +136,14 @@ void addLines(Corpora& corpora) {
     corpora.add("lines", text({6}) + "1 80000 1 5\n2 90000 0 0\n");
     corpora.add("lines",
                 text({7}) + "1 1 1700000000 3 active 0 55 0\n2 1 1700000001 4 lost 1 1 9\n");
-    corpora.add("lines", text({7}) + "1 1 1700000000 3 stale 0 55 0\n");
     corpora.add("lines", text({8}) + "1 low_water 3\n2 dropped 7\n");
+    corpora.add("lines", text({7}) + "1 1 1700000000 3 stale 0 55 0\n");
 }
 
 /// Ops, transactions and a checkpoint, as tests/fuzz/control.cpp reads them.
 void addControl(Corpora& corpora) {
-    const auto op = [](int kind, int snapshot, int origin, int epoch, int sequence) {
-        return text({0, kind, snapshot, origin, 1, epoch, sequence, 64, 1, epoch, 1});
+    const auto op = [](int kind, int snapshot, int origin, int epoch, int sequence, int flags = 1) {
+        return text({0, kind, snapshot, origin, flags, epoch, sequence, 64, 1, epoch, 1});
     };
     const std::string first = op(5, 0, 0, 1, 0) + text({2, 0});
     const std::string used = first + op(1, 0, 1, 0, 0) + text({1, 0}) + op(3, 1, 1, 1, 1) +
@@ -157,6 +157,11 @@ void addControl(Corpora& corpora) {
     corpora.add("control", used + op(5, 0, 0, 9, 0) + op(1, 0, 1, 0, 0) + op(3, 2, 1, 2, 4) +
                                text({2, 1}) + op(2, 0, 1, 0, 0) + text({1, 0}));
     corpora.add("control", used + text({3, 34, 40, 0, 4, 9, 9, 9, 9}));
+    corpora.add("control", used + op(7, 0, 1, 5, 6, 5) + text({1, 0}) + op(7, 0, 1, 8, 9, 6) +
+                               text({1, 0}) + op(8, 0, 1, 0, 0) + op(7, 0, 1, 5, 5, 5) +
+                               text({1, 0}));
+    corpora.add("control", first + op(1, 0, 1, 0, 0) + op(7, 0, 1, 5, 6, 5) + op(3, 1, 1, 1, 1, 4) +
+                               text({2, 1}));
 }
 
 void addStores(Corpora& corpora) {
