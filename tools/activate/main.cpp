@@ -5,7 +5,9 @@
 #include <spdlog/spdlog.h>
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstdlib>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,6 +28,7 @@ using namespace cowsnap;
 struct Tally {
     unsigned done = 0;
     unsigned failed = 0;
+    unsigned missing = 0;  ///< those of them that lack a device, which may turn up later
 };
 
 /// The store that these devices are, in their order.
@@ -45,22 +48,44 @@ RegisteredStore storeOn(BlockDevices& devices, const std::vector<std::string>& p
     return store;
 }
 
+bool isMissing(BlockDevices& devices, const DeviceIdentity& identity) {
+    try {
+        findDevice(devices, identity);
+        return false;
+    } catch (const Error&) {
+        return true;
+    }
+}
+
+/// Attaches the origins of a store. Which lack their device is found out before: one that turns up
+/// meanwhile is to be tried again.
+void attachAll(DeviceMapper& mapper, BlockDevices& devices, const ActiveStore& active,
+               Tally& tally) {
+    std::set<Uuid> missing;
+    for (const auto& origin : active.metadata->origins)
+        if (isMissing(devices, origin.device))
+            missing.insert(origin.uuid);
+    for (const auto& problem : attachOrigins(mapper, devices, active.device, *active.metadata)) {
+        ++tally.failed;
+        tally.missing += missing.contains(problem.origin) ? 1 : 0;
+        spdlog::error("the origin {} is not attached: {}", problem.origin.dashed(), problem.reason);
+    }
+}
+
 void activateOne(DeviceMapper& mapper, BlockDevices& devices, const LossRecords& losses,
                  const RegisteredStore& store, Tally& tally) {
+    const bool is_missing =
+        std::any_of(store.devices.begin(), store.devices.end(),
+                    [&](const auto& device) { return isMissing(devices, device); });
     try {
         const ActiveStore active = activateStore(mapper, devices, losses, store);
         ++tally.done;
         spdlog::info("the store {} is {}", store.name, active.device.path());
-        if (!active.metadata)
-            return;
-        for (const auto& problem :
-             attachOrigins(mapper, devices, active.device, *active.metadata)) {
-            ++tally.failed;
-            spdlog::error("the origin {} is not attached: {}", problem.origin.dashed(),
-                          problem.reason);
-        }
+        if (active.metadata)
+            attachAll(mapper, devices, active, tally);
     } catch (const Error& error) {
         ++tally.failed;
+        tally.missing += is_missing ? 1 : 0;
         spdlog::error("the store {} is not activated: {}", store.name, error.what());
     }
 }
@@ -92,7 +117,10 @@ int activate(const std::string& state_directory, const std::vector<std::string>&
     if (tally.failed == 0)
         return 0;
     constexpr int failed = 1;
+    constexpr int missing = 3;
     constexpr int partly = 7;
+    if (tally.missing > 0)
+        return missing;
     return tally.done == 0 ? failed : partly;
 }
 
