@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // store create, open, extend, close, list.
+#include <unistd.h>
+
+#include <cstdio>
 #include <memory>
 #include <optional>
 
@@ -37,6 +40,15 @@ void printStore(Session& session, const std::string& path, std::string_view verb
         printDone(session.output, fmt::format("{} the store {}", verb, store->text("Name")), {});
 }
 
+/// The initramfs has the list of stores as it was when it was made. Making it anew is the
+/// administrator's affair, as after other changes to what the root file system stands on.
+void noteInitramfs() {
+    if (::access("/usr/share/initramfs-tools/hooks/cowsnap", F_OK) == 0)
+        fmt::print(stderr,
+                   "The initramfs has an older list of stores: 'update-initramfs -u' brings it up "
+                   "to date.\n");
+}
+
 void create(Session& session, const Arguments& arguments) {
     if (!arguments.size.empty())
         throw Failure(ExitCode::Failed, "NotSupported",
@@ -52,6 +64,7 @@ void create(Session& session, const Arguments& arguments) {
         },
         options);
     printStore(session, reply.readObjectPath().path, "created");
+    noteInitramfs();
 }
 
 void open(Session& session, const Arguments& arguments) {
@@ -63,6 +76,7 @@ void open(Session& session, const Arguments& arguments) {
         [&](Message& message) { message.append(Value(absolutePaths(arguments.devices))); },
         options);
     printStore(session, reply.readObjectPath().path, "opened");
+    noteInitramfs();
 }
 
 void extend(Session& session, const Arguments& arguments) {
@@ -71,6 +85,7 @@ void extend(Session& session, const Arguments& arguments) {
         message.append(Value(absolutePaths(arguments.devices)));
     });
     printStore(session, path, "extended");
+    noteInitramfs();
 }
 
 void close(Session& session, const Arguments& arguments) {
@@ -79,6 +94,7 @@ void close(Session& session, const Arguments& arguments) {
     session.client.call(store.path, kStoreInterface, "Close", nullptr);
     printDone(session.output, fmt::format("closed the store {}", store.text("Name")),
               {{"closed", store.text("Name")}});
+    noteInitramfs();
 }
 
 void list(Session& session) {
