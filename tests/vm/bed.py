@@ -38,11 +38,17 @@ START_ATTEMPTS = 3
 TROUBLE_GRACE_S = 3
 # How long a kernel may take to restart after it was asked to.
 RESTART_LIMIT_S = 60
+# How much longer than the bed's initramfs that of a Debian machine takes, with udev and many short programs.
+ROOT_DISK_SLOWNESS = 4
 # How long QEMU may take to answer its monitor.
 MONITOR_LIMIT_S = 30
 # A virtual CPU of QEMU's emulator at times runs a breakpoint that the kernel, patching itself, has already taken away. No
 # module can cause this report (a BUG is an invalid opcode), so what was run is to be repeated.
 EMULATOR_FAULT = re.compile(r"\bint3: 0000 ")
+
+# What a Debian initramfs needs here to see the disks, the ports and the share, and to mount a root file system.
+ROOT_DISK_MODULES = ("virtio_mmio", "virtio_pci", "virtio_blk", "virtio_console", "9pnet_virtio", "9p", "ext4")
+MAKE_INITRAMFS = HERE / "make-initramfs"
 
 # All that QEMU can emulate but: a fifth level of page tables, which costs time at every TLB miss; and cmpxchg16b, behind which
 # an interrupt at times finds an address in the flags register (seen as a debug exception in kmem_cache_alloc).
@@ -132,7 +138,7 @@ class Guest:
 
     def __init__(self, kernel, work_dir, program, *, disks=(), env=None, memory_mib=1024, timeout_s=300, seed=None,
                  volatile_cache=False, log_writes=False, on_cut=None, on_output=None,
-                 shell=False, hotplug=False):
+                 shell=False, hotplug=False, root_disk=False):
         """
         kernel          a series ("6.12"), or "debug"
         work_dir        a directory for disks, share and logs; what is there already is used again
@@ -146,6 +152,8 @@ class Guest:
         on_cut          on_cut(guest) looks at what a power cut has left on the disks; raises BedError if that is wrong
         shell           after the program, an interactive shell on this terminal
         hotplug         the machine has a PCI bus, from which the guest can have disks removed; it takes longer to boot
+        root_disk       from the second phase on the root file system is that of disk 0, mounted by an initramfs of Debian's, with
+                        cowsnap in it and share/lib-cowsnap as its list of stores; see guest/root.sh
         """
         self.kernel = self._find_kernel(kernel)
         self.release = self.kernel.release
@@ -160,7 +168,9 @@ class Guest:
         self.on_cut = on_cut
         self.shell = shell
         self.hotplug = hotplug
-        self.start_limit_s = START_LIMIT_S * self.kernel.slowness
+        self.root_disk = root_disk
+        self._boots_root_disk = False
+        self.start_limit_s = START_LIMIT_S * self.kernel.slowness * (ROOT_DISK_SLOWNESS if root_disk else 1)
         self.restart_limit_s = RESTART_LIMIT_S * self.kernel.slowness
         self.start_times_s = []
         self.failed_starts = 0
@@ -180,6 +190,9 @@ class Guest:
             if end.how not in ("reboot", "cut"):
                 return end
             phase = end.reason
+            if self.root_disk and not self._boots_root_disk:
+                self._make_initramfs()
+                self._boots_root_disk = True
         return End("died", reason=f"asked for more than {max_boots} boots")
 
     def boot(self, phase):
@@ -251,6 +264,19 @@ class Guest:
                 if "error" in answer:
                     raise BedError(f"disk {number} cannot be removed: {answer['error'].get('desc')}")
 
+    @property
+    def _own_initramfs(self):
+        return self.work_dir / "initramfs"
+
+    def _make_initramfs(self):
+        made = subprocess.run([MAKE_INITRAMFS, self.release, module_path(self.release) or "/dev/null",
+                               binaries_dir() / "tools" / "cowsnap-activate", self.share / "lib-cowsnap", self._own_initramfs,
+                               *ROOT_DISK_MODULES],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        self.log(f"initramfs: {made.stdout.strip()}")
+        if made.returncode:
+            raise BedError(f"no initramfs: {made.stdout.strip()}")
+
     def record_writes(self):
         """What serves the disks of a boot and logs their writes, or None."""
         if not self.log_writes:
@@ -304,7 +330,8 @@ class Guest:
             "-accel", "kvm" if kvm else "tcg,thread=multi",
             "-smp", "2", "-m", str(self.memory_mib),
             "-kernel", str(kernel_image.vmlinux(self.kernel, cache)),
-            "-initrd", str(kernel_image.initramfs(self.kernel, HERE / "guest" / "initramfs-init", cache)),
+            "-initrd", str(self._own_initramfs if self._boots_root_disk else
+                           kernel_image.initramfs(self.kernel, HERE / "guest" / "initramfs-init", cache)),
             "-append", self._kernel_command_line(tsc_khz),
             "-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap",
             "-device", f"virtio-9p-{bus},fsdev=host,mount_tag=host",
@@ -349,6 +376,8 @@ class Guest:
             f"rcupdate.rcu_cpu_stall_timeout={60 * self.kernel.slowness}",
             f"workqueue.watchdog_thresh={60 * self.kernel.slowness}",
         ]
+        if self._boots_root_disk:
+            words += ["root=/dev/disk/by-id/virtio-DISK0", "rootfstype=ext4", "rw", "init=/bed-init"]
         if tsc_khz:
             words.append(f"tsc_early_khz={tsc_khz}")
         return " ".join(words)
