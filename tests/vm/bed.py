@@ -49,6 +49,8 @@ EMULATOR_FAULT = re.compile(r"\bint3: 0000 ")
 # What a Debian initramfs needs here to see the disks, the ports and the share, and to mount a root file system.
 ROOT_DISK_MODULES = ("virtio_mmio", "virtio_pci", "virtio_blk", "virtio_console", "9pnet_virtio", "9p", "ext4")
 MAKE_INITRAMFS = HERE / "make-initramfs"
+# How that ends where it cannot mount what it needs.
+CANNOT_MOUNT_STATUS = 77
 
 # All that QEMU can emulate but: a fifth level of page tables, which costs time at every TLB miss; and cmpxchg16b, behind which
 # an interrupt at times finds an address in the flags register (seen as a debug exception in kmem_cache_alloc).
@@ -191,7 +193,8 @@ class Guest:
                 return end
             phase = end.reason
             if self.root_disk and not self._boots_root_disk:
-                self._make_initramfs()
+                if not self._make_initramfs():
+                    return End("skip", reason="an initramfs is made in an overlay, which cannot be mounted on this machine")
                 self._boots_root_disk = True
         return End("died", reason=f"asked for more than {max_boots} boots")
 
@@ -269,13 +272,15 @@ class Guest:
         return self.work_dir / "initramfs"
 
     def _make_initramfs(self):
+        """False where this machine cannot."""
         made = subprocess.run([MAKE_INITRAMFS, self.release, module_path(self.release) or "/dev/null",
                                binaries_dir() / "tools" / "cowsnap-activate", self.share / "lib-cowsnap", self._own_initramfs,
                                *ROOT_DISK_MODULES],
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         self.log(f"initramfs: {made.stdout.strip()}")
-        if made.returncode:
+        if made.returncode not in (0, CANNOT_MOUNT_STATUS):
             raise BedError(f"no initramfs: {made.stdout.strip()}")
+        return made.returncode == 0
 
     def record_writes(self):
         """What serves the disks of a boot and logs their writes, or None."""
