@@ -7,7 +7,7 @@
 
 namespace cowsnap {
 
-/// The exit codes of snapd-cli and cowsnap-store; scripts rely on them.
+/// The exit codes of snapd-cli, cowsnap-store and cowsnap-activate; scripts rely on them.
 enum class ExitCode : int {
     Done = 0,
     Failed = 1,

@@ -16,6 +16,7 @@
 #include "assembly/store_header.h"
 #include "base/directory_lock.h"
 #include "base/error.h"
+#include "base/exit_code.h"
 #include "block/linux_block_devices.h"
 #include "dm/module.h"
 #include "meta/registry.h"
@@ -116,12 +117,9 @@ int activate(const std::string& state_directory, const std::vector<std::string>&
         activateOne(*mapper, devices, LossRecords(state_directory), store, tally);
     if (tally.failed == 0)
         return 0;
-    constexpr int failed = 1;
-    constexpr int missing = 3;
-    constexpr int partly = 7;
     if (tally.missing > 0)
-        return missing;
-    return tally.done == 0 ? failed : partly;
+        return static_cast<int>(ExitCode::NotFound);
+    return static_cast<int>(tally.done == 0 ? ExitCode::Failed : ExitCode::Partly);
 }
 
 }  // namespace
@@ -138,8 +136,7 @@ int main(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        constexpr int usage = 2;
-        return app.exit(error) == 0 ? 0 : usage;
+        return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::Usage);
     }
     auto logger = spdlog::stderr_logger_mt("cowsnap-activate");
     logger->set_pattern("cowsnap-activate: %v");
