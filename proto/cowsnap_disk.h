@@ -36,10 +36,12 @@
  *                are released in that order. The first that does not check ends
  *                the log, unless something proves it was durable (a later
  *                durable_sequence, or the control record): then it is damage.
- *                What was cut off that way may stay where it is, and its
- *                sequences are used again: the log's next segment begins with
- *                segment_sequence, whatever a segment before it seems to have
- *                from there on
+ *                The block that the log ends at is made zero before anything
+ *                else is written there: half a header would be a whole one with
+ *                the other half of the next. What is behind it may stay where it
+ *                is, with a smaller activation, and its sequences are used again:
+ *                the log's next segment begins with segment_sequence, whatever a
+ *                segment before it seems to have from there on
  */
 #ifndef COWSNAP_DISK_H
 #define COWSNAP_DISK_H
@@ -254,8 +256,7 @@ struct cowsnap_disk_record {
  * Header of a batch: one block, then "blocks" blocks of data. Behind the fixed
  * part: "records" struct cowsnap_disk_record, then one __le32 CRC32C for each
  * block of data. The data of the records stand one behind the other.
- * A batch without records is a mark: it proves what was durable before it, or
- * seals the end of the log that an activation found.
+ * A batch without records is a mark: it proves what was durable before it.
  */
 struct cowsnap_disk_batch {
 	__le64 magic;

@@ -78,7 +78,7 @@ void cow_structure_seal(void *structure, size_t bytes)
 	start->crc = cpu_to_le32(structure_crc(structure, bytes));
 }
 
-static bool all_zero(const void *data, size_t bytes)
+bool cow_all_zero(const void *data, size_t bytes)
 {
 	const u8 *at = data;
 
@@ -93,7 +93,7 @@ enum cow_check cow_structure_check(const void *structure, size_t bytes, u64 magi
 
 	check_sizes();
 	if (le64_to_cpu(head->start.magic) != magic)
-		return all_zero(structure, bytes) ? COW_BLANK : COW_FOREIGN;
+		return cow_all_zero(structure, bytes) ? COW_BLANK : COW_FOREIGN;
 	if (uuid && memcmp(head->uuid, uuid, COWSNAP_UUID_SIZE))
 		return COW_OTHER_STORE;
 	if (le32_to_cpu(head->start.crc) != structure_crc(structure, bytes))

@@ -23,6 +23,9 @@ enum cow_check {
 	COW_STALE, /* right, but of another place or generation than asked for */
 };
 
+/* @bytes: at least 1. */
+bool cow_all_zero(const void *data, size_t bytes);
+
 /* A few words for messages, for example "wrong checksum". */
 const char *cow_check_name(enum cow_check check);
 

@@ -246,7 +246,46 @@ static void sweep_all(struct cow_store *store)
 	}
 }
 
-/* On the store first: the activation, then what was cut off. Then they are free. */
+/*
+ * What a log's end was found by is made so for good. A header there that was torn, or
+ * is whole in front of data that is not, would be valid after all if the next write to
+ * the place were torn as well, the other way round, or had the same data and lost its
+ * header: then a batch would come back that an earlier activation did without.
+ */
+static int blank_log_end(struct cow_loader *loader, const struct cow_log *log)
+{
+	struct cow_store *store = loader->store;
+	u64 block = cow_super_segment_block(&store->super, log->segment) + log->fill;
+
+	if (log->segment == COW_NONE_SEGMENT || log->fill >= cow_log_usable_blocks(store))
+		return 0;
+	if (!store->ops->read(store, block, 1, loader->image) &&
+	    cow_all_zero(loader->image, COWSNAP_DISK_BLOCK_SIZE))
+		return 0;
+	memset(loader->image, 0, COWSNAP_DISK_BLOCK_SIZE);
+	return store->ops->write(store, block, 1, loader->image);
+}
+
+static int blank_log_ends(struct cow_loader *loader)
+{
+	struct cow_store *store = loader->store;
+	struct cow_snapshot *snapshot;
+	struct cow_origin *origin;
+	int r = 0;
+
+	list_for_each_entry(origin, &store->origins, list)
+		if (!r)
+			r = blank_log_end(loader, &origin->log);
+	list_for_each_entry(snapshot, &store->snapshots, all)
+		if (!r && snapshot->overlay)
+			r = blank_log_end(loader, &snapshot->overlay->log);
+	return r;
+}
+
+/*
+ * On the store first: the activation, then what was cut off, then the ends of the logs.
+ * Only then are segments free and may batches be written.
+ */
 static int make_durable(struct cow_loader *loader)
 {
 	struct cow_store *store = loader->store;
@@ -263,6 +302,8 @@ static int make_durable(struct cow_loader *loader)
 		r = cow_control_commit(store, &op, 1);
 	if (!r)
 		r = cow_tables_write_all(store);
+	if (!r)
+		r = blank_log_ends(loader);
 	if (r) {
 		snprintf(loader->why, COW_WHY_BYTES, "the store cannot be written (%d)", r);
 		return r;

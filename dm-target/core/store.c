@@ -25,16 +25,6 @@ void cow_store_init(struct cow_store *store, const struct cow_ops *ops, void *sh
 	cow_pool_init(&store->pool);
 }
 
-static bool is_blank(const char *image, size_t bytes)
-{
-	size_t i;
-
-	for (i = 0; i < bytes; i++)
-		if (image[i])
-			return false;
-	return true;
-}
-
 /* Decode both copies of the superblock; take the newer valid one. */
 static int choose_super(struct cow_store *store, const char *image, u64 device_blocks, char *why)
 {
@@ -107,7 +97,7 @@ int cow_store_probe(struct cow_store *store, u64 device_blocks, char *why)
 	if (error)
 		read_singly(store, image, blocks);
 	/* where something cannot be read nobody knows that it is blank */
-	if (!error && is_blank(image, (u64)blocks * COWSNAP_DISK_BLOCK_SIZE))
+	if (!error && cow_all_zero(image, (u64)blocks * COWSNAP_DISK_BLOCK_SIZE))
 		r = 1;
 	else
 		r = choose_super(store, image, device_blocks, why);

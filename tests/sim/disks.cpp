@@ -75,18 +75,21 @@ void StoreImage::write(std::uint64_t block, const void* from, std::size_t count)
     }
 }
 
+void StoreImage::write_sectors(std::uint64_t block, const Bytes& data,
+                               const std::function<bool(std::size_t sector)>& present) {
+    Bytes mixed(data.size());
+    read(block, data.size() / kBlock, mixed.data());
+    for (std::size_t at = 0; at < data.size(); at += kSector) {
+        if (present(at / kSector)) {
+            std::memcpy(mixed.data() + at, data.data() + at, kSector);
+        }
+    }
+    write(block, mixed.data(), data.size() / kBlock);
+}
+
 void StoreImage::tear(std::uint64_t block, const Bytes& data, Random& random) {
     const std::uint64_t odds = 1 + random.below(6);
-    for (std::size_t at = 0; at < data.size(); at += kBlock) {
-        std::array<std::uint8_t, kBlock> mixed;
-        read(block + at / kBlock, 1, mixed.data());
-        for (std::size_t s = 0; s < kBlock; s += kSector) {
-            if (random.below(7) < odds) {
-                std::memcpy(mixed.data() + s, data.data() + at + s, kSector);
-            }
-        }
-        write(block + at / kBlock, mixed.data(), 1);
-    }
+    write_sectors(block, data, [&](std::size_t) { return random.below(7) < odds; });
 }
 
 std::uint32_t StoreImage::crc(std::uint64_t block) const {

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -42,6 +43,9 @@ public:
     bool is_zero(std::uint64_t block) const { return !blocks_[block]; }
     void read(std::uint64_t block, std::size_t count, void* to) const;
     void write(std::uint64_t block, const void* from, std::size_t count);
+    // Only those sectors of the write that "present" names.
+    void write_sectors(std::uint64_t block, const Bytes& data,
+                       const std::function<bool(std::size_t sector)>& present);
     // Only some of the sectors of the write.
     void tear(std::uint64_t block, const Bytes& data, Random& random);
     // CRC32C of a block's data.

@@ -232,17 +232,23 @@ World Machine::crash_with(std::uint64_t present, OriginDisk::Loss loss) {
     return after;
 }
 
-World Machine::crash_torn(const std::function<bool(std::size_t sector)>& present) {
+World Machine::crash_sectors(
+    const std::function<bool(std::size_t write, std::size_t sector)>& present) {
     World after = crash(0);
-    Bytes mixed(control_in_flight_->second.size());
-    after.store.read(control_in_flight_->first, mixed.size() / kBlock, mixed.data());
-    for (std::size_t sector = 0; sector < control_sectors(); ++sector) {
-        if (present(sector)) {
-            std::memcpy(mixed.data() + sector * kSector,
-                        control_in_flight_->second.data() + sector * kSector, kSector);
+    std::size_t write = 0;
+    for (const Io& io : pending_) {
+        if (!io.data.empty()) {
+            after.store.write_sectors(io.block, io.data,
+                                      [&](std::size_t sector) { return present(write, sector); });
+            ++write;
         }
     }
-    after.store.write(control_in_flight_->first, mixed.data(), mixed.size() / kBlock);
+    return after;
+}
+
+World Machine::crash_torn(const std::function<bool(std::size_t sector)>& present) {
+    World after = crash(0);
+    after.store.write_sectors(control_in_flight_->first, control_in_flight_->second, present);
     return after;
 }
 

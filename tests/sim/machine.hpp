@@ -111,6 +111,9 @@ public:
     // them that have a bit in "present" (the oldest: bit 0), whole, and no other.
     std::size_t writes_in_flight() const;
     World crash_with(std::uint64_t present, OriginDisk::Loss loss);
+    // The world after a power cut now with those sectors of these writes that "present" names; the
+    // oldest write is 0.
+    World crash_sectors(const std::function<bool(std::size_t write, std::size_t sector)>& present);
     // The write that control context waits for: its first block, its sectors, and the world after a
     // power cut now with those of them that "present" names, and nothing else of what is in flight.
     std::uint64_t control_block() const { return control_in_flight_->first; }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Every write of the control context torn at every sector: superblocks, the control record's
-// journal and both of its checkpoints, the segment table when a store is activated.
+// journal and both of its checkpoints, the segment table when a store is activated. And the end of
+// a log torn twice.
 #include <catch2/catch.hpp>
 
 #include <algorithm>
 #include <functional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "worlds.hpp"
 
@@ -32,25 +34,57 @@ void recovers(sim::World world) {
     }
 }
 
-// The power fails in each write of the machine's control context, which has then written: its
-// first sectors; its last ones; all but one; only one.
+using Sectors = std::function<bool(std::size_t sector)>;
+
+// What a torn write of so many sectors has written: its first ones; its last ones; all but one;
+// only one.
+std::vector<Sectors> patterns(std::size_t sectors) {
+    std::vector<Sectors> all;
+    for (std::size_t at = 0; at < sectors; ++at) {
+        all.emplace_back([at](std::size_t sector) { return sector < at; });
+        all.emplace_back([at](std::size_t sector) { return sector > at; });
+        all.emplace_back([at](std::size_t sector) { return sector != at; });
+        all.emplace_back([at](std::size_t sector) { return sector == at; });
+    }
+    return all;
+}
+
+// The power fails in each write of the machine's control context.
 void tear_all(Machine& machine, Tears& tears) {
     machine.control_crash_point = [&tears](Machine& m) {
-        const std::size_t sectors = m.control_sectors();
         tears.blocks.insert(m.control_block());
-        for (std::size_t at = 0; at < sectors; ++at) {
-            const std::function<bool(std::size_t)> patterns[] = {
-                [at](std::size_t sector) { return sector < at; },
-                [at](std::size_t sector) { return sector > at; },
-                [at](std::size_t sector) { return sector != at; },
-                [at](std::size_t sector) { return sector == at; },
-            };
-            for (const auto& present : patterns) {
-                recovers(m.crash_torn(present));
-                ++tears.tried;
-            }
+        for (const auto& present : patterns(m.control_sectors())) {
+            recovers(m.crash_torn(present));
+            ++tears.tried;
         }
     };
+}
+
+// What another use of the device left there.
+void fill_with_garbage(sim::World& world) {
+    Machine machine(world, 1);
+    REQUIRE(machine.open() == 0);
+    const cow_super& super = machine.store().super;
+    sim::Random random(1);
+    sim::Bytes garbage(sim::kBlock);
+    for (u64 segment = 0; segment < machine.store().nr_segments; ++segment) {
+        for (u32 block = 0; block < super.segment_blocks; ++block) {
+            for (auto& byte : garbage) {
+                byte = static_cast<std::uint8_t>(random.next());
+            }
+            world.store.write(cow_super_segment_block(&super, segment) + block, garbage.data(), 1);
+        }
+    }
+}
+
+// The next write to the log of snapshot 1: a batch, or a mark.
+void write_end(Machine& machine, bool mark) {
+    if (mark) {
+        machine.mark();
+    } else {
+        machine.overlay_write(1, 10, 1);
+    }
+    REQUIRE(machine.writes_in_flight() == 1);
 }
 
 }  // namespace
@@ -125,4 +159,39 @@ TEST_CASE("every tear: a store is activated after a power cut") {
         sim::resolve(machine);
         sim::check_contents(machine, true);
     }
+}
+
+TEST_CASE("every tear: what is behind the end of a log does not come back") {
+    const bool mark = GENERATE(false, true);
+    sim::World world = sim::make_world();
+    fill_with_garbage(world);
+    Machine machine(world, 1);
+    REQUIRE(machine.open() == 0);
+    REQUIRE(machine.create({{1, 1}}) == 0);
+    machine.overlay_write(1, 0, 2);
+    machine.drain();
+    write_end(machine, mark);
+    machine.overlay_write(1, 20, 1);
+    REQUIRE(machine.writes_in_flight() == 2);
+
+    std::size_t tried = 0;
+    for (const auto& first : patterns(sim::kSectors)) {
+        // all but a part of the first header
+        sim::World torn = machine.crash_sectors([&](std::size_t write, std::size_t sector) {
+            return write == 1 || sector >= sim::kSectors || first(sector);
+        });
+        Machine again(torn, 1);
+        REQUIRE(again.open() == 0);
+        sim::resolve(again);
+        sim::check_contents(again, true);
+        write_end(again, mark);
+        for (const auto& second : patterns(sim::kSectors)) {
+            // nothing but a part of the header
+            recovers(again.crash_sectors([&](std::size_t, std::size_t sector) {
+                return sector < sim::kSectors && second(sector);
+            }));
+            ++tried;
+        }
+    }
+    CHECK(tried == 32 * 32);
 }
