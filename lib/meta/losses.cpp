@@ -6,6 +6,7 @@
 
 #include "base/durable_file.h"
 #include "base/error.h"
+#include "base/json_number.h"
 
 namespace cowsnap {
 
@@ -13,7 +14,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kLossSchema = 1;
+constexpr unsigned kLossSchema = 1;
 
 }  // namespace
 
@@ -42,7 +43,7 @@ std::optional<std::uint64_t> LossRecords::find(const Uuid& store) const {
     };
     try {
         const json document = json::parse(*text);
-        if (document.at("schema").get<int>() != kLossSchema)
+        if (numberFrom<unsigned>(document.at("schema")) != kLossSchema)
             fail(ErrorKind::NotSupported, "{} has another version than {}: update cowsnap ({})",
                  path.string(), kLossSchema, advice());
         const json& last_set = document.at("last_set");

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json_number.h"
 #include "base/names.h"
 #include "cowsnap_dm.h"
 
@@ -29,7 +30,7 @@ Uuid uuidFrom(const json& object, const char* key) {
 }
 
 std::uint32_t idFrom(const json& object, const char* key) {
-    const auto value = object.at(key).get<std::uint64_t>();
+    const auto value = numberFrom<std::uint64_t>(object.at(key));
     if (value == 0 || value > std::uint64_t{COWSNAP_ID_MAX} + 1)
         corrupt(fmt::format("\"{}\" is out of range", key));
     return static_cast<std::uint32_t>(value);
@@ -109,8 +110,8 @@ SnapshotRecord snapshotFrom(const json& object) {
     snapshot.id = idFrom(object, "id");
     snapshot.name = nameFrom(object, "snapshot");
     snapshot.origin = uuidFrom(object, "origin");
-    snapshot.created = object.at("created").get<std::uint64_t>();
-    snapshot.set = object.at("set").get<std::uint64_t>();
+    snapshot.created = numberFrom<std::uint64_t>(object.at("created"));
+    snapshot.set = numberFrom<std::uint64_t>(object.at("set"));
     snapshot.writable = object.at("writable").get<bool>();
     snapshot.description = object.at("description").get<std::string>();
     snapshot.consistency = consistencyFrom(object);
@@ -218,8 +219,8 @@ DeviceIdentity deviceIdentityFromJson(const json& object) {
     identity.path = object.at("path").get<std::string>();
     identity.id_link = object.at("id_link").get<std::string>();
     identity.serial = object.at("serial").get<std::string>();
-    identity.partition = object.at("partition").get<unsigned>();
-    identity.size_sectors = object.at("size_sectors").get<std::uint64_t>();
+    identity.partition = numberFrom<unsigned>(object.at("partition"));
+    identity.size_sectors = numberFrom<std::uint64_t>(object.at("size_sectors"));
     return identity;
 }
 
@@ -269,7 +270,7 @@ Metadata parseMetadata(std::uint32_t schema, std::string_view text) {
         for (const auto& device : document.at("devices"))
             metadata.devices.push_back(deviceIdentityFromJson(device));
         if (document.contains("full_wait_ms"))
-            metadata.full_wait_ms = document.at("full_wait_ms").get<std::uint64_t>();
+            metadata.full_wait_ms = numberFrom<std::uint64_t>(document.at("full_wait_ms"));
         metadata.next_origin_id = idFrom(document, "next_origin_id");
         metadata.next_snapshot_id = idFrom(document, "next_snapshot_id");
         for (const auto& origin : document.at("origins"))

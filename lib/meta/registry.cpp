@@ -7,6 +7,7 @@
 
 #include "base/durable_file.h"
 #include "base/error.h"
+#include "base/json_number.h"
 #include "meta/metadata.h"
 
 namespace cowsnap {
@@ -15,7 +16,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kRegistrySchema = 1;
+constexpr unsigned kRegistrySchema = 1;
 constexpr const char* kFileName = "stores.json";
 
 }  // namespace
@@ -28,7 +29,7 @@ std::vector<RegisteredStore> StoreRegistry::read() const {
     std::vector<RegisteredStore> stores;
     try {
         const json document = json::parse(*text);
-        if (document.at("schema").get<int>() != kRegistrySchema)
+        if (numberFrom<unsigned>(document.at("schema")) != kRegistrySchema)
             fail(ErrorKind::NotSupported, "{} has another version than {}: update cowsnap",
                  path.string(), kRegistrySchema);
         for (const auto& entry : document.at("stores")) {

@@ -192,6 +192,25 @@ TEST_CASE("metadata that makes no sense is MetadataCorrupt") {
     CHECK(kindOf([&] { parseMetadata(kMetadataSchema + 1, "{}"); }) == ErrorKind::NotSupported);
 }
 
+TEST_CASE("a number in metadata that is none, or does not fit, is MetadataCorrupt") {
+    const std::string good = formatMetadata(sample());
+    const auto with = [&](const std::string& key, const std::string& value) {
+        const auto at = good.find("\"" + key + "\":") + key.size() + 3;
+        std::string json = good;
+        return json.replace(at, json.find_first_of(",}", at) - at, value);
+    };
+    parseMetadata(kMetadataSchema, with("created", "18446744073709551615"));
+    for (const char* const number :
+         {"8.33333e+69", "1.5", "1.0", "-1", "true", "\"1\"", "null", "18446744073709551616"}) {
+        CAPTURE(number);
+        for (const char* const key : {"created", "set", "size_sectors", "next_origin_id"})
+            CHECK(kindOf([&] { parseMetadata(kMetadataSchema, with(key, number)); }) ==
+                  ErrorKind::MetadataCorrupt);
+    }
+    CHECK(kindOf([&] { parseMetadata(kMetadataSchema, with("partition", "4294967296")); }) ==
+          ErrorKind::MetadataCorrupt);
+}
+
 TEST_CASE("the registry keeps stores over restarts and refuses a damaged file") {
     TemporaryDirectory directory;
     const StoreRegistry registry(directory.path() / "state");

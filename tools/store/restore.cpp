@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json_number.h"
 #include "meta/slot_format.h"
 #include "store/base64.h"
 #include "store/check_parts.h"
@@ -74,7 +75,7 @@ void Restorer::write(std::uint64_t block, const Bytes& bytes) {
 
 void Restorer::supers(const Json& json) {
     for (const auto& item : json) {
-        const auto copy = item.at("copy").get<unsigned>();
+        const auto copy = numberFrom<unsigned>(item.at("copy"));
         if (copy > 1)
             wrong("supers", "\"copy\" is neither 0 nor 1");
         const cow_super super = superFromJson(item);
@@ -92,7 +93,7 @@ void Restorer::supers(const Json& json) {
 
 void Restorer::checkpoints(const Json& json) {
     for (const auto& item : json) {
-        const auto slot = item.at("slot").get<unsigned>();
+        const auto slot = numberFrom<unsigned>(item.at("slot"));
         if (slot > 1)
             wrong("checkpoints", "\"slot\" is neither 0 nor 1");
         const auto ops = opsFromJson(item.at("ops"));
@@ -102,7 +103,7 @@ void Restorer::checkpoints(const Json& json) {
             wrong("checkpoints", "more ops than there is room for");
         Bytes image((1 + op_blocks) * kBlockBytes);
         cow_checkpoint_encode_ops(image.data() + kBlockBytes, ops.data(), ops.size());
-        cow_checkpoint_encode(image.data(), super_.uuid, item.at("transaction").get<u64>(),
+        cow_checkpoint_encode(image.data(), super_.uuid, numberFrom<u64>(item.at("transaction")),
                               ops.size(), image.data() + kBlockBytes);
         u64 transaction = 0;
         u64 nr_ops = 0;
@@ -120,14 +121,14 @@ void Restorer::checkpoints(const Json& json) {
 void Restorer::journal(const Json& json) {
     const std::uint64_t first = super_.control_block + 2ULL * super_.checkpoint_blocks;
     for (const auto& item : json) {
-        const auto position = item.at("position").get<std::uint64_t>();
+        const auto position = numberFrom<std::uint64_t>(item.at("position"));
         auto ops = opsFromJson(item.at("ops"));
         if (position >= super_.journal_blocks || ops.size() > COWSNAP_OPS_PER_BLOCK)
             wrong("journal", "there is no such block");
         Bytes image(kBlockBytes);
-        cow_journal_encode(image.data(), super_.uuid, item.at("transaction").get<u64>(),
-                           item.at("index").get<u16>(), item.at("count").get<u16>(), ops.data(),
-                           static_cast<u32>(ops.size()));
+        cow_journal_encode(image.data(), super_.uuid, numberFrom<u64>(item.at("transaction")),
+                           numberFrom<u16>(item.at("index")), numberFrom<u16>(item.at("count")),
+                           ops.data(), static_cast<u32>(ops.size()));
         u64 transaction = 0;
         u16 index = 0;
         u16 count = 0;
@@ -140,8 +141,8 @@ void Restorer::journal(const Json& json) {
 
 void Restorer::tables(const Json& json) {
     for (const auto& item : json) {
-        const auto segment = item.at("first_segment").get<u64>();
-        const auto copy = item.at("copy").get<std::uint64_t>();
+        const auto segment = numberFrom<u64>(item.at("first_segment"));
+        const auto copy = numberFrom<std::uint64_t>(item.at("copy"));
         if (segment >= cow_super_segments(&super_) || copy > 1)
             wrong("tables", "there is no such block");
         auto owners = ownersFromJson(item.at("owners"));
@@ -149,7 +150,7 @@ void Restorer::tables(const Json& json) {
         if (cow_super_table_first(&super_, segment, &count) != segment || owners.size() != count)
             wrong("tables", "a block does not begin there, or has another number of segments");
         Bytes image(kBlockBytes);
-        cow_table_encode(image.data(), super_.uuid, item.at("generation").get<u64>(), segment,
+        cow_table_encode(image.data(), super_.uuid, numberFrom<u64>(item.at("generation")), segment,
                          owners.data(), count);
         u64 generation = 0;
         mustBeValid("tables", cow_table_decode(image.data(), super_.uuid, segment, &generation,
@@ -162,7 +163,7 @@ void Restorer::slots(const Json& json) {
     Uuid::Bytes uuid{};
     std::memcpy(uuid.data(), super_.uuid, uuid.size());
     for (const auto& item : json) {
-        const auto slot = item.at("slot").get<std::uint64_t>();
+        const auto slot = numberFrom<std::uint64_t>(item.at("slot"));
         std::string body;
         if (item.contains("body")) {
             body = item.at("body").get<std::string>();
@@ -175,8 +176,8 @@ void Restorer::slots(const Json& json) {
         if (slot > 1 || slotBytesUsed(body.size()) > super_.slot_blocks * kBlockBytes)
             wrong("slots", "there is no such slot, or it is longer than one");
         images_[super_.slot_block + slot * super_.slot_blocks] =
-            encodeSlot(Uuid(uuid), item.at("generation").get<std::uint64_t>(),
-                       item.at("schema").get<std::uint32_t>(), body);
+            encodeSlot(Uuid(uuid), numberFrom<std::uint64_t>(item.at("generation")),
+                       numberFrom<std::uint32_t>(item.at("schema")), body);
     }
 }
 
@@ -208,7 +209,7 @@ std::uint64_t Restorer::controlEnd() const {
 }
 
 void Restorer::segment(const Json& json) {
-    const auto number = json.at("segment").get<u64>();
+    const auto number = numberFrom<u64>(json.at("segment"));
     const std::string where = fmt::format("segment {}", number);
     if (number >= cow_super_segments(&super_))
         wrong(where, "there is no such segment");
@@ -217,7 +218,7 @@ void Restorer::segment(const Json& json) {
     Bytes image(super_.segment_blocks * kBlockBytes);
     if (json.contains("data") && result_.with_data) {
         for (const auto& item : json.at("data")) {
-            const auto position = item.at("position").get<std::uint64_t>();
+            const auto position = numberFrom<std::uint64_t>(item.at("position"));
             const auto bytes = decodeBase64(item.at("base64").get<std::string>());
             if (!bytes || bytes->size() % kBlockBytes != 0 || position > usable ||
                 bytes->size() / kBlockBytes > usable - position)

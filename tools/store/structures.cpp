@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json_number.h"
 #include "base/uuid.h"
 
 namespace cowsnap::store {
@@ -14,10 +15,7 @@ namespace {
 // Shifts numbers of JSON into fields; one that does not fit is refused, never cut.
 template <typename Field>
 void take(Field& field, const Json& value) {
-    const auto number = value.get<std::uint64_t>();
-    if (!value.is_number_unsigned() || number > std::numeric_limits<Field>::max())
-        fail(ErrorKind::InvalidArgument, "{} does not fit where it stands", value.dump());
-    field = static_cast<Field>(number);
+    field = numberFrom<Field>(value);
 }
 
 Json recordsToJson(const std::vector<cow_record>& records, bool positions) {
