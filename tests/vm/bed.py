@@ -70,6 +70,7 @@ class Disk:
     """A scratch disk, all zeroes at first."""
     size_bytes: int
     logical_block_bytes: int = 512
+    nvme: bool = False             # else virtio; only in a machine with a PCI bus
 
 
 @dataclasses.dataclass
@@ -354,9 +355,12 @@ class Guest:
         if self.shell:
             command += ["-chardev", "stdio,id=terminal,signal=off", "-device", "virtconsole,chardev=terminal"]
         for number, (disk, files) in enumerate(zip(self._disks, self._cache_files())):
+            if disk.nvme and bus != "pci":
+                raise BedError(f"disk {number} is NVMe, which needs a PCI bus: the test has to say \"hotplug: yes\"")
+            driver = "nvme" if disk.nvme else f"virtio-blk-{bus}"
             command += [
                 "-drive", self._drive(number, *files, disk_fds[number] if disk_fds else None),
-                "-device", f"virtio-blk-{bus},id=disk{number},drive=disk{number},serial=DISK{number},"
+                "-device", f"{driver},id=disk{number},drive=disk{number},serial=DISK{number},"
                            f"logical_block_size={disk.logical_block_bytes},"
                            f"physical_block_size={max(4096, disk.logical_block_bytes)}",
             ]

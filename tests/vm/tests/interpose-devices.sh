@@ -111,24 +111,5 @@ for name in thin pool data meta pv; do
 	dmsetup remove $name
 done
 
-if [[ $KERNEL == 6.12 ]]; then
-	note "NVMe"
-	modprobe -a nvmet nvme-loop
-	mount -t configfs configfs /sys/kernel/config 2>/dev/null
-	subsystem=/sys/kernel/config/nvmet/subsystems/cow
-	mkdir -p $subsystem/namespaces/1 /sys/kernel/config/nvmet/ports/1
-	echo 1 >$subsystem/attr_allow_any_host
-	echo -n "$DISK2" >$subsystem/namespaces/1/device_path
-	echo 1 >$subsystem/namespaces/1/enable
-	echo loop >/sys/kernel/config/nvmet/ports/1/addr_trtype
-	ln -s $subsystem /sys/kernel/config/nvmet/ports/1/subsystems/cow
-	echo transport=loop,nqn=cow >/dev/nvme-fabrics
-	for ((tries = 0; tries < 50; tries++)); do
-		nvme=$(lsblk -nro PATH | grep -m 1 '^/dev/nvme.*n1$') && break
-		sleep 0.2
-	done
-	[[ -b ${nvme-} ]] || fail "there is no NVMe disk"
-	preserved "$nvme" "$nvme"
-fi
 free_all store
 same "nothing is hooked any more" 0 "$(hooks)"

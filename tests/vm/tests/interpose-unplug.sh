@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# A disk is pulled out of the machine, and another one deleted from its SCSI host, while they are interposed, mounted and
+# Disks are pulled out of the machine, and another one deleted from its SCSI host, while they are interposed, mounted and
 # written to. Their users get errors; other origins of the store go on, and what is left can be cleaned up.
 # groups: interpose failure
-# disks: 32M 128M 16M
+# disks: 32M 128M 16M 32M:nvme
 # hotplug: yes
-# timeout: 300
+# timeout: 420
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
 . "$SRC/tests/vm/guest/interpose.sh"
@@ -55,15 +55,18 @@ delete_scsi() {
 }
 
 load_module
-modprobe -a ext4 sd_mod
+modprobe -a ext4 sd_mod nvme
 modprobe scsi_debug dev_size_mb=32 || fail "there is no scsi_debug"
 scsi=/dev/$(ls /sys/bus/pseudo/drivers/scsi_debug/adapter0/host*/target*/*/block)
+nvme=/dev/nvme0n1
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 mkdir -p /run/origin
 store_make store "$DISK1" 2 segment_sectors 256
 origin_interpose other store 2 "$DISK2"
 gone "a SCSI disk that is deleted" "$scsi" delete_scsi
 gone "a disk that is pulled out" "$DISK0" unplug 0
+preserved "$nvme" "$nvme"
+gone "an NVMe disk that is pulled out" "$nvme" unplug 3
 check "the other origin is detached" dmsetup remove other
 dmsetup message store 0 forget 2
 free_all store
