@@ -75,7 +75,10 @@ int Machine::enter(cow_origin* origin) {
     }
     for (auto* models : {&world_.snapshots, &world_.creating}) {
         for (auto& [id, model] : *models) {
-            model.stale |= model.origin == origin->id && (why || device.unseen);
+            // an activation before this one may have found them stale and lost its power
+            const cow_snapshot* snapshot = cow_snapshot_find(&store_, id);
+            const bool found = device.unrecorded && snapshot && snapshot->stale;
+            model.stale |= model.origin == origin->id && (why || device.unseen || found);
         }
     }
     device.unseen = false;
