@@ -9,6 +9,7 @@
 
 #include <linux/blkdev.h>
 #include <linux/device-mapper.h>
+#include <linux/ftrace.h>
 
 /* Exported, but their prototypes are in drivers/md/dm.h, which is not installed. */
 void dm_internal_suspend_noflush(struct mapped_device *md);
@@ -40,10 +41,30 @@ static inline void cow_bdev_thaw(struct block_device *bdev)
 
 #endif
 
-/*
- * Hooking a function with ftrace: its first argument, and sending its caller to another
- * one of the same type.
- */
+/* Hooking a function with ftrace: code of this module that it calls directly */
+#ifdef COW_HAVE_DIRECT_HOOK
+
+static inline int cow_register_direct(struct ftrace_ops *ops, unsigned long address)
+{
+#ifdef COW_HAVE_DIRECT_MULTI
+	return register_ftrace_direct_multi(ops, address);
+#else
+	return register_ftrace_direct(ops, address);
+#endif
+}
+
+static inline void cow_unregister_direct(struct ftrace_ops *ops, unsigned long address)
+{
+#ifdef COW_HAVE_DIRECT_MULTI
+	unregister_ftrace_direct_multi(ops, address);
+#else
+	unregister_ftrace_direct(ops, address, false);
+#endif
+}
+
+#endif
+
+/* ... or a callback: the function's first argument, and sending its caller elsewhere */
 #ifdef CONFIG_DYNAMIC_FTRACE_WITH_ARGS
 
 #if defined(COW_HAVE_FTRACE_REGS_ARGUMENT)

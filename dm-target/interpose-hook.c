@@ -1,38 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The hooks of interpose.c: ftrace calls for each bio that is submitted, and sends
- * writes that an interposer wants to cow_interpose_take() in the place of the
- * function that was called. Two functions are hooked:
+ * The hooks of interpose.c: for each bio that is submitted ftrace has
+ * cow_interpose_wants() asked, and writes that it wants go to cow_interpose_take() in
+ * the place of the function that was called. Two functions are hooked:
  *
  *   submit_bio_noacct          all bios enter here
  *   submit_bio_noacct_nocheck  what blk-throttle held comes back here; all others get
  *                              here, too, and pass: they are no writes, or marked, or
  *                              nobody wants them
  *
- * IPMODIFY: only one at a time may send callers elsewhere; a live patch of these
- * functions, or another filter, is an error, with its cause. PERMANENT: while this is in
- * use kernel.ftrace_enabled cannot be set to 0, which would let writes pass unseen.
- * RECURSION: no recursion check is wanted, as what it finds would pass unseen, too; none
- * is needed, as the callbacks call nothing that is hooked.
+ * On x86-64 the functions call hook-entry.S directly, which costs a write to another
+ * device some thirty instructions each; a callback with registers that can be changed
+ * would cost four times as many, and is what is used elsewhere.
+ *
+ * Only one at a time may send callers elsewhere: a live patch of these functions, another
+ * filter, or a BPF program at their entry is an error, with its cause; and they are refused
+ * while this is in use. PERMANENT: while it is, kernel.ftrace_enabled cannot be set
+ * to 0, which would let writes pass unseen. Direct calls cannot have that flag, so a
+ * function of this file is hooked with it as well, first.
  *
  * Lock: hook_mutex, taken last by those who may sleep.
  */
-#include <linux/ftrace.h>
 #include <linux/srcu.h>
 
 #include "interpose.h"
 
-#ifdef COW_HAVE_HOOK
-
-#define HOOK_FLAGS                                                                         \
-	(FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT | FTRACE_OPS_FL_RECURSION)
+#if defined(COW_HAVE_DIRECT_HOOK) || defined(COW_HAVE_HOOK)
 
 static DEFINE_MUTEX(hook_mutex);
 static unsigned int hook_users;
-/* Those inside take(). */
+/* Those inside cow_interpose_take(). */
 DEFINE_STATIC_SRCU(hook_srcu);
 
-static void take(struct bio *bio)
+void cow_hook_take(struct bio *bio)
 {
 	int index = srcu_read_lock(&hook_srcu);
 
@@ -40,17 +40,80 @@ static void take(struct bio *bio)
 	srcu_read_unlock(&hook_srcu, index);
 }
 
+#ifdef COW_HAVE_DIRECT_HOOK
+
+static void notrace never(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
+			  struct ftrace_regs *fregs)
+{
+}
+
+static struct ftrace_ops permanent_ops = {
+	.func = never,
+	.flags = FTRACE_OPS_FL_PERMANENT | FTRACE_OPS_FL_RECURSION,
+};
+
+static noinline void never_called(void)
+{
+	barrier();
+}
+
+static int begin(void)
+{
+	int r = ftrace_set_filter_ip(&permanent_ops, (unsigned long)never_called, 0, 1);
+
+	return r ?: register_ftrace_function(&permanent_ops);
+}
+
+static void end(void)
+{
+	unregister_ftrace_function(&permanent_ops);
+}
+
+static int add(struct ftrace_ops *ops)
+{
+	return cow_register_direct(ops, (unsigned long)cow_hook_entry);
+}
+
+static void drop(struct ftrace_ops *ops)
+{
+	cow_unregister_direct(ops, (unsigned long)cow_hook_entry);
+}
+
+static struct ftrace_ops entry_ops, throttled_ops;
+
+#else
+
+#define HOOK_FLAGS                                                                         \
+	(FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT | FTRACE_OPS_FL_RECURSION)
+
+/*
+ * RECURSION: no recursion check is wanted, as what it finds would pass unseen, too; none
+ * is needed, as this calls nothing that is hooked.
+ */
 static void notrace hooked(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
 			   struct ftrace_regs *fregs)
 {
-	struct bio *bio = (struct bio *)cow_hook_argument(fregs);
+	if (cow_interpose_wants((struct bio *)cow_hook_argument(fregs)))
+		cow_hook_go_to(fregs, (unsigned long)cow_hook_take);
+}
 
-	if (!op_is_write(bio_op(bio)))
-		return;
-	rcu_read_lock();
-	if (cow_interposer_of(bio))
-		cow_hook_go_to(fregs, (unsigned long)take);
-	rcu_read_unlock();
+static int begin(void)
+{
+	return 0;
+}
+
+static void end(void)
+{
+}
+
+static int add(struct ftrace_ops *ops)
+{
+	return register_ftrace_function(ops);
+}
+
+static void drop(struct ftrace_ops *ops)
+{
+	unregister_ftrace_function(ops);
 }
 
 static struct ftrace_ops entry_ops = {
@@ -63,6 +126,8 @@ static struct ftrace_ops throttled_ops = {
 	.flags = HOOK_FLAGS,
 };
 
+#endif
+
 static int report(const char *function, int r)
 {
 	DMERR("interpose: %s() cannot be hooked (%d)", function, r);
@@ -71,33 +136,60 @@ static int report(const char *function, int r)
 	return r;
 }
 
-static int install(void)
+static int install_entry(void)
 {
-	unsigned char name[32];
 	int r = ftrace_set_filter_ip(&entry_ops, (unsigned long)submit_bio_noacct, 0, 1);
 
-	if (!r)
-		r = register_ftrace_function(&entry_ops);
+	return r ?: add(&entry_ops);
+}
+
+static int install_throttled(void)
+{
+	unsigned char name[] = "submit_bio_noacct_nocheck";
+	int r = ftrace_set_filter(&throttled_ops, name, strlen(name), 1);
+
+	return r ?: add(&throttled_ops);
+}
+
+/*
+ * No hook is there any more. Who was on the way to cow_hook_take() gets there, then out of
+ * what may sleep in it, then behind its last instruction.
+ */
+static void wait_for_those_inside(void)
+{
+	synchronize_rcu_tasks();
+	synchronize_srcu(&hook_srcu);
+	synchronize_rcu_tasks();
+}
+
+static int install(void)
+{
+	int r = begin();
+
 	if (r)
 		return report("submit_bio_noacct", r);
-	strscpy(name, "submit_bio_noacct_nocheck", sizeof(name));
-	r = ftrace_set_filter(&throttled_ops, name, strlen(name), 1);
-	if (!r)
-		r = register_ftrace_function(&throttled_ops);
+	r = install_entry();
 	if (r) {
-		report("submit_bio_noacct_nocheck", r);
-		unregister_ftrace_function(&entry_ops);
+		report("submit_bio_noacct", r);
+		goto end;
 	}
+	r = install_throttled();
+	if (!r)
+		return 0;
+	report("submit_bio_noacct_nocheck", r);
+	drop(&entry_ops);
+	wait_for_those_inside();
+end:
+	end();
 	return r;
 }
 
-/* Nobody is in take(), or will be. */
 static void remove(void)
 {
-	unregister_ftrace_function(&throttled_ops);
-	unregister_ftrace_function(&entry_ops);
-	synchronize_srcu(&hook_srcu);
-	synchronize_rcu_tasks();
+	drop(&throttled_ops);
+	drop(&entry_ops);
+	end();
+	wait_for_those_inside();
 }
 
 int cow_hook_get(void)

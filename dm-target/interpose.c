@@ -111,8 +111,9 @@
  * clones would end in freed memory. Then the interposer is taken from the table,
  * synchronize_rcu() waits for those who have found it, and what the gate held is submitted
  * as it is. With the last one the hooks go: after they are unregistered,
- * synchronize_srcu() waits for those inside cow_interpose_take(), and
- * synchronize_rcu_tasks() for those on their last instructions out of it.
+ * synchronize_rcu_tasks() waits for those on their way to cow_interpose_take(),
+ * synchronize_srcu() for those inside, and synchronize_rcu_tasks() again for those
+ * on their last instructions out of it.
  *
  * Locks: gate_mutex, inside the own mapped device's suspend_lock; gate_lock innermost.
  * Neither engine->control nor engine->mutex is held when this waits.
@@ -211,7 +212,7 @@ static bool is_unsupported(struct bio *bio)
  * The next interposer that wants this bio, a write, or NULL. The caller is in an RCU
  * read section. Any context.
  */
-struct cow_interposer *cow_interposer_of(struct bio *bio)
+static struct cow_interposer *interposer_of(struct bio *bio)
 {
 	struct gendisk *disk = bio->bi_bdev->bd_disk;
 	struct cow_interposer *interposer, *found = NULL;
@@ -223,6 +224,26 @@ struct cow_interposer *cow_interposer_of(struct bio *bio)
 			found = interposer;
 	}
 	return found && !is_unsupported(bio) ? found : NULL;
+}
+
+/*
+ * What the hooks ask: is it a write that an interposer wants? Any context, also inside
+ * tracing: it calls nothing that is hooked or sleeps.
+ */
+notrace bool cow_interpose_wants(struct bio *bio)
+{
+	unsigned long disk = (unsigned long)bio->bi_bdev->bd_disk;
+	bool wants;
+
+	if (!op_is_write(bio_op(bio)))
+		return false;
+	/* for nearly all other disks that is all it takes */
+	if (hlist_empty(&interposers[hash_min(disk, HASH_BITS(interposers))]))
+		return false;
+	rcu_read_lock();
+	wants = interposer_of(bio);
+	rcu_read_unlock();
+	return wants;
 }
 
 static void passing_end(struct bio *clone)
@@ -379,7 +400,7 @@ static void take(struct bio *bio, bool may_wait)
 
 	rcu_read_lock();
 	while (entered == GATE_AGAIN) {
-		interposer = cow_interposer_of(bio);
+		interposer = interposer_of(bio);
 		if (!interposer)
 			break;
 		entered = enter(interposer, bio);

@@ -52,11 +52,15 @@ struct cow_interposer {
 };
 
 /* interpose.c, for the two below */
-struct cow_interposer *cow_interposer_of(struct bio *bio);
+bool cow_interpose_wants(struct bio *bio);
 void cow_interpose_take(struct bio *bio);
 bool cow_interpose_fails(enum cow_interpose_step step);
 bool cow_gate_hold_still(struct cow_interposer *interposer,
 			 bool (*is_still)(struct gendisk *disk));
+
+/* hook-entry.S, and what it and interpose-hook.c send callers of hooked functions to */
+void cow_hook_entry(void);
+void cow_hook_take(struct bio *bio);
 
 /*
  * interpose-drain.c: after arming, to be called in this order. Until no write is on its

@@ -54,6 +54,8 @@ CANNOT_MOUNT_STATUS = 77
 
 # All that QEMU can emulate but: a fifth level of page tables, which costs time at every TLB miss; and cmpxchg16b, behind which
 # an interrupt at times finds an address in the flags register (seen as a debug exception in kmem_cache_alloc).
+# Of a machine whose clock counts instructions.
+INSTRUCTION_CLOCK_KHZ = 1_000_000
 EMULATED_CPU = "max,la57=off,cx16=off"
 
 
@@ -141,7 +143,7 @@ class Guest:
 
     def __init__(self, kernel, work_dir, program, *, disks=(), env=None, memory_mib=1024, timeout_s=300, seed=None,
                  volatile_cache=False, log_writes=False, on_cut=None, on_output=None,
-                 shell=False, hotplug=False, root_disk=False):
+                 shell=False, hotplug=False, root_disk=False, counts_instructions=False):
         """
         kernel          a series ("6.12"), or "debug"
         work_dir        a directory for disks, share and logs; what is there already is used again
@@ -155,6 +157,8 @@ class Guest:
         on_cut          on_cut(guest) looks at what a power cut has left on the disks; raises BedError if that is wrong
         shell           after the program, an interactive shell on this terminal
         hotplug         the machine has a PCI bus, from which the guest can have disks removed; it takes longer to boot
+        counts_instructions
+                        the machine's clock counts the instructions of its one CPU, a nanosecond each
         root_disk       from the second phase on the root file system is that of disk 0, mounted by an initramfs of Debian's, with
                         cowsnap in it and share/lib-cowsnap as its list of stores; see guest/root.sh
         """
@@ -172,6 +176,7 @@ class Guest:
         self.shell = shell
         self.hotplug = hotplug
         self.root_disk = root_disk
+        self.counts_instructions = counts_instructions
         self._boots_root_disk = False
         self.start_limit_s = START_LIMIT_S * self.kernel.slowness * (ROOT_DISK_SLOWNESS if root_disk else 1)
         self.restart_limit_s = RESTART_LIMIT_S * self.kernel.slowness
@@ -327,14 +332,16 @@ class Guest:
         connections where their writes are logged."""
         cache = build_dir() / "vm"
         tsc_khz, kvm = _cpu()
+        if self.counts_instructions:
+            tsc_khz, kvm = INSTRUCTION_CLOCK_KHZ, False
         machine, bus = ("pc", "pci") if self.hotplug else ("microvm,rtc=on,ioapic2=on", "device")
         command = [
             # QEMU must not outlive the bed.
             "setpriv", "--pdeathsig", "KILL",
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
             "-M", machine, "-cpu", "host" if kvm else EMULATED_CPU,
-            "-accel", "kvm" if kvm else "tcg,thread=multi",
-            "-smp", "2", "-m", str(self.memory_mib),
+            "-accel", "kvm" if kvm else "tcg,thread=single" if self.counts_instructions else "tcg,thread=multi",
+            "-smp", "1" if self.counts_instructions else "2", "-m", str(self.memory_mib),
             "-kernel", str(kernel_image.vmlinux(self.kernel, cache)),
             "-initrd", str(self._own_initramfs if self._boots_root_disk else
                            kernel_image.initramfs(self.kernel, HERE / "guest" / "initramfs-init", cache)),
@@ -346,6 +353,9 @@ class Guest:
             "-chardev", f"file,id=console,path=/dev/fd/{fds['console']}", "-serial", "chardev:console",
             "-device", f"virtio-serial-{bus}",
         ]
+        if self.counts_instructions:
+            # Nor does its clock stand still while the CPU has nothing to do, or nothing would ever time out.
+            command += ["-icount", "shift=0,sleep=off"]
         if self.hotplug:
             self.monitor_path.unlink(missing_ok=True)
             command += ["-qmp", f"unix:{_quoted(self.monitor_path)},server=on,wait=off"]

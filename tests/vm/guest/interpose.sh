@@ -2,9 +2,9 @@
 # shellcheck shell=bash
 # What tests of interposed origins share. Sourced behind cow.sh; the store is called "store".
 
-# hooks: how many functions somebody has redirected.
+# hooks: how many functions that submit bios somebody has redirected.
 hooks() {
-	grep -c ' I ' /sys/kernel/tracing/enabled_functions || true
+	grep -c '^submit_bio_noacct.* [DI]\b' /sys/kernel/tracing/enabled_functions || true
 }
 
 # verified_load DEVICE SECONDS: writes to it at random and reads back what was written.

@@ -76,6 +76,25 @@ same "writes to the whole disk are preserved for it" "$whole_before" "$(sum /dev
 same "and for the partition" "$part_now" "$(sum /dev/mapper/snap4)"
 dmsetup remove snap3
 dmsetup remove snap4
+
+# Those who trace the hooked functions do not come between. What would let writes pass is refused.
+tracing=/sys/kernel/tracing
+echo 'submit_bio_noacct*' >$tracing/set_ftrace_filter
+for tracer in function function_graph; do
+	check "a snapshot" dmsetup message store 0 create 32 3
+	whole_before=$(sum "$DISK2")
+	echo $tracer >$tracing/current_tracer
+	same "nobody is sent elsewhere by tracing" 2 "$(hooks)"
+	fill "$DISK2" $tracer
+	grep -q submit_bio_noacct $tracing/trace || fail "nothing was traced"
+	snap_make snap3 store 32 whole read_only
+	same "writes are preserved while $tracer traces" "$whole_before" "$(sum /dev/mapper/snap3)"
+	echo nop >$tracing/current_tracer
+	dmsetup remove snap3
+	check "it is deleted" dmsetup message store 0 delete 32
+done
+echo >$tracing/set_ftrace_filter
+refused "hooks are not switched off" eval 'echo 0 >/proc/sys/kernel/ftrace_enabled'
 check "all are deleted" dmsetup message store 0 delete 30 31 40 41
 check "the lower one is detached" dmsetup remove whole
 check "the other one is detached" dmsetup remove part
