@@ -3,10 +3,14 @@
 #ifndef COWSNAP_TESTS_ENGINE_BED_H
 #define COWSNAP_TESTS_ENGINE_BED_H
 
+#include <catch2/catch.hpp>
+
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "fake_machine.h"
@@ -68,6 +72,25 @@ inline Refusal refusalOf(const std::function<void()>& action) {
         return {error.kind(), error.what()};
     }
     return {std::nullopt, "it was not refused"};
+}
+
+inline bool contains(const std::vector<std::string>& texts, const std::string& text) {
+    return std::find(texts.begin(), texts.end(), text) != texts.end();
+}
+
+/// Refused with this kind and a message that names the cause; and nothing has changed.
+inline void checkRefused(EngineBed& bed, ErrorKind kind, const std::string& cause,
+                         const std::function<void()>& action) {
+    const auto names = bed.machine.mappedNames();
+    const auto snapshots = bed.machine.snapshotIds();
+    const auto origins = bed.machine.originIds();
+    const Refusal refusal = refusalOf(action);
+    INFO(refusal.message);
+    CHECK(refusal.kind == kind);
+    CHECK_THAT(refusal.message, Catch::Contains(cause));
+    CHECK(bed.machine.mappedNames() == names);
+    CHECK(bed.machine.snapshotIds() == snapshots);
+    CHECK(bed.machine.originIds() == origins);
 }
 
 }  // namespace cowsnap::test

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Snapshots: creating, deleting, their devices, and those that go by themselves.
+#include <catch2/catch.hpp>
+
+#include "cowsnap_dm.h"
+#include "engine_bed.h"
+
+using namespace cowsnap;
+using namespace cowsnap::test;
+using Catch::Contains;
+
+TEST_CASE("ids are never used again") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    const auto first = bed.engine->createSnapshots({{one, "a"}}, {});
+    bed.engine->deleteSnapshots(first);
+    bed.engine->createSnapshots({{one, "a"}}, {});
+    CHECK(bed.machine.snapshotIds() == std::vector<std::uint32_t>{2});
+    bed.engine->deleteSnapshots({*bed.snapshotNamed("a")});
+    bed.engine->detach(one);
+    bed.restart();
+    bed.engine->attach("/dev/one", store, "");
+    CHECK(bed.machine.originIds() == std::vector<std::uint32_t>{2});
+}
+
+TEST_CASE("snapshots that cannot be created are refused") {
+    EngineBed bed;
+    Engine& engine = *bed.engine;
+    const Uuid store = bed.makeStore();
+    const Uuid one = engine.attach("/dev/one", store, "");
+    const Uuid two = engine.attach("/dev/two", store, "");
+    engine.createSnapshots({{one, "a"}}, {});
+    using Members = std::vector<std::pair<Uuid, std::string>>;
+    const auto refused = [&](ErrorKind kind, const std::string& cause, const Members& members,
+                             const SnapshotOptions& options = {}) {
+        checkRefused(bed, kind, cause, [&] { engine.createSnapshots(members, options); });
+    };
+    refused(ErrorKind::InvalidArgument, "at least one origin", {});
+    refused(ErrorKind::Exists, "named \"a\"", {{two, "a"}});
+    refused(ErrorKind::Exists, "named \"x\"", {{one, "x"}, {two, "x"}});
+    refused(ErrorKind::InvalidArgument, "twice", {{one, "x"}, {one, "y"}});
+    refused(ErrorKind::NotFound, "no origin", {{Uuid::random(), "x"}});
+    refused(ErrorKind::InvalidArgument, "127", {{one, std::string(128, 'x')}});
+    refused(ErrorKind::InvalidArgument, "description", {{one, "x"}}, {false, "a\nb"});
+    refused(ErrorKind::InvalidArgument, "description", {{one, "x"}},
+            {false, std::string(1025, 'x')});
+    refused(ErrorKind::InvalidArgument, fmt::format("at most {}", COWSNAP_SET_MAX),
+            Members(COWSNAP_SET_MAX + 1, {one, "x"}));
+    bed.machine.plan(Accident::Fail, 1);
+    refused(ErrorKind::Failed, "no snapshot was created", {{one, "x"}, {two, "y"}});
+    CHECK(bed.store().metadata.snapshots.size() == 1);
+    bed.machine.plan(Accident::Fail, 0);
+    refused(ErrorKind::Failed, "planned", {{one, "x"}});
+    CHECK(bed.store().metadata.snapshots.size() == 1);
+    CHECK_NOTHROW(engine.createSnapshots({{one, "x"}, {two, "y"}}, {}));
+}
+
+TEST_CASE("a snapshot is file-system consistent if all that is mounted was frozen") {
+    EngineBed bed;
+    using Kind = DeviceUser::Kind;
+    const Uuid store = bed.makeStore();
+    const auto consistency = [&](const Uuid& origin) {
+        const Uuid snapshot = bed.engine->createSnapshots({{origin, "a"}}, {}).front();
+        bed.restart();
+        const Consistency result = bed.store().metadata.snapshot(snapshot)->consistency;
+        bed.engine->deleteSnapshots({snapshot});
+        return result;
+    };
+    SECTION("stacked") {
+        const Uuid one = bed.engine->attach("/dev/one", store, "");
+        CHECK(consistency(one) == Consistency::Crash);
+        bed.machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
+        CHECK(consistency(one) == Consistency::FileSystem);
+        bed.machine.setUser("/dev/mapper/cowsnap-one", "in use by vg-lv", Kind::Other);
+        CHECK(consistency(one) == Consistency::Crash);
+    }
+    SECTION("interposed") {
+        bed.machine.setUser("/dev/one", "mounted on /one");
+        const Uuid one = bed.engine->attach("/dev/one", store, "");
+        CHECK(consistency(one) == Consistency::FileSystem);
+        bed.machine.setUser("/dev/one", "in use by vg-lv", Kind::Other);
+        CHECK(consistency(one) == Consistency::Crash);
+        bed.machine.setUser("/dev/one", "");
+        CHECK(consistency(one) == Consistency::Crash);
+    }
+    SECTION("a disk with partitions") {
+        bed.machine.addPartition("/dev/one1", "/dev/one");
+        bed.machine.addPartition("/dev/one2", "/dev/one");
+        bed.machine.setUser("/dev/one1", "mounted on /one");
+        const Uuid one = bed.engine->attach("/dev/one", store, "");
+        CHECK(consistency(one) == Consistency::FileSystem);
+        bed.machine.setUser("/dev/one2", "active swap", Kind::Swap);
+        CHECK(consistency(one) == Consistency::FileSystem);
+        bed.machine.setUser("/dev/one2", "in use by vg-lv", Kind::Other);
+        CHECK(consistency(one) == Consistency::Crash);
+        bed.machine.setUser("/dev/one2", "active swap", Kind::Swap);
+        bed.machine.setUser("/dev/one1", "");
+        CHECK(consistency(one) == Consistency::Crash);
+    }
+}
+
+TEST_CASE("a set is of one store") {
+    EngineBed bed;
+    const Uuid main = bed.makeStore();
+    const Uuid other = bed.engine->createStore({"/dev/spare"}, "other", {});
+    const Uuid one = bed.engine->attach("/dev/one", main, "");
+    const Uuid two = bed.engine->attach("/dev/two", other, "");
+    checkRefused(bed, ErrorKind::InvalidArgument, "one store", [&] {
+        bed.engine->createSnapshots({{one, "a"}, {two, "b"}}, {});
+    });
+    bed.engine->createSnapshots({{one, "a"}}, {});
+    bed.engine->createSnapshots({{two, "a"}}, {});
+    CHECK(bed.machine.snapshotIds().size() == 2);
+}
+
+TEST_CASE("a snapshot has a device while it is active") {
+    EngineBed bed;
+    Engine& engine = *bed.engine;
+    const Uuid store = bed.makeStore();
+    const Uuid one = engine.attach("/dev/one", store, "");
+    const Uuid fixed = engine.createSnapshots({{one, "fixed"}}, {}).front();
+    const Uuid writable = engine.createSnapshots({{one, "writable ü"}}, {true, ""}).front();
+    checkRefused(bed, ErrorKind::InvalidArgument, "is read-only",
+                 [&] { engine.activate(fixed, false); });
+    CHECK(engine.activate(fixed, true) == "/dev/mapper/cowsnap-snap-fixed");
+    CHECK(engine.activate(fixed, true) == "/dev/mapper/cowsnap-snap-fixed");
+    CHECK(bed.machine.describe("/dev/mapper/cowsnap-snap-fixed").read_only);
+    const std::string device = engine.activate(writable, false);
+    CHECK(device == "/dev/mapper/cowsnap-snap-writable___");
+    checkRefused(bed, ErrorKind::Busy, "deactivate it first",
+                 [&] { engine.activate(writable, true); });
+    bed.machine.setOpen(device, true);
+    checkRefused(bed, ErrorKind::Busy, "is open", [&] { engine.deactivate(writable); });
+    checkRefused(bed, ErrorKind::Busy, "is open", [&] {
+        engine.deleteSnapshots({fixed, writable});
+    });
+    CHECK(bed.machine.snapshotIds().size() == 2);
+    bed.machine.setOpen(device, false);
+    bed.restart();
+    CHECK(bed.store().snapshots.at(2).mapped);
+    bed.engine->deactivate(writable);
+    bed.engine->deactivate(writable);
+    CHECK_FALSE(contains(bed.machine.mappedNames(), "cowsnap-snap-writable___"));
+    bed.engine->deleteSnapshots({fixed});  // active, but nobody has it open
+    CHECK_FALSE(contains(bed.machine.mappedNames(), "cowsnap-snap-fixed"));
+    checkRefused(bed, ErrorKind::NotFound, "no snapshot",
+                 [&] { bed.engine->activate(fixed, true); });
+    checkRefused(bed, ErrorKind::NotFound, "no snapshot", [&] { bed.engine->deactivate(fixed); });
+    checkRefused(bed, ErrorKind::NotFound, "no snapshot",
+                 [&] { bed.engine->deleteSnapshots({fixed}); });
+    checkRefused(bed, ErrorKind::InvalidArgument, "at least one",
+                 [&] { bed.engine->deleteSnapshots({}); });
+}
+
+TEST_CASE("what the kernel drops goes, and the reason is told") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    const Uuid a = bed.engine->createSnapshots({{one, "a"}}, {}).front();
+    bed.engine->createSnapshots({{one, "b"}}, {});
+    bed.machine.raise(COWSNAP_EVENT_LOW_WATER, 3);
+    bed.machine.drop(1);
+    bed.machine.forgetSnapshot(2);
+    bed.engine->refresh();
+    const auto events = bed.engine->takeEvents();
+    REQUIRE(events.size() == 2);
+    CHECK(events[0].event == COWSNAP_EVENT_LOW_WATER);
+    CHECK_THAT(events[0].text, Contains("extend it"));
+    const auto dropped = bed.engine->takeDropped();
+    REQUIRE(dropped.size() == 2);
+    CHECK(dropped[0].snapshot == a);
+    CHECK_THAT(dropped[0].reason, Contains("make room"));
+    CHECK_THAT(dropped[1].reason, Contains("not in the store"));
+    CHECK(bed.store().metadata.snapshots.empty());
+    bed.engine->refresh();
+    CHECK(bed.engine->takeEvents().empty());
+    SECTION("also while no daemon runs, and old events are not told again") {
+        bed.engine->createSnapshots({{one, "c"}}, {});
+        bed.engine.reset();
+        bed.machine.drop(3);
+        bed.restart();
+        CHECK(bed.engine->takeEvents().empty());
+        const auto later = bed.engine->takeDropped();
+        REQUIRE(later.size() == 1);
+        CHECK_THAT(later[0].reason, Contains("make room"));
+    }
+}
+
+TEST_CASE("snapshots of an origin that was written unseen are stale, and it is told") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "data");
+    bed.engine->createSnapshots({{one, "a"}}, {});
+    bed.machine.writtenUnseen(1);
+    bed.engine->refresh();
+    const auto events = bed.engine->takeEvents();
+    REQUIRE(events.size() == 1);
+    CHECK(events[0].event == COWSNAP_EVENT_STALE);
+    CHECK_THAT(events[0].text, Contains("the origin data was written"));
+    CHECK(bed.store().snapshots.at(1).line.state == COWSNAP_STATE_STALE);
+    CHECK_FALSE(bed.engine->activate(*bed.snapshotNamed("a"), true).empty());
+}
+
+TEST_CASE("a snapshot that the metadata does not know is adopted") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    bed.machine.createBehindTheBack(17, 1);
+    bed.restart();
+    REQUIRE(bed.snapshotNamed("recovered-17"));
+    bed.engine->createSnapshots({{one, "next"}}, {});
+    CHECK(bed.machine.snapshotIds() == std::vector<std::uint32_t>{17, 18});
+}
