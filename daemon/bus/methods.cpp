@@ -3,6 +3,7 @@
 #include "bus/methods.h"
 
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "bus/options.h"
@@ -56,6 +57,11 @@ Work attach(Message& call) {
     return [=](Engine& engine) { return originPath(engine.attach(device, store, name, method)); };
 }
 
+std::set<std::string> namesIn(Options& options, const std::string& option) {
+    const auto names = options.take<std::vector<std::string>>(option);
+    return names ? std::set<std::string>(names->begin(), names->end()) : std::set<std::string>();
+}
+
 Work createSnapshots(Message& call) {
     std::vector<std::pair<Uuid, std::string>> members;
     for (const auto& [origin, name] : call.readPairs())
@@ -64,6 +70,9 @@ Work createSnapshots(Message& call) {
     SnapshotOptions snapshot_options;
     snapshot_options.writable = options.take<bool>("writable").value_or(false);
     snapshot_options.description = options.take<std::string>("description").value_or("");
+    snapshot_options.tags = namesIn(options, "tags");
+    snapshot_options.holds = namesIn(options, "holds");
+    snapshot_options.expires = options.take<std::uint64_t>("expires").value_or(0);
     options.finish();
     return [=](Engine& engine) {
         std::vector<ObjectPath> paths;
@@ -73,13 +82,38 @@ Work createSnapshots(Message& call) {
     };
 }
 
-Work deleteSnapshots(Message& call) {
+std::vector<Uuid> readSnapshots(Message& call) {
     std::vector<Uuid> snapshots;
     for (const auto& path : call.readObjectPaths())
         snapshots.push_back(uuidInPath(path, "snapshot"));
+    return snapshots;
+}
+
+Work deleteSnapshots(Message& call) {
+    const auto snapshots = readSnapshots(call);
     Options(call).finish();
     return [=](Engine& engine) {
         engine.deleteSnapshots(snapshots);
+        return std::nullopt;
+    };
+}
+
+Work holdSnapshots(Message& call) {
+    const auto snapshots = readSnapshots(call);
+    const auto hold = call.readString();
+    Options(call).finish();
+    return [=](Engine& engine) {
+        engine.holdSnapshots(snapshots, hold);
+        return std::nullopt;
+    };
+}
+
+Work releaseSnapshots(Message& call) {
+    const auto snapshots = readSnapshots(call);
+    const auto hold = call.readString();
+    Options(call).finish();
+    return [=](Engine& engine) {
+        engine.releaseSnapshots(snapshots, hold);
         return std::nullopt;
     };
 }
@@ -129,6 +163,66 @@ Work deleteSnapshot(Message& call) {
     };
 }
 
+Work renameSnapshot(Message& call) {
+    const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
+    const auto name = call.readString();
+    Options(call).finish();
+    return [=](Engine& engine) {
+        engine.renameSnapshot(snapshot, name);
+        return std::nullopt;
+    };
+}
+
+Work setDescription(Message& call) {
+    const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
+    const auto description = call.readString();
+    Options(call).finish();
+    return [=](Engine& engine) {
+        engine.setDescription(snapshot, description);
+        return std::nullopt;
+    };
+}
+
+Work setTags(Message& call) {
+    const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
+    const auto tags = call.readStrings();
+    Options(call).finish();
+    return [=](Engine& engine) {
+        engine.setTags(snapshot, tags);
+        return std::nullopt;
+    };
+}
+
+Work setExpiry(Message& call) {
+    const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
+    const auto expires = call.readUint64();
+    Options(call).finish();
+    return [=](Engine& engine) {
+        engine.setExpiry(snapshot, expires);
+        return std::nullopt;
+    };
+}
+
+Work holdSnapshot(Message& call) {
+    const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
+    const auto hold = call.readString();
+    Options(call).finish();
+    return [=](Engine& engine) {
+        engine.holdSnapshots({snapshot}, hold);
+        return std::nullopt;
+    };
+}
+
+Work releaseSnapshot(Message& call) {
+    const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
+    const auto hold = call.readString();
+    Options(call).finish();
+    return [=](Engine& engine) {
+        engine.releaseSnapshots({snapshot}, hold);
+        return std::nullopt;
+    };
+}
+
 Work activate(Message& call) {
     const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
     Options options(call);
@@ -152,11 +246,19 @@ const std::map<std::pair<std::string, std::string>, Reader> kReaders{
     {{kManagerInterface, "Attach"}, attach},
     {{kManagerInterface, "CreateSnapshots"}, createSnapshots},
     {{kManagerInterface, "DeleteSnapshots"}, deleteSnapshots},
+    {{kManagerInterface, "HoldSnapshots"}, holdSnapshots},
+    {{kManagerInterface, "ReleaseSnapshots"}, releaseSnapshots},
     {{kManagerInterface, "Refresh"}, refresh},
     {{kStoreInterface, "Extend"}, extendStore},
     {{kStoreInterface, "Close"}, closeStore},
     {{kOriginInterface, "Detach"}, detach},
     {{kSnapshotInterface, "Delete"}, deleteSnapshot},
+    {{kSnapshotInterface, "Rename"}, renameSnapshot},
+    {{kSnapshotInterface, "SetDescription"}, setDescription},
+    {{kSnapshotInterface, "SetTags"}, setTags},
+    {{kSnapshotInterface, "SetExpiry"}, setExpiry},
+    {{kSnapshotInterface, "Hold"}, holdSnapshot},
+    {{kSnapshotInterface, "Release"}, releaseSnapshot},
     {{kSnapshotInterface, "Activate"}, activate},
     {{kSnapshotInterface, "Deactivate"}, deactivate},
 };

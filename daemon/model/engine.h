@@ -6,8 +6,10 @@
 #ifndef COWSNAP_MODEL_ENGINE_H
 #define COWSNAP_MODEL_ENGINE_H
 
+#include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +25,9 @@ namespace cowsnap {
 struct SnapshotOptions {
     bool writable = false;
     std::string description;
+    std::set<std::string> tags{};
+    std::set<std::string> holds{};
+    std::uint64_t expires = 0;  ///< seconds since 1970; 0: never
 };
 
 /// All methods throw Error; then nothing has changed, or the message says what has.
@@ -56,8 +61,21 @@ public:
     std::vector<Uuid> createSnapshots(const std::vector<std::pair<Uuid, std::string>>& members,
                                       const SnapshotOptions& options);
     /// Deletes all of the snapshots or none; they may be of several stores, then all of a store or
-    /// none.
+    /// none. Held if one of them is.
     void deleteSnapshots(const std::vector<Uuid>& snapshots);
+    void renameSnapshot(const Uuid& snapshot, const std::string& name);
+    void setDescription(const Uuid& snapshot, const std::string& description);
+    /// Replaces all tags.
+    void setTags(const Uuid& snapshot, const std::vector<std::string>& tags);
+    /// When it may go, in seconds since 1970; 0: never.
+    void setExpiry(const Uuid& snapshot, std::uint64_t expires);
+    /// Adds a hold with this name to all of the snapshots, or to none (of each store). A snapshot
+    /// may have several holds; while it has one it is not deleted. Exists if one has this hold.
+    void holdSnapshots(const std::vector<Uuid>& snapshots, const std::string& hold);
+    /// Takes the hold with this name from all of the snapshots, or from none (of each store).
+    /// NotFound if one does not have it.
+    void releaseSnapshots(const std::vector<Uuid>& snapshots, const std::string& hold);
+
     /// Makes the device of a snapshot and returns its path.
     std::string activate(const Uuid& snapshot, bool read_only);
     void deactivate(const Uuid& snapshot);
@@ -101,6 +119,11 @@ private:
     void deleteInStore(StoreState& store, const std::vector<Uuid>& snapshots);
     void removeSnapshotDevice(const StoreState& store, const SnapshotRecord& snapshot);
 
+    // engine_records.cpp
+    void changeRecords(
+        const std::vector<Uuid>& snapshots,
+        const std::function<void(const StoreState&, Metadata&, SnapshotRecord&)>& change);
+
     // engine_refresh.cpp
     void persist(StoreState& store, Metadata metadata);
     void load(StoreState& store);
@@ -110,7 +133,7 @@ private:
     void recordLoss(const StoreState& store, const MappedDevice& mapped);
     void reconcile(StoreState& store);
     void finishInterrupted(StoreState& store);
-    std::string dropReason(const StoreState& store, std::uint32_t snapshot_id) const;
+    std::string dropReason(const StoreState& store, const SnapshotRecord& snapshot) const;
 
     DeviceMapper& mapper_;
     BlockDevices& devices_;

@@ -195,11 +195,16 @@ void Engine::readEvents(StoreState& store) {
         remembered.erase(remembered.begin(), remembered.end() - COWSNAP_EVENTS_KEPT);
 }
 
-std::string Engine::dropReason(const StoreState& store, std::uint32_t snapshot_id) const {
+std::string Engine::dropReason(const StoreState& store, const SnapshotRecord& snapshot) const {
+    std::string reason =
+        "it is not in the store: its creation was interrupted, or it was deleted by other means";
     for (const auto& event : store.remembered_events)
-        if (event.event == COWSNAP_EVENT_DROPPED && event.id == snapshot_id)
-            return "it was dropped to make room in a full store";
-    return "it is not in the store: its creation was interrupted, or it was deleted by other means";
+        if (event.event == COWSNAP_EVENT_DROPPED && event.id == snapshot.id)
+            reason = "it was dropped to make room in a full store";
+    // The kernel knows no holds: an origin that gets errors would be worse than a broken hold.
+    if (!snapshot.holds.empty())
+        reason += fmt::format(", although it was held ({})", fmt::join(snapshot.holds, ", "));
+    return reason;
 }
 
 void Engine::reconcile(StoreState& store) {
@@ -257,7 +262,7 @@ void Engine::reconcile(StoreState& store) {
         different = true;
         if (record.deleting)
             return true;
-        dropped_.push_back({store.uuid, record.uuid, record.name, dropReason(store, record.id)});
+        dropped_.push_back({store.uuid, record.uuid, record.name, dropReason(store, record)});
         spdlog::warn("the snapshot {} is gone: {}", record.name, dropped_.back().reason);
         return true;
     });

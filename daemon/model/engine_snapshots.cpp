@@ -57,6 +57,11 @@ std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std:
         fail(ErrorKind::InvalidArgument, "a set has at most {} origins, these are {}",
              COWSNAP_SET_MAX, members.size());
     checkDescription(options.description);
+    checkExpiry(options.expires);
+    for (const auto& tag : options.tags)
+        checkName("tag", tag);
+    for (const auto& hold : options.holds)
+        checkName("hold", hold);
     StoreState& store = storeOfOrigin(members.front().first);
     load(store);
     Metadata changed = store.metadata;
@@ -88,6 +93,9 @@ std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std:
         snapshot.created = static_cast<std::uint64_t>(std::time(nullptr));
         snapshot.writable = options.writable;
         snapshot.description = options.description;
+        snapshot.tags = options.tags;
+        snapshot.holds = options.holds;
+        snapshot.expires = options.expires;
         snapshot.consistency = consistencyOf(devices_, state->second);
         if (snapshot.id > COWSNAP_ID_MAX)
             fail(ErrorKind::Overflowed, "the store {} has used up its ids", store.name);
@@ -128,6 +136,10 @@ void Engine::deleteSnapshots(const std::vector<Uuid>& snapshots) {
             const auto* const record = usableStore(store).metadata.snapshot(uuid);
             if (record == nullptr)
                 fail(ErrorKind::NotFound, "the snapshot {} is gone already", uuid.dashed());
+            if (!record->holds.empty())
+                fail(ErrorKind::Held,
+                     "the snapshot {} is held ({}): it can be deleted when all holds are released",
+                     record->name, fmt::join(record->holds, ", "));
             const auto state = stores_.at(store).snapshots.find(record->id);
             if (state != stores_.at(store).snapshots.end() && state->second.mapped &&
                 state->second.mapped->open_count > 0)

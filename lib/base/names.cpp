@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::size_t kDescriptionMaxBytes = 1024;
 constexpr std::size_t kDeviceMapperPartMaxBytes = 64;
+constexpr std::uint64_t kExpiryMax = 253402300799;
 
 bool isControl(char character) {
     const auto code = static_cast<unsigned char>(character);
@@ -103,6 +104,13 @@ void checkDescription(std::string_view text) {
         fail(ErrorKind::InvalidArgument, "a description must be UTF-8");
     if (hasControl(text))
         fail(ErrorKind::InvalidArgument, "a description must not hold control characters");
+}
+
+void checkExpiry(std::uint64_t expires) {
+    if (expires > kExpiryMax)
+        fail(ErrorKind::InvalidArgument,
+             "a time of expiry is in seconds since 1970, at most {} (the year 9999), not {}",
+             kExpiryMax, expires);
 }
 
 std::string asDeviceMapperName(std::string_view name) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Which names stores, origins and snapshots may have, and how a device-mapper
-// name is made from one. Knows nothing of where names are kept.
+// Which names stores, origins and snapshots may have, what may be said of them, and how a
+// device-mapper name is made from one. Knows nothing of where names are kept.
 #ifndef COWSNAP_BASE_NAMES_H
 #define COWSNAP_BASE_NAMES_H
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -19,6 +20,10 @@ void checkName(std::string_view what, std::string_view name);
 
 /// Throws InvalidArgument unless text is UTF-8 without control characters, at most 1024 bytes.
 void checkDescription(std::string_view text);
+
+/// Throws InvalidArgument if a time of expiry, in seconds since 1970, is after the year 9999: all
+/// that shows times can show it.
+void checkExpiry(std::uint64_t expires);
 
 /// Whether text is well-formed UTF-8 (no overlong forms, no surrogates).
 bool isUtf8(std::string_view text);

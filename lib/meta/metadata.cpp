@@ -74,6 +74,12 @@ json toJson(const SnapshotRecord& snapshot) {
                    {"created", snapshot.created},    {"set", snapshot.set},
                    {"writable", snapshot.writable},  {"description", snapshot.description},
                    {"deleting", snapshot.deleting}};
+    if (!snapshot.tags.empty())
+        object["tags"] = snapshot.tags;
+    if (!snapshot.holds.empty())
+        object["holds"] = snapshot.holds;
+    if (snapshot.expires != 0)
+        object["expires"] = snapshot.expires;
     if (snapshot.consistency != Consistency::Unknown)
         object["consistency"] = consistencyName(snapshot.consistency);
     return object;
@@ -87,6 +93,24 @@ Consistency consistencyFrom(const json& object) {
         if (name == consistencyName(consistency))
             return consistency;
     corrupt("\"consistency\" is unknown");
+}
+
+/// The names in an array that need not be there.
+std::set<std::string> namesFrom(const json& object, const char* key, std::string_view what) {
+    std::set<std::string> names;
+    if (!object.contains(key))
+        return names;
+    for (const auto& element : object.at(key)) {
+        const auto name = element.get<std::string>();
+        try {
+            checkName(what, name);
+        } catch (const Error& error) {
+            corrupt(error.what());
+        }
+        if (!names.insert(name).second)
+            corrupt(fmt::format("\"{}\" has \"{}\" twice", key, name));
+    }
+    return names;
 }
 
 OriginRecord originFrom(const json& object) {
@@ -114,6 +138,10 @@ SnapshotRecord snapshotFrom(const json& object) {
     snapshot.set = numberFrom<std::uint64_t>(object.at("set"));
     snapshot.writable = object.at("writable").get<bool>();
     snapshot.description = object.at("description").get<std::string>();
+    snapshot.tags = namesFrom(object, "tags", "tag");
+    snapshot.holds = namesFrom(object, "holds", "hold");
+    if (object.contains("expires"))
+        snapshot.expires = numberFrom<std::uint64_t>(object.at("expires"));
     snapshot.consistency = consistencyFrom(object);
     snapshot.deleting = object.at("deleting").get<bool>();
     return snapshot;
@@ -226,10 +254,15 @@ DeviceIdentity deviceIdentityFromJson(const json& object) {
 
 std::uint32_t metadataSchema(const Metadata& metadata) {
     constexpr std::uint32_t all_stacked = 1;
+    constexpr std::uint32_t some_interposed = 2;
+    const bool held = std::any_of(metadata.snapshots.begin(), metadata.snapshots.end(),
+                                  [](const auto& snapshot) { return !snapshot.holds.empty(); });
+    if (held)
+        return kMetadataSchema;
     const bool interposed =
         std::any_of(metadata.origins.begin(), metadata.origins.end(),
                     [](const auto& origin) { return origin.method == AttachMethod::Interposed; });
-    return interposed ? kMetadataSchema : all_stacked;
+    return interposed ? some_interposed : all_stacked;
 }
 
 std::string formatMetadata(const Metadata& metadata) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,8 +19,8 @@
 namespace cowsnap {
 
 /// The highest version of the JSON that this program reads and writes. 2: origins may be
-/// interposed.
-inline constexpr std::uint32_t kMetadataSchema = 2;
+/// interposed. 3: snapshots may be held.
+inline constexpr std::uint32_t kMetadataSchema = 3;
 
 /// How an origin is attached to its device.
 enum class AttachMethod {
@@ -57,6 +58,9 @@ struct SnapshotRecord {
     std::uint64_t set = 0;      ///< the kernel's number of the set; 0 until it is known
     bool writable = false;
     std::string description;
+    std::set<std::string> tags;
+    std::set<std::string> holds;  ///< while there is one, nobody deletes the snapshot
+    std::uint64_t expires = 0;    ///< seconds since 1970; 0: never
     Consistency consistency = Consistency::Unknown;
     bool deleting = false;  ///< a deletion was begun: it is finished at the next start
 };
@@ -84,7 +88,9 @@ struct Metadata {
 };
 
 /// The version of what formatMetadata() writes: the lowest that says all of it, so that a
-/// program that would stack an interposed origin does not read it, and reads all else.
+/// program that would stack an interposed origin, or delete a held snapshot, does not read it,
+/// and reads all else. Tags and times of expiry alone do not raise it: a program that does not
+/// know them keeps more than was asked for, never less.
 std::uint32_t metadataSchema(const Metadata& metadata);
 std::string formatMetadata(const Metadata& metadata);
 

@@ -3,7 +3,9 @@
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
+#include <cstdint>
 #include <cstdlib>
+#include <ctime>
 
 #include "bus_bed.h"
 
@@ -85,6 +87,51 @@ TEST_CASE("a stale snapshot says so wherever it is shown and used") {
     CHECK_THAT(stale.errors, Contains("the snapshot a is stale"));
     CHECK(runCli({"activate", "b"}).errors.empty());
     CHECK_THAT(runCli({"mount", "a", "/"}).errors, Contains("the snapshot a is stale"));
+}
+
+TEST_CASE("snapshots are renamed, held, released and described") {
+    BusBed bed;
+    checkDone(runCli({"store", "create", "/dev/store"}), "");
+    checkDone(runCli({"create", "/dev/one", "--name", "a", "--tag", "x", "--tag", "y", "--hold",
+                      "backup", "--expires", "2033-05-18 03:33"}),
+              "created a");
+    checkDone(runCli({"set", "create", "/dev/two=b", "--tag", "x", "--expires", "never"}), "");
+    checkDone(runCli({"list", "-o", "name,tags,holds,expires", "--no-headings"}),
+              "a  x,y  backup  2033-05-18 03:33:00\nb  x    -       -\n");
+    checkFailed(runCli({"delete", "a", "--yes"}), 5, "a is held (backup)");
+    checkDone(runCli({"hold", "audit", "a", "b"}), "held a, b (audit)");
+    checkFailed(runCli({"hold", "audit", "b"}), 1, "already");
+    checkFailed(runCli({"delete", "a", "b", "--yes"}), 5, "held");
+    checkDone(runCli({"release", "audit", "a", "b"}), "released a, b (audit)");
+    checkFailed(runCli({"release", "audit", "a"}), 3, "it has: backup");
+    checkDone(runCli({"rename", "a", "c"}), "renamed a to c");
+    checkFailed(runCli({"rename", "a", "d"}), 3, "no snapshot \"a\"");
+    checkFailed(runCli({"rename", "c", "b"}), 1, "named \"b\" already");
+    checkDone(runCli({"modify", "c", "--untag", "x", "--tag", "z", "--description", "why",
+                      "--expires", "never"}),
+              "modified c");
+    checkDone(runCli({"list", "-o", "tags,expires,description", "--no-headings"}), "y,z  -  why\n");
+    checkFailed(runCli({"modify", "c", "--untag", "x"}), 3, "no tag \"x\"");
+    checkFailed(runCli({"modify", "c"}), 2, "say what");
+    checkDone(runCli({"modify", "c", "--description", ""}), "");
+    checkDone(runCli({"list", "-o", "tags,description", "--no-headings"}), "y,z  -\n");
+    checkFailed(runCli({"modify", "c", "--description", "x", "--tag", "a/b"}), 7,
+                "changed before that: description");
+    for (const char* const wrong :
+         {"soon", "1", "d", "-1d", "1y", "2030-02-30", "2030-13-01", "2030-1-1 24:00", "1969-12-31",
+          "2030-01-01x", "2030-01-01 1", "2030"})
+        checkFailed(runCli({"modify", "c", "--expires", wrong}), 2, "is no time");
+    checkDone(runCli({"modify", "c", "--expires", "2w"}), "");
+    const auto expires =
+        jsonOf(runCli({"show", "c", "--json"})).at("snapshot").at("expires").get<std::int64_t>();
+    CHECK(std::abs(expires - (std::time(nullptr) + 14 * 86400)) < 60);
+    checkDone(runCli({"release", "backup", "c"}), "");
+    const json renamed = jsonOf(runCli({"rename", "c", "e", "--json"}));
+    CHECK(renamed.at("snapshot") == "e");
+    const json held = jsonOf(runCli({"hold", "h", "e", "--json"}));
+    CHECK(held.at("held") == json::parse("[\"e\"]"));
+    CHECK(jsonOf(runCli({"show", "e", "--json"})).at("snapshot").at("holds") ==
+          json::parse("[\"h\"]"));
 }
 
 TEST_CASE("exit codes tell what went wrong") {

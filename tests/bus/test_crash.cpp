@@ -101,6 +101,18 @@ const Scenario kScenarios[] = {
                  CHECK(origin.method == AttachMethod::Interposed);
          return bed.store().metadata.origins.size() == 2;
      }},
+    {"hold and rename",
+     [](CrashBed& bed) {
+         bed.engine->holdSnapshots({bed.old}, "hold");
+         bed.engine->renameSnapshot(bed.old, "new");
+     },
+     [](const CrashBed& bed) {
+         const bool renamed = bed.snapshotNamed("new").has_value();
+         CHECK(bed.snapshotNamed("old").has_value() != renamed);
+         const bool held = !bed.store().metadata.snapshot(bed.old)->holds.empty();
+         CHECK(held >= renamed);
+         return held && renamed;
+     }},
     {"attach",
      [](CrashBed& bed) {
          bed.machine.addDisk("/dev/three", kOriginSectors, "three");

@@ -115,6 +115,26 @@ TEST_CASE("objects come and go with signals, and the state is new before the ans
     CHECK(textOf(created, "Consistency") == "crash");
     CHECK(std::get<bool>(created.at("Writable")));
     CHECK(std::get<std::uint64_t>(created.at("UsedBytes")) == 2 * COWSNAP_BLOCK_BYTES);
+    const auto say = [&](const char* method, const Value& value) {
+        bed.call(snapshot.front().path, kSnapshot, method,
+                 [&](Message& message) { message.append(value); });
+        CHECK(bed.signalsUntil("PropertiesChanged").back().path == snapshot.front().path);
+    };
+    say("Rename", std::string("renamed"));
+    say("SetDescription", std::string("other"));
+    say("SetTags", std::vector<std::string>{"y", "x"});
+    say("SetExpiry", std::uint64_t{7});
+    say("Hold", std::string("backup"));
+    const Dictionary said = bed.properties(snapshot.front().path, kSnapshot);
+    CHECK(textOf(said, "Name") == "renamed");
+    CHECK(textOf(said, "Description") == "other");
+    CHECK(std::get<std::vector<std::string>>(said.at("Tags")) ==
+          std::vector<std::string>{"x", "y"});
+    CHECK(std::get<std::uint64_t>(said.at("Expires")) == 7);
+    CHECK(std::get<std::vector<std::string>>(said.at("Holds")) ==
+          std::vector<std::string>{"backup"});
+    say("Release", std::string("backup"));
+    say("Rename", std::string("a"));
     const std::string device =
         bed.call(snapshot.front().path, kSnapshot, "Activate", nullptr, {{"read_only", false}})
             .readString();
@@ -247,6 +267,22 @@ TEST_CASE("each error has its name and a message that says what to do") {
         CHECK(bed.failureOfCall(origin, kOrigin, "Detach", nullptr).name == prefix + "Busy");
         CHECK(bed.failureOfCall(store, kStore, "Close", nullptr).name == prefix + "Busy");
     }
+    SECTION("Held") {
+        const auto change = [&](const char* method) {
+            return bed.failureOfCall(kRoot, kManager, method, [&](Message& message) {
+                message.append(Value(std::vector<ObjectPath>{snapshot}));
+                message.append(Value(std::string("backup")));
+            });
+        };
+        CHECK(change("HoldSnapshots").name.empty());
+        CHECK(change("HoldSnapshots").name == prefix + "Exists");
+        const CallFailure refused = bed.failureOfCall(snapshot.path, kSnapshot, "Delete", nullptr);
+        CHECK(refused.name == prefix + "Held");
+        CHECK_THAT(refused.message, Contains("(backup)"));
+        CHECK(change("ReleaseSnapshots").name.empty());
+        CHECK(change("ReleaseSnapshots").name == prefix + "NotFound");
+        CHECK(bed.failureOfCall(snapshot.path, kSnapshot, "Delete", nullptr).name.empty());
+    }
     SECTION("NotSupported") {
         CHECK(create((bed.directory.path() / "bus.conf").string(), "x").name ==
               prefix + "NotSupported");
@@ -310,6 +346,12 @@ TEST_CASE("only root may call, all may read") {
                                                {"delete", "a", "--yes"},
                                                {"activate", "a"},
                                                {"deactivate", "a"},
+                                               {"rename", "a", "b"},
+                                               {"hold", "backup", "a"},
+                                               {"release", "backup", "a"},
+                                               {"modify", "a", "--tag", "x"},
+                                               {"modify", "a", "--description", "x"},
+                                               {"modify", "a", "--expires", "1d"},
                                                {"origin", "attach", "/dev/two"},
                                                {"origin", "detach", "one", "--yes"},
                                                {"store", "create", "/dev/spare", "--name", "x"},

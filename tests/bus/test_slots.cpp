@@ -69,6 +69,8 @@ Metadata sample() {
     snapshot.writable = true;
     snapshot.description = "ä";
     snapshot.consistency = Consistency::FileSystem;
+    snapshot.tags = {"nightly", "ü"};
+    snapshot.expires = 77;
     metadata.snapshots.push_back(snapshot);
     return metadata;
 }
@@ -153,6 +155,8 @@ TEST_CASE("metadata is read as it was written") {
     CHECK(again.snapshots.front().description == "ä");
     CHECK(again.full_wait_ms == metadata.full_wait_ms);
     CHECK(again.snapshots.front().consistency == Consistency::FileSystem);
+    CHECK(again.snapshots.front().tags == metadata.snapshots.front().tags);
+    CHECK(again.snapshots.front().expires == 77);
 }
 
 TEST_CASE("only metadata with an interposed origin needs a program that knows of them") {
@@ -167,6 +171,20 @@ TEST_CASE("only metadata with an interposed origin needs a program that knows of
     std::string json = formatMetadata(metadata);
     json.replace(json.find("interposed"), 10, "glued");
     CHECK(kindOf([&] { parseMetadata(2, json); }) == ErrorKind::MetadataCorrupt);
+}
+
+TEST_CASE("only metadata with a held snapshot needs a program that knows of holds") {
+    Metadata metadata = sample();
+    CHECK(metadataSchema(metadata) == 1);
+    CHECK_THAT(formatMetadata(metadata), !Catch::Contains("holds"));
+    metadata.snapshots[0].holds = {"backup", "audit"};
+    CHECK(metadataSchema(metadata) == 3);
+    CHECK(parseMetadata(3, formatMetadata(metadata)).snapshots[0].holds ==
+          metadata.snapshots[0].holds);
+    metadata.origins[0].method = AttachMethod::Interposed;
+    CHECK(metadataSchema(metadata) == 3);
+    metadata.snapshots[0].holds.clear();
+    CHECK(metadataSchema(metadata) == 2);
 }
 
 TEST_CASE("metadata that makes no sense is MetadataCorrupt") {
@@ -187,6 +205,12 @@ TEST_CASE("metadata that makes no sense is MetadataCorrupt") {
     CHECK(spoiled([](Metadata& m) { m.snapshots[0].origin = Uuid::random(); }) ==
           ErrorKind::MetadataCorrupt);
     CHECK(spoiled([](Metadata& m) { m.snapshots[0].name = ""; }) == ErrorKind::MetadataCorrupt);
+    CHECK(spoiled([](Metadata& m) { m.snapshots[0].tags = {"a/b"}; }) ==
+          ErrorKind::MetadataCorrupt);
+    CHECK(spoiled([](Metadata& m) { m.snapshots[0].holds = {""}; }) == ErrorKind::MetadataCorrupt);
+    std::string twice = formatMetadata(sample());
+    twice.replace(twice.find("\"nightly\""), 9, "\"ü\"");
+    CHECK(kindOf([&] { parseMetadata(kMetadataSchema, twice); }) == ErrorKind::MetadataCorrupt);
     for (const char* const json : {"", "{", "[]", "{}", "{\"store\": 5}", "null"})
         CHECK(kindOf([&] { parseMetadata(kMetadataSchema, json); }) == ErrorKind::MetadataCorrupt);
     CHECK(kindOf([&] { parseMetadata(kMetadataSchema + 1, "{}"); }) == ErrorKind::NotSupported);

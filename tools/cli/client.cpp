@@ -83,6 +83,13 @@ bool Object::flag(const std::string& property) const {
     return flag != nullptr && *flag;
 }
 
+std::vector<std::string> Object::texts(const std::string& property) const {
+    const auto found = properties.find(property);
+    const auto* const texts =
+        found == properties.end() ? nullptr : std::get_if<std::vector<std::string>>(&found->second);
+    return texts == nullptr ? std::vector<std::string>() : *texts;
+}
+
 const Object* Objects::at(const std::string& path) const {
     for (const auto* list : {&stores, &origins, &snapshots})
         for (const auto& object : *list)

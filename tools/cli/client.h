@@ -29,6 +29,7 @@ struct Object {
     std::string text(const std::string& property) const;      ///< s or o
     std::uint64_t number(const std::string& property) const;  ///< t or u
     bool flag(const std::string& property) const;
+    std::vector<std::string> texts(const std::string& property) const;  ///< as
 };
 
 /// All objects at one time.

@@ -55,9 +55,12 @@ int main(int argc, char** argv) {
     addActivate(app, run);
     addCreate(app, run);
     addDelete(app, run);
+    addHold(app, run);
     addList(app, run);
+    addModify(app, run);
     addMount(app, run);
     addOrigin(app, run);
+    addRename(app, run);
     addSet(app, run);
     addShow(app, run);
     addStore(app, run);

@@ -45,14 +45,10 @@ Column nameOf(std::string name, std::string property, bool by_default = true) {
             }};
 }
 
-Column devices() {
-    return {"devices", ColumnKind::Text, true, [](const Objects&, const Object& object) {
-                const auto found = object.properties.find("Devices");
-                if (found == object.properties.end())
-                    return json::array();
-                const auto* const list = std::get_if<std::vector<std::string>>(&found->second);
-                return list == nullptr ? json::array() : json(*list);
-            }};
+Column texts(std::string name, std::string property, bool by_default = false) {
+    return {
+        std::move(name), ColumnKind::Text, by_default,
+        [property](const Objects&, const Object& object) { return json(object.texts(property)); }};
 }
 
 std::string sizeText(std::uint64_t bytes) {
@@ -98,7 +94,7 @@ std::string cellText(const OutputOptions& options, ColumnKind kind, const json& 
         std::string joined;
         for (const auto& element : value)
             joined += (joined.empty() ? "" : ",") + element.get<std::string>();
-        return printable(joined);
+        return joined.empty() ? "-" : printable(joined);
     }
     const auto content = value.get<std::string>();
     return content.empty() ? "-" : printable(content);
@@ -172,7 +168,7 @@ const std::vector<Column>& storeColumns() {
         number("free", "FreeBytes", ColumnKind::Bytes),
         number("origins", "OriginCount", ColumnKind::Number),
         number("snapshots", "SnapshotCount", ColumnKind::Number),
-        devices(),
+        texts("devices", "Devices", true),
         text("uuid", "Uuid", false),
         text("device", "Device", false),
         number("segment", "SegmentBytes", ColumnKind::Bytes, false),
@@ -222,6 +218,9 @@ const std::vector<Column>& snapshotColumns() {
         number("overlay", "OverlayBytes", ColumnKind::Bytes, false),
         text("consistency", "Consistency", false),
         text("description", "Description", false),
+        texts("tags", "Tags"),
+        texts("holds", "Holds"),
+        number("expires", "Expires", ColumnKind::Time, false),
     };
     return columns;
 }

@@ -7,6 +7,7 @@
 #include <fmt/chrono.h>
 
 #include "cli/exit.h"
+#include "cli/times.h"
 #include "cli/verbs.h"
 
 namespace cowsnap::cli {
@@ -17,9 +18,7 @@ struct Arguments {
     std::string origin;
     std::string name;
     std::string store;
-    std::string description;
-    bool writable = false;
-    bool activate = false;
+    NewSnapshot snapshot;
 };
 
 std::string nameByTime(const std::string& origin_name) {
@@ -27,6 +26,7 @@ std::string nameByTime(const std::string& origin_name) {
 }
 
 void create(Session& session, const Arguments& arguments) {
+    const Dictionary options = optionsOf(arguments.snapshot);
     Objects objects = session.client.objects();
     std::vector<AttachedNow> attached;
     const std::string origin =
@@ -37,10 +37,8 @@ void create(Session& session, const Arguments& arguments) {
             objects = session.client.objects();
         name = nameByTime(objects.nameOf(origin));
     }
-    Dictionary options{{"writable", arguments.writable}};
-    if (!arguments.description.empty())
-        options["description"] = arguments.description;
-    createAndPrint(session, {{ObjectPath{origin}, name}}, options, arguments.activate, attached);
+    createAndPrint(session, {{ObjectPath{origin}, name}}, options, arguments.snapshot.activate,
+                   attached);
 }
 
 }  // namespace
@@ -101,6 +99,32 @@ std::string attachedText(const Object& origin) {
     return fmt::format("{}; use {} in place of the device from now on", done, device);
 }
 
+void addNewSnapshotOptions(CLI::App& verb, NewSnapshot& snapshot) {
+    verb.add_option("--description", snapshot.description, "Description");
+    verb.add_option("--tag", snapshot.tags, "A tag; may be given again")
+        ->allow_extra_args(false)
+        ->check(notEmpty());
+    verb.add_option("--hold", snapshot.holds, "Hold it under this name from the start")
+        ->allow_extra_args(false)
+        ->check(notEmpty());
+    verb.add_option("--expires", snapshot.expires, kExpiryHelp)->check(notEmpty());
+    verb.add_flag("--writable", snapshot.writable, "It may be written to when it is active");
+    verb.add_flag("--activate", snapshot.activate, "Make its device as well");
+}
+
+Dictionary optionsOf(const NewSnapshot& snapshot) {
+    Dictionary options{{"writable", snapshot.writable}};
+    if (!snapshot.description.empty())
+        options["description"] = snapshot.description;
+    if (!snapshot.tags.empty())
+        options["tags"] = snapshot.tags;
+    if (!snapshot.holds.empty())
+        options["holds"] = snapshot.holds;
+    if (!snapshot.expires.empty())
+        options["expires"] = timeFrom(snapshot.expires, std::time(nullptr));
+    return options;
+}
+
 void createAndPrint(Session& session,
                     const std::vector<std::pair<ObjectPath, std::string>>& members,
                     const Dictionary& options, bool activate,
@@ -155,9 +179,7 @@ void addCreate(CLI::App& app, Run& run) {
         ->check(notEmpty());
     verb->add_option("--store", arguments->store,
                      "Store to attach a device to (default: the only one)");
-    verb->add_option("--description", arguments->description, "Description");
-    verb->add_flag("--writable", arguments->writable, "It may be written to when it is active");
-    verb->add_flag("--activate", arguments->activate, "Make its device as well");
+    addNewSnapshotOptions(*verb, arguments->snapshot);
     verb->callback([&run, arguments] {
         run = [arguments](Session& session) { create(session, *arguments); };
     });

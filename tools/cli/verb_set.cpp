@@ -15,9 +15,7 @@ struct Arguments {
     std::vector<std::string> members;
     std::string name;
     std::string store;
-    std::string description;
-    bool writable = false;
-    bool activate = false;
+    NewSnapshot snapshot;
 };
 
 /// A member as it was written: an origin or device, and the name of its snapshot or nothing.
@@ -35,6 +33,7 @@ std::pair<std::string, std::string> memberFrom(const std::string& text,
 }
 
 void createSet(Session& session, const Arguments& arguments) {
+    const Dictionary options = optionsOf(arguments.snapshot);
     std::vector<std::pair<std::string, std::string>> wanted;
     for (const auto& member : arguments.members)
         wanted.push_back(memberFrom(member, arguments.name));
@@ -55,10 +54,7 @@ void createSet(Session& session, const Arguments& arguments) {
             name = fmt::format("{}-{}", arguments.name, objects.nameOf(origin));
         members.emplace_back(ObjectPath{origin}, name);
     }
-    Dictionary options{{"writable", arguments.writable}};
-    if (!arguments.description.empty())
-        options["description"] = arguments.description;
-    createAndPrint(session, members, options, arguments.activate, attached);
+    createAndPrint(session, members, options, arguments.snapshot.activate, attached);
 }
 
 }  // namespace
@@ -76,10 +72,7 @@ void addSet(CLI::App& app, Run& run) {
         ->check(notEmpty());
     verb->add_option("--store", arguments->store,
                      "Store to attach devices to (default: the only one)");
-    verb->add_option("--description", arguments->description, "Description");
-    verb->add_flag("--writable", arguments->writable,
-                   "They may be written to when they are active");
-    verb->add_flag("--activate", arguments->activate, "Make their devices as well");
+    addNewSnapshotOptions(*verb, arguments->snapshot);
     verb->callback([&run, arguments] {
         run = [arguments](Session& session) { createSet(session, *arguments); };
     });

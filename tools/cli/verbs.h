@@ -28,9 +28,12 @@ using Run = std::function<void(Session&)>;
 void addActivate(CLI::App& app, Run& run);
 void addCreate(CLI::App& app, Run& run);
 void addDelete(CLI::App& app, Run& run);
+void addHold(CLI::App& app, Run& run);
 void addList(CLI::App& app, Run& run);
 void addMount(CLI::App& app, Run& run);
+void addModify(CLI::App& app, Run& run);
 void addOrigin(CLI::App& app, Run& run);
+void addRename(CLI::App& app, Run& run);
 void addSet(CLI::App& app, Run& run);
 void addShow(CLI::App& app, Run& run);
 void addStore(CLI::App& app, Run& run);
@@ -56,6 +59,19 @@ std::string attachedText(const Object& origin);
 
 /// Refuses an option that was given without a value, which else would count as not given.
 CLI::Validator notEmpty();
+
+/// What create and set create say of a new snapshot.
+struct NewSnapshot {
+    std::string description;
+    std::vector<std::string> tags;
+    std::vector<std::string> holds;
+    std::string expires;
+    bool writable = false;
+    bool activate = false;
+};
+void addNewSnapshotOptions(CLI::App& verb, NewSnapshot& snapshot);
+/// As options of CreateSnapshots. Failure (Usage) if a time makes no sense.
+Dictionary optionsOf(const NewSnapshot& snapshot);
 
 /// Makes the snapshots and prints them. members: origins' paths and names.
 void createAndPrint(Session& session,

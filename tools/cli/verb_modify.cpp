@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// modify: description, tags and time of expiry of a snapshot.
+#include <algorithm>
+#include <ctime>
+#include <memory>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "cli/exit.h"
+#include "cli/times.h"
+#include "cli/verbs.h"
+
+namespace cowsnap::cli {
+
+namespace {
+
+struct Arguments {
+    std::string snapshot;
+    std::string description;
+    bool describe = false;  ///< an empty description is one, too
+    std::vector<std::string> added_tags;
+    std::vector<std::string> removed_tags;
+    std::string expires;
+};
+
+std::vector<std::string> changedTags(const Object& snapshot, const Arguments& arguments) {
+    std::vector<std::string> tags = snapshot.texts("Tags");
+    for (const auto& tag : arguments.removed_tags)
+        if (std::erase(tags, tag) == 0)
+            throw Failure(
+                ExitCode::NotFound, "NotFound",
+                fmt::format("the snapshot {} has no tag \"{}\"", snapshot.text("Name"), tag));
+    tags.insert(tags.end(), arguments.added_tags.begin(), arguments.added_tags.end());
+    return tags;
+}
+
+void modify(Session& session, const Arguments& arguments) {
+    const bool tags_change = !arguments.added_tags.empty() || !arguments.removed_tags.empty();
+    if (!arguments.describe && !tags_change && arguments.expires.empty())
+        throw Failure(ExitCode::Usage, "Usage",
+                      "say what is to change: --description, --tag, --untag or --expires");
+    const std::optional<std::uint64_t> expires =
+        arguments.expires.empty() ? std::nullopt
+                                  : std::optional(timeFrom(arguments.expires, std::time(nullptr)));
+    const Objects objects = session.client.objects();
+    const Object& snapshot = objects.snapshot(arguments.snapshot);
+    const auto tags = tags_change ? changedTags(snapshot, arguments) : std::vector<std::string>();
+    const std::string name = snapshot.text("Name");
+    std::string done;
+    const auto call = [&](const char* what, const char* method, const Value& value) {
+        try {
+            session.client.call(snapshot.path, kSnapshotInterface, method,
+                                [&](Message& message) { message.append(value); });
+            done += (done.empty() ? "" : ", ") + std::string(what);
+        } catch (const Failure& failure) {
+            if (done.empty())
+                throw;
+            throw Failure(ExitCode::Partly, failure.name(),
+                          fmt::format("{}; changed before that: {}", failure.what(), done));
+        }
+    };
+    if (arguments.describe)
+        call("description", "SetDescription", arguments.description);
+    if (tags_change)
+        call("tags", "SetTags", tags);
+    if (expires)
+        call("expiry", "SetExpiry", *expires);
+    printDone(session.output, fmt::format("modified {}", name), {{"snapshot", name}});
+}
+
+}  // namespace
+
+void addModify(CLI::App& app, Run& run) {
+    auto arguments = std::make_shared<Arguments>();
+    CLI::App* const verb =
+        app.add_subcommand("modify", "Change the description, tags or expiry of a snapshot");
+    verb->add_option("snapshot", arguments->snapshot, "Name, STORE/NAME or UUID")->required();
+    const CLI::Option* const description =
+        verb->add_option("--description", arguments->description, "Description; \"\": none");
+    verb->add_option("--tag", arguments->added_tags, "Add a tag; may be given again")
+        ->allow_extra_args(false)
+        ->check(notEmpty());
+    verb->add_option("--untag", arguments->removed_tags, "Remove a tag; may be given again")
+        ->allow_extra_args(false)
+        ->check(notEmpty());
+    verb->add_option("--expires", arguments->expires, kExpiryHelp)->check(notEmpty());
+    verb->callback([&run, arguments, description] {
+        arguments->describe = description->count() > 0;
+        run = [arguments](Session& session) { modify(session, *arguments); };
+    });
+}
+
+}  // namespace cowsnap::cli
