@@ -2,6 +2,8 @@
 // One function a method, found by interface and name.
 #include "bus/methods.h"
 
+#include <ctime>
+#include <initializer_list>
 #include <map>
 #include <set>
 
@@ -115,6 +117,64 @@ Work releaseSnapshots(Message& call) {
     return [=](Engine& engine) {
         engine.releaseSnapshots(snapshots, hold);
         return std::nullopt;
+    };
+}
+
+/// The rules among the options; nothing if there is none.
+std::optional<RetentionRules> takeRules(Options& options) {
+    RetentionRules rules;
+    bool given = false;
+    for (const auto& [name, count] :
+         std::initializer_list<std::pair<const char*, std::uint64_t RetentionRules::*>>{
+             {"last", &RetentionRules::last},
+             {"hourly", &RetentionRules::hourly},
+             {"daily", &RetentionRules::daily},
+             {"weekly", &RetentionRules::weekly},
+             {"monthly", &RetentionRules::monthly},
+             {"yearly", &RetentionRules::yearly}})
+        if (const auto value = options.take<std::uint64_t>(name)) {
+            rules.*count = *value;
+            given = true;
+        }
+    if (!given)
+        return std::nullopt;
+    if (rules == RetentionRules())
+        fail(ErrorKind::InvalidArgument,
+             "these rules keep nothing: one of them must keep at least 1");
+    return rules;
+}
+
+std::string actionName(PruneResult::Action action) {
+    switch (action) {
+        case PruneResult::Action::Delete:
+            return "delete";
+        case PruneResult::Action::Failed:
+            return "failed";
+        case PruneResult::Action::Keep:
+            break;
+    }
+    return "keep";
+}
+
+Work prune(Message& call) {
+    std::vector<Uuid> origins;
+    for (const auto& path : call.readObjectPaths())
+        origins.push_back(uuidInPath(path, "origin"));
+    Options options(call);
+    PruneOptions prune_options;
+    prune_options.rules = takeRules(options).value_or(RetentionRules());
+    prune_options.tags = namesIn(options, "tags");
+    prune_options.dry_run = options.take<bool>("dry_run").value_or(false);
+    options.finish();
+    return [=](Engine& engine) mutable {
+        prune_options.now = static_cast<std::uint64_t>(std::time(nullptr));
+        std::vector<Dictionary> answer;
+        for (const auto& result : engine.prune(origins, prune_options))
+            answer.push_back({{"Snapshot", snapshotPath(result.snapshot)},
+                              {"Name", result.name},
+                              {"Action", actionName(result.action)},
+                              {"Reason", result.reason}});
+        return answer;
     };
 }
 
@@ -248,6 +308,7 @@ const std::map<std::pair<std::string, std::string>, Reader> kReaders{
     {{kManagerInterface, "DeleteSnapshots"}, deleteSnapshots},
     {{kManagerInterface, "HoldSnapshots"}, holdSnapshots},
     {{kManagerInterface, "ReleaseSnapshots"}, releaseSnapshots},
+    {{kManagerInterface, "Prune"}, prune},
     {{kManagerInterface, "Refresh"}, refresh},
     {{kStoreInterface, "Extend"}, extendStore},
     {{kStoreInterface, "Close"}, closeStore},

@@ -6,14 +6,19 @@
 
 #include <functional>
 #include <optional>
+#include <variant>
+#include <vector>
 
 #include "bus/message.h"
 #include "model/engine.h"
 
 namespace cowsnap {
 
+/// What a method answers: one value, or a list of dictionaries.
+using Answer = std::variant<Value, std::vector<Dictionary>>;
+
 /// Runs on the worker; returns what the method answers, if anything.
-using Work = std::function<std::optional<Value>(Engine&)>;
+using Work = std::function<std::optional<Answer>(Engine&)>;
 
 /// The work that a call asks for. Throws Error (InvalidArgument) for wrong arguments.
 Work readCall(Message& call);

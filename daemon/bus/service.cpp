@@ -236,7 +236,7 @@ void Service::answer(const Message& call, const Outcome& outcome) {
         }
         Message reply = bus_.newMethodReturn(call);
         if (outcome.answer)
-            reply.append(*outcome.answer);
+            std::visit([&](const auto& answer) { reply.append(answer); }, *outcome.answer);
         bus_.send(reply);
     } catch (const Error& error) {
         spdlog::warn("cannot answer {}: {}", call.sender(), error.what());

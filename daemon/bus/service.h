@@ -54,7 +54,7 @@ private:
         std::vector<EventNotice> events;
         std::vector<DroppedNotice> dropped;
         std::string module_version;
-        std::optional<Value> answer;
+        std::optional<Answer> answer;
         std::string error_name;
         std::string error_text;
     };

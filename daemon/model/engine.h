@@ -18,6 +18,7 @@
 #include "block/block_devices.h"
 #include "dm/device_mapper.h"
 #include "meta/registry.h"
+#include "model/retention.h"
 #include "model/store_state.h"
 
 namespace cowsnap {
@@ -28,6 +29,22 @@ struct SnapshotOptions {
     std::set<std::string> tags{};
     std::set<std::string> holds{};
     std::uint64_t expires = 0;  ///< seconds since 1970; 0: never
+};
+
+struct PruneOptions {
+    RetentionRules rules;
+    std::set<std::string> tags{};  ///< only snapshots that have all of them are looked at
+    bool dry_run = false;          ///< say what would go, delete nothing
+    std::uint64_t now = 0;         ///< seconds since 1970
+};
+
+/// What pruning did, or would do, with a snapshot, and why.
+struct PruneResult {
+    enum class Action { Keep, Delete, Failed };
+    Uuid snapshot;
+    std::string name;
+    Action action = Action::Keep;
+    std::string reason;
 };
 
 /// All methods throw Error; then nothing has changed, or the message says what has.
@@ -67,7 +84,7 @@ public:
     void setDescription(const Uuid& snapshot, const std::string& description);
     /// Replaces all tags.
     void setTags(const Uuid& snapshot, const std::vector<std::string>& tags);
-    /// When it may go, in seconds since 1970; 0: never.
+    /// When prune() deletes it, in seconds since 1970; 0: never.
     void setExpiry(const Uuid& snapshot, std::uint64_t expires);
     /// Adds a hold with this name to all of the snapshots, or to none (of each store). A snapshot
     /// may have several holds; while it has one it is not deleted. Exists if one has this hold.
@@ -75,6 +92,10 @@ public:
     /// Takes the hold with this name from all of the snapshots, or from none (of each store).
     /// NotFound if one does not have it.
     void releaseSnapshots(const std::vector<Uuid>& snapshots, const std::string& hold);
+
+    /// Deletes the snapshots of these origins, or of all, that retention lets go. In a store where
+    /// that fails nothing is deleted, and the results say so; the others are pruned all the same.
+    std::vector<PruneResult> prune(const std::vector<Uuid>& origins, const PruneOptions& options);
 
     /// Makes the device of a snapshot and returns its path.
     std::string activate(const Uuid& snapshot, bool read_only);
@@ -118,6 +139,10 @@ private:
     // engine_snapshots.cpp
     void deleteInStore(StoreState& store, const std::vector<Uuid>& snapshots);
     void removeSnapshotDevice(const StoreState& store, const SnapshotRecord& snapshot);
+
+    // engine_prune.cpp
+    void pruneStore(StoreState& store, const std::vector<RetentionVerdict>& verdicts, bool dry_run,
+                    std::vector<PruneResult>& results);
 
     // engine_records.cpp
     void changeRecords(

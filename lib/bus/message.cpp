@@ -94,6 +94,13 @@ void Message::append(const Dictionary& dictionary) {
     checkAppend(sd_bus_message_close_container(message_));
 }
 
+void Message::append(const std::vector<Dictionary>& dictionaries) {
+    checkAppend(sd_bus_message_open_container(message_, 'a', "a{sv}"));
+    for (const auto& dictionary : dictionaries)
+        append(dictionary);
+    checkAppend(sd_bus_message_close_container(message_));
+}
+
 void Message::append(const std::vector<std::pair<ObjectPath, std::string>>& pairs) {
     checkAppend(sd_bus_message_open_container(message_, 'a', "(os)"));
     for (const auto& [object, text] : pairs) {
@@ -243,6 +250,16 @@ Dictionary Message::readKnown() {
     }
     exit();
     return dictionary;
+}
+
+std::vector<Dictionary> Message::readDictionaries() {
+    std::vector<Dictionary> dictionaries;
+    if (!enter('a', "a{sv}"))
+        checkRead(-ENXIO);
+    while (sd_bus_message_at_end(message_, 0) == 0)
+        dictionaries.push_back(readKnown());
+    exit();
+    return dictionaries;
 }
 
 }  // namespace cowsnap

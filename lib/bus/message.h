@@ -43,6 +43,8 @@ public:
     void append(const Value& value);
     void appendVariant(const Value& value);
     void append(const Dictionary& dictionary);
+    /// aa{sv}
+    void append(const std::vector<Dictionary>& dictionaries);
     /// a(os)
     void append(const std::vector<std::pair<ObjectPath, std::string>>& pairs);
 
@@ -59,6 +61,8 @@ public:
     Dictionary readDictionary();
     /// a{sv}; values of other types are left out.
     Dictionary readKnown();
+    /// aa{sv}; values of other types are left out.
+    std::vector<Dictionary> readDictionaries();
 
     /// Enters a container; false at the end of the one around it.
     bool enter(char type, const char* contents);

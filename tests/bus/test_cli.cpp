@@ -134,6 +134,40 @@ TEST_CASE("snapshots are renamed, held, released and described") {
           json::parse("[\"h\"]"));
 }
 
+TEST_CASE("what rules do not keep is pruned, after a look at it") {
+    BusBed bed;
+    checkDone(runCli({"store", "create", "/dev/store"}), "");
+    checkDone(runCli({"create", "/dev/one", "--name", "a", "--tag", "auto"}), "");
+    checkDone(runCli({"create", "one", "--name", "b", "--tag", "auto", "--tag", "x"}), "");
+    checkDone(runCli({"create", "one", "--name", "c", "--hold", "h"}), "");
+    checkDone(runCli({"create", "/dev/two", "--name", "d", "--expires", "1971-01-01"}), "");
+    checkDone(runCli({"create", "one", "--name", "e", "--tag", "auto"}), "");
+    checkDone(runCli({"prune", "--keep", "hourly=24,daily=7", "--dry-run", "-o",
+                      "action,name,origin,reason", "--no-headings"}),
+              "delete  a  one  no rule keeps it\ndelete  b  one  no rule keeps it\n"
+              "keep    c  one  held\ndelete  d  two  expired\nkeep    e  one  hourly, daily\n");
+    checkFailed(runCli({"prune", "--keep", "last=1"}), 2, "Delete a, b, d? There is no terminal");
+    CHECK(bed.machine.snapshotIds().size() == 5);
+    checkFailed(runCli({"prune", "nothing"}), 3, "no origin");
+    checkFailed(runCli({"prune", "--keep", "minutely=1"}), 2, "there are: last, hourly");
+    checkFailed(runCli({"prune", "--keep", "daily"}), 2, "write daily=7");
+    checkFailed(runCli({"prune", "--keep", "daily=x"}), 2, "write daily=7");
+    checkFailed(runCli({"prune", "--keep", "daily=1,daily=2"}), 2, "twice");
+    checkFailed(runCli({"prune", "--keep", "daily=0", "--yes"}), 2, "keep nothing");
+    checkDone(runCli({"prune", "one", "--yes"}), "nothing to delete");
+    bed.machine.plan(Accident::Fail, 1);
+    checkFailed(runCli({"prune", "--yes"}), 1, "not deleted: d");
+    checkDone(runCli({"prune", "--yes"}), "deleted d\n");
+    const json pruned = jsonOf(runCli({"prune", "/dev/one", "--keep", "last=1", "--tag", "auto",
+                                       "--tag", "x", "--yes", "--json"}));
+    CHECK(pruned.at("pruned").size() == 1);
+    CHECK(pruned.at("pruned").at(0).at("name") == "b");
+    CHECK(pruned.at("pruned").at(0).at("reason") == "last");
+    checkDone(runCli({"prune", "one", "--keep", "last=1", "--tag", "auto", "--yes"}),
+              "deleted a, b\n");
+    checkDone(runCli({"list", "-o", "name", "--no-headings"}), "c\ne\n");
+}
+
 TEST_CASE("exit codes tell what went wrong") {
     BusBed bed;
     checkDone(runCli({"store", "create", "/dev/store"}), "");

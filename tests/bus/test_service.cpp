@@ -253,6 +253,15 @@ TEST_CASE("each error has its name and a message that says what to do") {
                  {kRoot, kManager, "Refresh"}})
             CHECK(bed.failureOfCall(path, interface, method, nullptr, {{"odd", true}}).name ==
                   prefix + "InvalidArgument");
+        const auto prune = [&](const std::vector<ObjectPath>& origins, const Dictionary& options) {
+            return bed.failureOfCall(
+                kRoot, kManager, "Prune", [&](Message& message) { message.append(Value(origins)); },
+                options);
+        };
+        CHECK_THAT(prune({}, {{"daily", std::uint64_t{0}}}).message, Contains("keep nothing"));
+        CHECK_THAT(prune({}, {{"daily", std::string("7")}}).message, Contains("has the type s"));
+        CHECK_THAT(prune({}, {{"minutely", std::uint64_t{7}}}).message, Contains("is unknown"));
+        CHECK_THAT(prune({{store}}, {}).message, Contains("path of a origin"));
         CHECK(bed.machine.snapshotIds().size() == 1);
     }
     SECTION("NotFound") {
@@ -349,6 +358,8 @@ TEST_CASE("only root may call, all may read") {
                                                {"rename", "a", "b"},
                                                {"hold", "backup", "a"},
                                                {"release", "backup", "a"},
+                                               {"prune", "--keep", "last=1", "--yes"},
+                                               {"prune", "--dry-run"},
                                                {"modify", "a", "--tag", "x"},
                                                {"modify", "a", "--description", "x"},
                                                {"modify", "a", "--expires", "1d"},

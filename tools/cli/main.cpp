@@ -60,6 +60,7 @@ int main(int argc, char** argv) {
     addModify(app, run);
     addMount(app, run);
     addOrigin(app, run);
+    addPrune(app, run);
     addRename(app, run);
     addSet(app, run);
     addShow(app, run);

@@ -225,6 +225,19 @@ const std::vector<Column>& snapshotColumns() {
     return columns;
 }
 
+const std::vector<Column>& pruneColumns() {
+    static const std::vector<Column> columns{
+        text("action", "Action"),
+        text("name", "Name"),
+        nameOf("origin", "Origin"),
+        number("created", "Created", ColumnKind::Time),
+        number("used", "UsedBytes", ColumnKind::Bytes),
+        text("reason", "Reason"),
+        text("uuid", "Uuid", false),
+    };
+    return columns;
+}
+
 void printObjects(const OutputOptions& options, const std::string& key,
                   const std::vector<Column>& columns, const Objects& all,
                   const std::vector<Object>& shown) {

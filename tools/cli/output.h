@@ -38,6 +38,8 @@ struct Column {
 const std::vector<Column>& storeColumns();
 const std::vector<Column>& originColumns();
 const std::vector<Column>& snapshotColumns();
+/// Of snapshots with what pruning said of them, in the properties Action and Reason.
+const std::vector<Column>& pruneColumns();
 
 /// Prints objects as a table, or as {"schema": 1, "<key>": [...]}.
 void printObjects(const OutputOptions& options, const std::string& key,

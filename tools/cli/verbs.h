@@ -33,6 +33,7 @@ void addList(CLI::App& app, Run& run);
 void addMount(CLI::App& app, Run& run);
 void addModify(CLI::App& app, Run& run);
 void addOrigin(CLI::App& app, Run& run);
+void addPrune(CLI::App& app, Run& run);
 void addRename(CLI::App& app, Run& run);
 void addSet(CLI::App& app, Run& run);
 void addShow(CLI::App& app, Run& run);
