@@ -12,9 +12,14 @@
 
 namespace cowsnap {
 
+/// Every method has it; the service has looked at it before.
+inline constexpr const char* kRequestIdOption = "request-id";
+
 class Options {
 public:
-    explicit Options(Message& call) : values_(call.readDictionary()) {}
+    explicit Options(Message& call) : values_(call.readDictionary()) {
+        values_.erase(kRequestIdOption);
+    }
 
     /// Takes an option out; nothing if it is not given. InvalidArgument if it has another type.
     template <typename Type>

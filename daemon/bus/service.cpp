@@ -210,22 +210,49 @@ void Service::emitNotices(const Outcome& outcome) {
     }
 }
 
-void Service::authorize(const Message& call) {
+uid_t Service::authorize(const Message& call) {
     const auto user_id = bus_.senderUserId(call);
     if (!user_id || *user_id != 0)
         fail(ErrorKind::NotAuthorized, "only root may call {}: try again with sudo", call.member());
+    return *user_id;
 }
 
 void Service::handle(Message call) {
     try {
-        authorize(call);
-        run(readCall(call), [this, call](const Outcome& outcome) { answer(call, outcome); });
+        const uid_t user_id = authorize(call);
+        std::optional<Requests::Key> request;
+        if (auto id = requestIdOf(call))
+            request.emplace(user_id, std::move(*id));
+        // Before the id is taken note of: what is refused here can be put right and sent again.
+        Work work = readCall(call);
+        if (request) {
+            const auto verdict = requests_.begin(*request, call, Requests::Clock::now());
+            if (verdict.action == Requests::Verdict::Action::Answer) {
+                Outcome before;
+                before.answer = verdict.answer;
+                answer(call, before);
+            }
+            if (verdict.action != Requests::Verdict::Action::Perform)
+                return;
+        }
+        perform(call, std::move(work), std::move(request));
     } catch (const Error& error) {
         Outcome refused;
         refused.error_name = error.busName();
         refused.error_text = error.what();
         answer(call, refused);
     }
+}
+
+void Service::perform(const Message& call, Work work, std::optional<Requests::Key> request) {
+    run(std::move(work), [this, call, request = std::move(request)](const Outcome& outcome) {
+        answer(call, outcome);
+        if (!request)
+            return;
+        for (const auto& waiting : requests_.finished(*request, outcome.error_name.empty(),
+                                                      outcome.answer, Requests::Clock::now()))
+            answer(waiting, outcome);
+    });
 }
 
 void Service::answer(const Message& call, const Outcome& outcome) {

@@ -20,6 +20,7 @@
 #include "bus/bus.h"
 #include "bus/methods.h"
 #include "bus/pump.h"
+#include "bus/requests.h"
 #include "bus/vtables.h"
 #include "dm/event_source.h"
 #include "model/engine.h"
@@ -64,7 +65,9 @@ private:
                      sd_bus_message* reply, void* userdata, sd_bus_error* error);
 
     void handle(Message call);
-    void authorize(const Message& call);
+    /// Who calls. NotAuthorized if they may not.
+    uid_t authorize(const Message& call);
+    void perform(const Message& call, Work work, std::optional<Requests::Key> request);
     /// Runs work on the worker and then, on the loop, takes in the outcome and calls done.
     void run(Work work, std::function<void(const Outcome&)> done);
     Outcome perform(const Work& work);
@@ -89,6 +92,7 @@ private:
     Slot object_manager_;
     BusPump pump_;
     EventSource event_source_;
+    Requests requests_;
     boost::asio::steady_timer refresh_timer_;
     bool announced_ = false;
     std::string failure_;

@@ -134,6 +134,14 @@ std::uint64_t Message::readUint64() {
     return number;
 }
 
+void Message::skip(const std::string& types) {
+    checkRead(sd_bus_message_skip(message_, types.c_str()));
+}
+
+void Message::rewind() {
+    checkRead(sd_bus_message_rewind(message_, 1));
+}
+
 bool Message::enter(char type, const char* contents) {
     const int result = sd_bus_message_enter_container(message_, type, contents);
     checkRead(result);

@@ -38,6 +38,7 @@ public:
     std::string path() const { return orEmpty(sd_bus_message_get_path(message_)); }
     std::string interface() const { return orEmpty(sd_bus_message_get_interface(message_)); }
     std::string member() const { return orEmpty(sd_bus_message_get_member(message_)); }
+    std::string signature() const { return orEmpty(sd_bus_message_get_signature(message_, 1)); }
     std::string sender() const { return orEmpty(sd_bus_message_get_sender(message_)); }
 
     void append(const Value& value);
@@ -63,6 +64,11 @@ public:
     Dictionary readKnown();
     /// aa{sv}; values of other types are left out.
     std::vector<Dictionary> readDictionaries();
+
+    /// Passes over values of these types.
+    void skip(const std::string& types);
+    /// What is read next is the first value again.
+    void rewind();
 
     /// Enters a container; false at the end of the one around it.
     bool enter(char type, const char* contents);

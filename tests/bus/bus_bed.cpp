@@ -200,6 +200,36 @@ CallFailure BusBed::failureOfCall(const std::string& path, const std::string& in
     return {};
 }
 
+std::vector<std::string> BusBed::callTogether(unsigned times, const std::string& path,
+                                              const std::string& interface,
+                                              const std::string& member,
+                                              const std::function<void(Message&)>& append,
+                                              const Dictionary& options) {
+    std::vector<std::string> errors;
+    const auto on_reply = [](sd_bus_message* reply, void* userdata, sd_bus_error*) {
+        const sd_bus_error* const error = sd_bus_message_get_error(reply);
+        static_cast<std::vector<std::string>*>(userdata)->push_back(error != nullptr ? error->name
+                                                                                     : "");
+        return 0;
+    };
+    for (unsigned i = 0; i < times; ++i) {
+        Message message = bus_->newMethodCall("org.cowsnap1", path, interface, member);
+        append(message);
+        message.append(options);
+        if (sd_bus_call_async(bus_->get(), nullptr, message.get(), on_reply, &errors,
+                              kCallTimeoutUs) < 0)
+            throw std::runtime_error("cannot call");
+    }
+    while (errors.size() < times) {
+        const int done = sd_bus_process(bus_->get(), nullptr);
+        if (done < 0)
+            throw std::runtime_error("the connection is lost");
+        if (done == 0)
+            sd_bus_wait(bus_->get(), kCallTimeoutUs);
+    }
+    return errors;
+}
+
 std::string BusBed::createStore(const std::string& device, const std::string& name) {
     return call(kRoot, kManager, "CreateStore",
                 [&](Message& message) {

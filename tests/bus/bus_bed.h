@@ -71,6 +71,12 @@ public:
                               const std::function<void(Message&)>& append,
                               const Dictionary& options = {});
 
+    /// Sends the same call several times before it waits for an answer. The names of the errors.
+    std::vector<std::string> callTogether(unsigned times, const std::string& path,
+                                          const std::string& interface, const std::string& member,
+                                          const std::function<void(Message&)>& append,
+                                          const Dictionary& options);
+
     std::string createStore(const std::string& device = "/dev/store",
                             const std::string& name = "main");
     std::string attach(const std::string& device, const std::string& store);

@@ -340,6 +340,59 @@ TEST_CASE("each error has its name and a message that says what to do") {
     }
 }
 
+TEST_CASE("a call that is repeated with its request id is not done again") {
+    BusBed bed;
+    const std::string store = bed.createStore();
+    const std::string origin = bed.attach("/dev/one", store);
+    const Dictionary id{{"request-id", std::string("one")}};
+    const auto first = bed.createSnapshots({{{origin}, "a"}}, id);
+    CHECK(bed.createSnapshots({{{origin}, "a"}}, id) == first);
+    CHECK(bed.machine.snapshotIds().size() == 1);
+    // Without the id, or with another one, it is another request.
+    const auto failure = [&](const Dictionary& options) {
+        return bed.failureOfCall(
+            kRoot, kManager, "CreateSnapshots",
+            [&](Message& message) {
+                message.append(std::vector<std::pair<ObjectPath, std::string>>{{{origin}, "a"}});
+            },
+            options);
+    };
+    CHECK_THAT(failure({}).name, Contains("Exists"));
+    CHECK_THAT(failure({{"request-id", std::string("two")}}).name, Contains("Exists"));
+    CHECK_THAT(failure({{"request-id", std::string()}}).name, Contains("InvalidArgument"));
+    CHECK_THAT(failure({{"request-id", true}}).message, Contains("expected s"));
+    CHECK_THAT(bed.failureOfCall(origin, kOrigin, "Detach", nullptr, id).message,
+               Contains("CreateSnapshots"));
+    // An error is not remembered.
+    bed.machine.plan(Accident::Fail, 0);
+    const Dictionary deletion{{"request-id", std::string("three")}};
+    CHECK_FALSE(
+        bed.failureOfCall(first[0].path, kSnapshot, "Delete", nullptr, deletion).name.empty());
+    CHECK(bed.failureOfCall(first[0].path, kSnapshot, "Delete", nullptr, deletion).name.empty());
+    CHECK(bed.machine.snapshotIds().empty());
+}
+
+TEST_CASE("a call that is repeated while the first is being done waits for it") {
+    BusBed bed;
+    const std::string origin = bed.attach("/dev/one", bed.createStore());
+    const auto answers = bed.callTogether(
+        2, kRoot, kManager, "CreateSnapshots",
+        [&](Message& message) {
+            message.append(std::vector<std::pair<ObjectPath, std::string>>{{{origin}, "a"}});
+        },
+        {{"request-id", std::string("one")}});
+    CHECK(answers == std::vector<std::string>{"", ""});
+    CHECK(bed.machine.snapshotIds().size() == 1);
+    const auto both = bed.callTogether(
+        2, kRoot, kManager, "CreateSnapshots",
+        [&](Message& message) {
+            message.append(std::vector<std::pair<ObjectPath, std::string>>{{{origin}, "a"}});
+        },
+        {{"request-id", std::string("two")}});
+    const std::string exists = "org.cowsnap1.Error.Exists";
+    CHECK(both == std::vector<std::string>{exists, exists});
+}
+
 TEST_CASE("only root may call, all may read") {
     constexpr uid_t nobody = 65534;
     if (::geteuid() != 0) {

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Remembering answers for a while, and finding ids.
+#include "bus/requests.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/names.h"
+#include "bus/options.h"
+
+namespace cowsnap {
+
+namespace {
+
+constexpr std::chrono::hours kKept{1};
+/// More than anybody repeats; a bound on what clients can make the daemon remember.
+constexpr std::size_t kKeptMost = 1000;
+
+}  // namespace
+
+Requests::Verdict Requests::begin(const Key& key, const Message& call, Clock::time_point now) {
+    checkName(kRequestIdOption, key.second);
+    forgetOld(now);
+    const std::string what =
+        fmt::format("{}.{} of {}", call.interface(), call.member(), call.path());
+    const auto [found, is_new] = requests_.try_emplace(key);
+    Request& request = found->second;
+    if (is_new) {
+        request.what = what;
+        return {};
+    }
+    if (request.what != what)
+        fail(ErrorKind::InvalidArgument,
+             "the {} \"{}\" was given to {}: each request needs one of its own", kRequestIdOption,
+             key.second, request.what);
+    if (request.done)
+        return {Verdict::Action::Answer, request.answer};
+    request.waiting.push_back(call);
+    return {Verdict::Action::Wait, std::nullopt};
+}
+
+std::vector<Message> Requests::finished(const Key& key, bool succeeded,
+                                        const std::optional<Answer>& answer,
+                                        Clock::time_point now) {
+    const auto found = requests_.find(key);
+    if (found == requests_.end())
+        return {};
+    Request& request = found->second;
+    std::vector<Message> waiting = std::exchange(request.waiting, {});
+    if (succeeded) {
+        request.done = true;
+        request.answer = answer;
+        request.finished = now;
+    } else {
+        requests_.erase(found);
+    }
+    return waiting;
+}
+
+void Requests::forgetOld(Clock::time_point now) {
+    std::erase_if(requests_, [&](const auto& entry) {
+        return entry.second.done && now - entry.second.finished >= kKept;
+    });
+    while (requests_.size() >= kKeptMost) {
+        auto oldest = requests_.end();
+        for (auto request = requests_.begin(); request != requests_.end(); ++request)
+            if (request->second.done &&
+                (oldest == requests_.end() || request->second.finished < oldest->second.finished))
+                oldest = request;
+        if (oldest == requests_.end())
+            fail(ErrorKind::Busy, "{} requests are being performed: try again later",
+                 requests_.size());
+        requests_.erase(oldest);
+    }
+}
+
+std::optional<std::string> requestIdOf(Message& call) {
+    constexpr std::string_view options = "a{sv}";
+    std::string types = call.signature();
+    if (!types.ends_with(options))
+        return std::nullopt;
+    types.resize(types.size() - options.size());
+    call.skip(types);
+    const Dictionary values = call.readDictionary();
+    call.rewind();
+    const auto found = values.find(kRequestIdOption);
+    if (found == values.end())
+        return std::nullopt;
+    if (const auto* const id = std::get_if<std::string>(&found->second))
+        return *id;
+    fail(ErrorKind::InvalidArgument, "the option \"{}\" has the type {}, expected s",
+         kRequestIdOption, signatureOf(found->second));
+}
+
+}  // namespace cowsnap

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Calls with a request id: one that comes again, because its caller does not know
+// what became of it, is not done again. Knows nothing of what a call does.
+#ifndef COWSNAP_DAEMON_BUS_REQUESTS_H
+#define COWSNAP_DAEMON_BUS_REQUESTS_H
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bus/message.h"
+#include "bus/methods.h"
+
+namespace cowsnap {
+
+class Requests {
+public:
+    using Clock = std::chrono::steady_clock;
+    /// Ids are each user's own.
+    using Key = std::pair<uid_t, std::string>;
+
+    /// What is to be done with a call.
+    struct Verdict {
+        enum class Action {
+            Perform,  ///< it is new: perform it, then call finished()
+            Wait,     ///< it is being performed: finished() will return it
+            Answer,   ///< it was performed: this is the answer
+        };
+        Action action = Action::Perform;
+        std::optional<Answer> answer;
+    };
+
+    /// A call with an id has come. InvalidArgument if the id is that of another method or object,
+    /// or is no id.
+    Verdict begin(const Key& key, const Message& call, Clock::time_point now);
+
+    /// The call was performed. Returns the calls that wait for the same. Only success is
+    /// remembered: after an error the next call with the id tries again.
+    std::vector<Message> finished(const Key& key, bool succeeded,
+                                  const std::optional<Answer>& answer, Clock::time_point now);
+
+private:
+    struct Request {
+        std::string what;
+        std::vector<Message> waiting;
+        bool done = false;
+        std::optional<Answer> answer;
+        Clock::time_point finished;
+    };
+
+    void forgetOld(Clock::time_point now);
+
+    std::map<Key, Request> requests_;
+};
+
+/// The option "request-id" of a call. What is to be read of the call afterwards is as before.
+std::optional<std::string> requestIdOf(Message& call);
+
+}  // namespace cowsnap
+
+#endif
