@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "bus/options.h"
+#include "model/metrics.h"
 #include "model/published.h"
 
 namespace cowsnap {
@@ -178,6 +179,11 @@ Work prune(Message& call) {
     };
 }
 
+Work getMetrics(Message& call) {
+    Options(call).finish();
+    return [](Engine& engine) { return metricsText(engine.stores()); };
+}
+
 Work refresh(Message& call) {
     Options(call).finish();
     return [](Engine& engine) {
@@ -309,6 +315,7 @@ const std::map<std::pair<std::string, std::string>, Reader> kReaders{
     {{kManagerInterface, "HoldSnapshots"}, holdSnapshots},
     {{kManagerInterface, "ReleaseSnapshots"}, releaseSnapshots},
     {{kManagerInterface, "Prune"}, prune},
+    {{kManagerInterface, "GetMetrics"}, getMetrics},
     {{kManagerInterface, "Refresh"}, refresh},
     {{kStoreInterface, "Extend"}, extendStore},
     {{kStoreInterface, "Close"}, closeStore},
@@ -325,6 +332,10 @@ const std::map<std::pair<std::string, std::string>, Reader> kReaders{
 };
 
 }  // namespace
+
+bool onlyReads(const Message& call) {
+    return call.interface() == kManagerInterface && call.member() == "GetMetrics";
+}
 
 Work readCall(Message& call) {
     const auto reader = kReaders.find({call.interface(), call.member()});

@@ -20,6 +20,9 @@ using Answer = std::variant<Value, std::vector<Dictionary>>;
 /// Runs on the worker; returns what the method answers, if anything.
 using Work = std::function<std::optional<Answer>(Engine&)>;
 
+/// Whether a call changes nothing, so that everybody may make it, as everybody may read properties.
+bool onlyReads(const Message& call);
+
 /// The work that a call asks for. Throws Error (InvalidArgument) for wrong arguments.
 Work readCall(Message& call);
 

@@ -43,6 +43,8 @@ void addManager(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_prope
                                  "", "", on_call, kMethodFlags),
         SD_BUS_METHOD_WITH_NAMES("Prune", "aoa{sv}", SD_BUS_PARAM(origins) SD_BUS_PARAM(options),
                                  "aa{sv}", SD_BUS_PARAM(results), on_call, kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("GetMetrics", "a{sv}", SD_BUS_PARAM(options), "s",
+                                 SD_BUS_PARAM(text), on_call, kMethodFlags),
         SD_BUS_METHOD_WITH_NAMES("Refresh", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,
                                  kMethodFlags),
         SD_BUS_PROPERTY("Version", "s", on_get, 0, kConstant),

@@ -57,6 +57,7 @@ int main(int argc, char** argv) {
     addDelete(app, run);
     addHold(app, run);
     addList(app, run);
+    addMetrics(app, run);
     addModify(app, run);
     addMount(app, run);
     addOrigin(app, run);

@@ -31,6 +31,7 @@ void addDelete(CLI::App& app, Run& run);
 void addHold(CLI::App& app, Run& run);
 void addList(CLI::App& app, Run& run);
 void addMount(CLI::App& app, Run& run);
+void addMetrics(CLI::App& app, Run& run);
 void addModify(CLI::App& app, Run& run);
 void addOrigin(CLI::App& app, Run& run);
 void addPrune(CLI::App& app, Run& run);
