@@ -120,6 +120,7 @@ Service::Outcome Service::perform(const Work& work) {
     }
     outcome.objects = publish(engine_);
     outcome.events = engine_.takeEvents();
+    outcome.space = engine_.takeSpaceWarnings();
     outcome.dropped = engine_.takeDropped();
     try {
         if (const auto version = mapper_.targetVersion(COWSNAP_TARGET_STORE))
@@ -198,6 +199,13 @@ void Service::emitNotices(const Outcome& outcome) {
         signal.append(Value(event.event));
         signal.append(Value(event.id));
         signal.append(Value(event.text));
+        bus_.send(signal);
+    }
+    for (const auto& warning : outcome.space) {
+        Message signal =
+            bus_.newSignal(storePath(warning.store).path, kStoreInterface, "SpaceWarning");
+        signal.append(Value(std::uint32_t{warning.percent}));
+        signal.append(Value(warning.free_bytes));
         bus_.send(signal);
     }
     for (const auto& dropped : outcome.dropped) {

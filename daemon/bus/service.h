@@ -53,6 +53,7 @@ private:
     struct Outcome {
         std::vector<PublishedObject> objects;
         std::vector<EventNotice> events;
+        std::vector<SpaceNotice> space;
         std::vector<DroppedNotice> dropped;
         std::string module_version;
         std::optional<Answer> answer;

@@ -62,6 +62,8 @@ void addStore(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_propert
         SD_BUS_SIGNAL_WITH_NAMES(
             "Event", "tsts",
             SD_BUS_PARAM(number) SD_BUS_PARAM(event) SD_BUS_PARAM(id) SD_BUS_PARAM(text), 0),
+        SD_BUS_SIGNAL_WITH_NAMES("SpaceWarning", "ut",
+                                 SD_BUS_PARAM(percent) SD_BUS_PARAM(free_bytes), 0),
         SD_BUS_SIGNAL_WITH_NAMES("SnapshotDropped", "oss",
                                  SD_BUS_PARAM(snapshot) SD_BUS_PARAM(name) SD_BUS_PARAM(reason), 0),
         SD_BUS_PROPERTY("Uuid", "s", on_get, 0, kConstant),

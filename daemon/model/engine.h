@@ -106,6 +106,7 @@ public:
 
     const std::map<Uuid, StoreState>& stores() const { return stores_; }
     std::vector<EventNotice> takeEvents() { return std::exchange(events_, {}); }
+    std::vector<SpaceNotice> takeSpaceWarnings() { return std::exchange(space_, {}); }
     std::vector<DroppedNotice> takeDropped() { return std::exchange(dropped_, {}); }
 
 private:
@@ -154,6 +155,7 @@ private:
     void load(StoreState& store);
     void readOriginTable(OriginState& state);
     void readKernel(StoreState& store, const std::vector<MappedDevice>& devices);
+    void checkSpace(StoreState& store);
     void readEvents(StoreState& store);
     void recordLoss(const StoreState& store, const MappedDevice& mapped);
     void reconcile(StoreState& store);
@@ -167,6 +169,7 @@ private:
     LossRecords losses_;
     std::map<Uuid, StoreState> stores_;
     std::vector<EventNotice> events_;
+    std::vector<SpaceNotice> space_;
     std::vector<DroppedNotice> dropped_;
 };
 

@@ -69,6 +69,7 @@ void Engine::persist(StoreState& store, Metadata metadata) {
 
 void Engine::load(StoreState& store) {
     readKernel(store, mapper_.devices());
+    checkSpace(store);
     readEvents(store);
     reconcile(store);
 }
@@ -169,6 +170,36 @@ void Engine::recordLoss(const StoreState& store, const MappedDevice& mapped) {
             losses_.put(store.uuid, event.id);
             mapper_.message(mapped.name, COWSNAP_MESSAGE_LOSS_RECORDED);
         }
+}
+
+void Engine::checkSpace(StoreState& store) {
+    const std::uint64_t total = store.status.total_segments;
+    const std::uint64_t used = total - std::min(total, store.status.free_segments);
+    const auto reached = [&](unsigned percent) {
+        return total > 0 && used * 100 >= total * percent;
+    };
+    unsigned level = 0;
+    for (const unsigned percent : kSpaceWarnings)
+        if (reached(percent))
+            level = percent;
+    if (level > store.told_percent) {
+        const std::uint64_t free_bytes =
+            (total - used) * store.status.segment_sectors * kSectorBytes;
+        space_.push_back({store.uuid, level, free_bytes});
+        spdlog::warn("the store {} is used to {} %, {} are free: extend it, or delete snapshots",
+                     store.name, used * 100 / total, sizeText(free_bytes));
+        store.told_percent = level;
+        return;
+    }
+    // Usage that goes to and fro around a limit is told of once.
+    constexpr unsigned clearly_percent = 5;
+    while (store.told_percent > level && !reached(store.told_percent - clearly_percent)) {
+        unsigned lower = 0;
+        for (const unsigned percent : kSpaceWarnings)
+            if (percent < store.told_percent)
+                lower = percent;
+        store.told_percent = lower;
+    }
 }
 
 void Engine::readEvents(StoreState& store) {

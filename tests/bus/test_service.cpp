@@ -191,6 +191,9 @@ TEST_CASE("events of the kernel become signals, and dropped snapshots go") {
     bed.machine.raise(COWSNAP_EVENT_LOW_WATER, 3);
     CHECK(bed.signalsUntil("Event").back().path == store);
     CHECK(std::get<std::uint64_t>(bed.properties(store, kStore).at("UsedBytes")) == 50ULL << 20);
+    bed.machine.useSegments(120);
+    bed.machine.raise(COWSNAP_EVENT_LOW_WATER, 3);
+    CHECK(bed.signalsUntil("SpaceWarning").back().path == store);
     bed.machine.drop(1);
     CHECK(bed.signalsUntil("SnapshotDropped").back().path == store);
     bed.signalsUntil("InterfacesRemoved");

@@ -247,6 +247,39 @@ TEST_CASE("a store that fails and cannot be told has its loss recorded outside i
     CHECK(bed.machine.stateOf(2) == COWSNAP_STATE_ACTIVE);
 }
 
+TEST_CASE("of 80, 90 and 95 percent used it is told once, and again after it was clearly less") {
+    EngineBed bed;
+    bed.makeStore();
+    const auto total = bed.store().status.total_segments;
+    const auto toldAt = [&](std::uint64_t percent) {
+        // The first number of segments that is at least so much.
+        bed.machine.useSegments((total * percent + 99) / 100);
+        bed.engine->refresh();
+        std::vector<unsigned> told;
+        for (const auto& warning : bed.engine->takeSpaceWarnings()) {
+            told.push_back(warning.percent);
+            CHECK(warning.free_bytes == bed.store().status.free_segments << 20);
+        }
+        return told;
+    };
+    using Told = std::vector<unsigned>;
+    CHECK(toldAt(78) == Told{});
+    CHECK(toldAt(80) == Told{80});
+    CHECK(toldAt(85) == Told{});
+    CHECK(toldAt(90) == Told{90});
+    CHECK(toldAt(87) == Told{});
+    CHECK(toldAt(90) == Told{});
+    CHECK(toldAt(83) == Told{});
+    CHECK(toldAt(96) == Told{95});
+    CHECK(toldAt(100) == Told{});
+    CHECK(toldAt(83) == Told{});
+    CHECK(toldAt(91) == Told{90});
+    CHECK(toldAt(10) == Told{});
+    CHECK(toldAt(97) == Told{95});
+    bed.restart();
+    CHECK(bed.engine->takeSpaceWarnings().size() == 1);
+}
+
 TEST_CASE("a loss record that is not understood keeps its store from being activated") {
     EngineBed bed;
     const Uuid store = bed.makeStore();
