@@ -1,0 +1,349 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Inside the guest: measures what /bed/plan.json asks for, in its order, and appends a line of JSON for each measurement to
+/bed/results.jsonl.
+
+Devices are null_blk's, with memory behind them: origin and store (for dm-thin: data and metadata). A measurement sets its peer
+up on them, with so many snapshots, writes with fio, compares every snapshot that it can name with what it was before, and takes all
+down again. See plan.py for the words of a measurement.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+BED = pathlib.Path("/bed")
+CONFIGFS = pathlib.Path("/sys/kernel/config/nullb")
+SECTOR = 512
+MIB = 1 << 20
+# Of the store: room for two full copies of the origin, and for 32 COW areas that never fill up in a measurement.
+STORE_FACTOR = 6
+THIN_BLOCK_SECTORS = 128
+
+
+class Failed(Exception):
+    """What went wrong, for the one who reads the results."""
+
+
+def run(*words, stdin=None):
+    done = subprocess.run([str(word) for word in words], input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(f"{' '.join(map(str, words))}: {done.stderr.strip() or done.stdout.strip() or done.returncode}")
+    return done.stdout
+
+
+def dm_create(name, table):
+    run("dmsetup", "create", name, "--table", table)
+    return f"/dev/mapper/{name}"
+
+
+def dm_remove(*names):
+    for name in names:
+        run("dmsetup", "remove", name)
+
+
+def message(device, *words):
+    run("dmsetup", "message", device, 0, *words)
+
+
+class NullDevice:
+    """A null_blk device; it is gone with close()."""
+
+    def __init__(self, name, size_mib, *, delay_ns=0, cache=False, mbps=0):
+        self._directory = CONFIGFS / name
+        before = set(os.listdir("/sys/block"))
+        self._directory.mkdir()
+        settings = {"size": size_mib, "memory_backed": 1, "submit_queues": 2, "hw_queue_depth": 256, "queue_mode": 2,
+                    "irqmode": 2 if delay_ns else 0, "completion_nsec": delay_ns, "blocksize": 512}
+        if cache:
+            settings["cache_size"] = size_mib
+        if mbps:
+            settings["mbps"] = mbps
+        for key, value in {**settings, "power": 1}.items():
+            (self._directory / key).write_text(str(value))
+        self.block = (set(os.listdir("/sys/block")) - before).pop()
+        self.path = f"/dev/{self.block}"
+        self.sectors = size_mib * MIB // SECTOR
+
+    def close(self):
+        (self._directory / "power").write_text("0")
+        self._directory.rmdir()
+
+    def counts(self):
+        """Reads, sectors read, writes, sectors written, flushes since the device is there."""
+        words = [int(word) for word in pathlib.Path(f"/sys/block/{self.block}/stat").read_text().split()]
+        return {"reads": words[0], "sectors_read": words[2], "writes": words[4], "sectors_written": words[6],
+                "flushes": words[15]}
+
+
+def fill(path, mib):
+    """Random data, which no device can leave out."""
+    with open(path, "wb", buffering=0) as device:
+        for _ in range(mib):
+            device.write(os.urandom(MIB))
+        os.fsync(device.fileno())
+
+
+def checksum(path):
+    with subprocess.Popen(["dd", f"if={path}", "bs=1M", "iflag=direct", "status=none"], stdout=subprocess.PIPE) as dd:
+        digest = subprocess.run(["xxhsum", "-q", "-H2", "-"], stdin=dd.stdout, capture_output=True, text=True, check=True)
+    if dd.returncode:
+        raise Failed(f"{path} cannot be read")
+    return digest.stdout.split()[0]
+
+
+class Devices:
+    """What all peers of some measurements in a row are set up on."""
+
+    def __init__(self, origin_mib, *, delay_ns, cache, mbps, together):
+        options = {"delay_ns": delay_ns, "cache": cache, "mbps": mbps}
+        self.origin_mib = origin_mib
+        self.origin_sectors = origin_mib * MIB // SECTOR
+        store_mib = STORE_FACTOR * origin_mib
+        if together:
+            # one device for both, each a part of it
+            self._all = [NullDevice("both", origin_mib + store_mib, **options)]
+            both = self._all[0]
+            self.origin = dm_create("part-origin", f"0 {self.origin_sectors} linear {both.path} 0")
+            self.store_sectors = both.sectors - self.origin_sectors
+            self.store = dm_create("part-store", f"0 {self.store_sectors} linear {both.path} {self.origin_sectors}")
+            self.counted = {"both": both}
+        else:
+            origin, store = NullDevice("origin", origin_mib, **options), NullDevice("store", store_mib, **options)
+            self._all = [origin, store]
+            self.origin, self.store, self.store_sectors = origin.path, store.path, store.sectors
+            self.counted = {"origin": origin, "store": store}
+        self._together = together
+        self._options = options
+        self._thin = None
+        fill(self.origin, origin_mib)
+
+    @property
+    def thin(self):
+        """dm-thin's own: data for the volume and its snapshots, and metadata."""
+        if not self._thin:
+            self._thin = (NullDevice("data", STORE_FACTOR * self.origin_mib, **self._options),
+                          NullDevice("meta", 16, **self._options))
+            self._all += self._thin
+            self.counted |= {"data": self._thin[0], "meta": self._thin[1]}
+        return self._thin
+
+    def close(self):
+        if self._together:
+            dm_remove("part-origin", "part-store")
+        for device in self._all:
+            device.close()
+
+
+class Peer:
+    """Something that is written to; setup() first, teardown() last."""
+
+    def __init__(self, devices, snapshots):
+        self.devices = devices
+        self.snapshots = snapshots
+
+    def setup(self):
+        """The device to write to."""
+        raise NotImplementedError
+
+    def oldest(self):
+        """The oldest snapshot's device; None when there is none."""
+        return None
+
+    def newest(self):
+        return None
+
+    def teardown(self):
+        raise NotImplementedError
+
+
+class Linear(Peer):
+    def setup(self):
+        return dm_create("top", f"0 {self.devices.origin_sectors} linear {self.devices.origin} 0")
+
+    def teardown(self):
+        dm_remove("top")
+
+
+class DmSnapshot(Peer):
+    CHUNK_SECTORS = 8
+
+    def setup(self):
+        devices = self.devices
+        share = devices.store_sectors // max(1, self.snapshots) // 2048 * 2048
+        for i in range(self.snapshots):
+            area = dm_create(f"area{i}", f"0 {share} linear {devices.store} {i * share}")
+            run("dd", "if=/dev/zero", f"of={area}", "bs=64k", "count=1", "oflag=direct", "status=none")
+            dm_create(f"snap{i}", f"0 {devices.origin_sectors} snapshot {devices.origin} {area} P {self.CHUNK_SECTORS}")
+        return dm_create("top", f"0 {devices.origin_sectors} snapshot-origin {devices.origin}")
+
+    def oldest(self):
+        return "/dev/mapper/snap0" if self.snapshots else None
+
+    def newest(self):
+        return f"/dev/mapper/snap{self.snapshots - 1}" if self.snapshots else None
+
+    def teardown(self):
+        dm_remove("top", *(f"snap{i}" for i in range(self.snapshots)), *(f"area{i}" for i in range(self.snapshots)))
+
+
+class DmSnapshot64(DmSnapshot):
+    CHUNK_SECTORS = 128
+
+
+class DmThin(Peer):
+    """The volume is filled once, and stays in the pool from one measurement to the next."""
+
+    def setup(self):
+        data, meta = self.devices.thin
+        fresh = not getattr(self.devices, "thin_filled", False)
+        if fresh:
+            run("dd", "if=/dev/zero", f"of={meta.path}", "bs=64k", "count=1", "oflag=direct", "status=none")
+        dm_create("pool", f"0 {data.sectors} thin-pool {meta.path} {data.path} {THIN_BLOCK_SECTORS} 0 1 skip_block_zeroing")
+        if fresh:
+            message("pool", "create_thin 0")
+        top = dm_create("top", f"0 {self.devices.origin_sectors} thin /dev/mapper/pool 0")
+        if fresh:
+            fill(top, self.devices.origin_mib)
+            self.devices.thin_filled = True
+        for i in range(self.snapshots):
+            run("dmsetup", "suspend", "top")
+            message("pool", f"create_snap {i + 1} 0")
+            run("dmsetup", "resume", "top")
+        for i in {0, self.snapshots - 1} if self.snapshots else ():
+            dm_create(f"snap{i}", f"0 {self.devices.origin_sectors} thin /dev/mapper/pool {i + 1}")
+        return top
+
+    oldest = DmSnapshot.oldest
+    newest = DmSnapshot.newest
+
+    def teardown(self):
+        for i in {0, self.snapshots - 1} if self.snapshots else ():
+            dm_remove(f"snap{i}")
+        dm_remove("top")
+        for i in range(self.snapshots):
+            message("pool", f"delete {i + 1}")
+        dm_remove("pool")
+
+
+class CowSnap(Peer):
+    def setup(self):
+        devices = self.devices
+        run("dd", "if=/dev/zero", f"of={devices.store}", "bs=1M", "count=1", "oflag=direct", "status=none")
+        dm_create("store", f"0 {devices.store_sectors} cow-store {devices.store} 0")
+        top = dm_create("top", f"0 {devices.origin_sectors} cow-origin /dev/mapper/store 1 {devices.origin}")
+        for i in range(self.snapshots):
+            message("store", f"create {i + 1} 1")
+        for i in {0, self.snapshots - 1} if self.snapshots else ():
+            dm_create(f"snap{i}", f"0 {devices.origin_sectors} cow-snap /dev/mapper/store {i + 1} 1 read_only")
+        return top
+
+    oldest = DmSnapshot.oldest
+    newest = DmSnapshot.newest
+
+    def teardown(self):
+        for i in {0, self.snapshots - 1} if self.snapshots else ():
+            dm_remove(f"snap{i}")
+        dm_remove("top", "store")
+
+
+PEERS = {"linear": Linear, "dm-snapshot-4k": DmSnapshot, "dm-snapshot-64k": DmSnapshot64, "dm-thin": DmThin, "cow-snap": CowSnap}
+
+
+def cpu_seconds():
+    """Of all CPUs, whatever was done in them."""
+    words = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _, _, irq, softirq = (int(word) for word in words[:7])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def difference(after, before):
+    return {device: {key: after[device][key] - before[device][key] for key in after[device]} for device in before}
+
+
+def load(path, spec, *, seconds):
+    output = pathlib.Path("/run/fio.json")
+    words = ["fio", "--name=load", f"--filename={path}", "--direct=1", "--ioengine=libaio", f"--iodepth={spec['depth']}",
+             f"--rw={spec['rw']}", f"--bs={spec['bs']}", f"--randseed={spec['seed']}", "--output-format=json", f"--output={output}"]
+    if spec["fsync"]:
+        words.append(f"--fsync={spec['fsync']}")
+    if seconds:
+        words.append(f"--runtime={seconds}")
+        if spec["again"] or spec["over_and_over"]:
+            words.append("--time_based")
+    if spec["series"]:
+        words += ["--write_iops_log=/run/series", f"--log_avg_msec={spec['series']}"]
+    run(*words)
+    return json.loads(output.read_text())["jobs"][0]
+
+
+def series():
+    """Pairs of milliseconds and I/Os a second."""
+    log = pathlib.Path("/run/series_iops.1.log")
+    return [[int(word) for word in line.split(",")[:2]] for line in log.read_text().splitlines()]
+
+
+def measure(devices, spec):
+    peer = PEERS[spec["peer"]](devices, spec["snapshots"])
+    top = peer.setup()
+    try:
+        looked_at = {path for path in (peer.oldest(), peer.newest()) if path}
+        before = {path: checksum(path) for path in looked_at}
+        if spec["again"]:
+            # all is preserved before what counts
+            run("dd", "if=/dev/urandom", f"of={top}", "bs=1M", f"count={devices.origin_mib}", "oflag=direct", "status=none")
+        counts = {name: device.counts() for name, device in devices.counted.items()}
+        cpu = cpu_seconds()
+        job = load(top, spec, seconds=spec["seconds"])
+        cpu = cpu_seconds() - cpu
+        run("sync")
+        counts = difference({name: device.counts() for name, device in devices.counted.items()}, counts)
+        wrong = [path for path in looked_at if checksum(path) != before[path]]
+        if wrong:
+            raise Failed(f"{' '.join(wrong)} has changed")
+        if looked_at and before[peer.newest()] == checksum(top):
+            raise Failed("nothing was written")
+    finally:
+        peer.teardown()
+    write = job["write"]
+    percentile = write["clat_ns"].get("percentile", {})
+    result = {"iops": write["iops"], "bytes_per_s": write["bw_bytes"], "writes": write["total_ios"],
+              "mean_ns": write["lat_ns"]["mean"], "p50_ns": percentile.get("50.000000"), "p99_ns": percentile.get("99.000000"),
+              "cpu_s": cpu, "ios": counts}
+    if spec["fsync"]:
+        result["mean_ns"] += job["sync"]["lat_ns"]["mean"]
+    if spec["series"]:
+        result["series"] = series()
+    return result
+
+
+def main():
+    plan = json.loads((BED / "plan.json").read_text())
+    module = os.environ["MODULE"]
+    needs = [name for name in run("modinfo", "-F", "depends", module).strip().split(",") if name]
+    run("modprobe", "-a", "dm-mod", "null_blk", "dm-snapshot", "dm-thin-pool", *needs)
+    run("insmod", module)
+    if not CONFIGFS.exists():
+        run("mount", "-t", "configfs", "configfs", "/sys/kernel/config")
+    with open(BED / "results.jsonl", "a", encoding="utf-8") as results:
+        for group in plan["groups"]:
+            devices = Devices(**group["devices"])
+            for spec in group["measurements"]:
+                began = time.monotonic()
+                try:
+                    result = measure(devices, spec)
+                except Failed as error:
+                    result = {"failed": str(error)}
+                print(f"{time.monotonic():8.2f} {spec['cell']} round {spec['round']} {spec['peer']} {spec['snapshots']}: "
+                      f"{result.get('failed') or round(result['iops'])}, {time.monotonic() - began:.1f} s", flush=True)
+                results.write(json.dumps({**spec, "devices": group["devices"], **result}) + "\n")
+                results.flush()
+            devices.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
