@@ -70,7 +70,7 @@ CELLS = [
     Cell("preserved", "4K writes of preserved blocks, no delay", {LINEAR: [0], COW: [1]}, depth=16, delay_ns=0, again=True,
          seconds=1, counted=True, quick={LINEAR: [0], COW: [1]}),
     Cell("no-snapshot", "4K writes without a snapshot, no delay", {LINEAR: [0], COW: [0]}, depth=16, delay_ns=0,
-         seconds=1, counted=True),
+         seconds=1, over_and_over=True, counted=True),
     Cell("cpu", "random 4K first writes, no delay", {SNAPSHOT_4K: [1], COW: [1]}, depth=16, delay_ns=0, seconds=0,
          origin_mib=32, counted=True, quick={SNAPSHOT_4K: [1], COW: [1]}),
     *(Cell(f"depth-{depth}", f"random 4K first writes, depth {depth}", {LINEAR: [0], SNAPSHOT_4K: [1], THIN: [1], COW: [1]},
