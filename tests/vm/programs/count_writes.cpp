@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Random writes of 4 KiB to a block device, one at a time, and how long they took. In a machine whose clock
-// counts instructions that is what they cost.
+// Random writes of 4 KiB to a block device, one at a time, and how long they took. In a machine
+// whose clock counts instructions that is what they cost.
 //
 //   count-writes DEVICE COUNT SEED
 //
