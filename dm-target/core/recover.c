@@ -255,10 +255,11 @@ static void sweep_all(struct cow_store *store)
 static int blank_log_end(struct cow_loader *loader, const struct cow_log *log)
 {
 	struct cow_store *store = loader->store;
-	u64 block = cow_super_segment_block(&store->super, log->segment) + log->fill;
+	u64 block;
 
 	if (log->segment == COW_NONE_SEGMENT || log->fill >= cow_log_usable_blocks(store))
 		return 0;
+	block = cow_super_segment_block(&store->super, log->segment) + log->fill;
 	if (!store->ops->read(store, block, 1, loader->image) &&
 	    cow_all_zero(loader->image, COWSNAP_DISK_BLOCK_SIZE))
 		return 0;
