@@ -151,13 +151,24 @@ class Peer:
 
     def oldest(self):
         """The oldest snapshot's device; None when there is none."""
-        return None
+        return "/dev/mapper/snap0" if self.snapshots else None
 
     def newest(self):
-        return None
+        return f"/dev/mapper/snap{self.snapshots - 1}" if self.snapshots else None
 
     def teardown(self):
         raise NotImplementedError
+
+    def open_ends(self, target):
+        """Devices of the oldest and the newest snapshot, where snapshots need none to be there: target(number) is the table's."""
+        for i in self._ends():
+            dm_create(f"snap{i}", f"0 {self.devices.origin_sectors} {target(i)}")
+
+    def close_ends(self):
+        dm_remove(*(f"snap{i}" for i in self._ends()))
+
+    def _ends(self):
+        return {0, self.snapshots - 1} if self.snapshots else ()
 
 
 class Linear(Peer):
@@ -179,12 +190,6 @@ class DmSnapshot(Peer):
             run("dd", "if=/dev/zero", f"of={area}", "bs=64k", "count=1", "oflag=direct", "status=none")
             dm_create(f"snap{i}", f"0 {devices.origin_sectors} snapshot {devices.origin} {area} P {self.CHUNK_SECTORS}")
         return dm_create("top", f"0 {devices.origin_sectors} snapshot-origin {devices.origin}")
-
-    def oldest(self):
-        return "/dev/mapper/snap0" if self.snapshots else None
-
-    def newest(self):
-        return f"/dev/mapper/snap{self.snapshots - 1}" if self.snapshots else None
 
     def teardown(self):
         dm_remove("top", *(f"snap{i}" for i in range(self.snapshots)), *(f"area{i}" for i in range(self.snapshots)))
@@ -213,16 +218,11 @@ class DmThin(Peer):
             run("dmsetup", "suspend", "top")
             message("pool", f"create_snap {i + 1} 0")
             run("dmsetup", "resume", "top")
-        for i in {0, self.snapshots - 1} if self.snapshots else ():
-            dm_create(f"snap{i}", f"0 {self.devices.origin_sectors} thin /dev/mapper/pool {i + 1}")
+        self.open_ends(lambda i: f"thin /dev/mapper/pool {i + 1}")
         return top
 
-    oldest = DmSnapshot.oldest
-    newest = DmSnapshot.newest
-
     def teardown(self):
-        for i in {0, self.snapshots - 1} if self.snapshots else ():
-            dm_remove(f"snap{i}")
+        self.close_ends()
         dm_remove("top")
         for i in range(self.snapshots):
             message("pool", f"delete {i + 1}")
@@ -237,16 +237,11 @@ class CowSnap(Peer):
         top = dm_create("top", f"0 {devices.origin_sectors} cow-origin /dev/mapper/store 1 {devices.origin}")
         for i in range(self.snapshots):
             message("store", f"create {i + 1} 1")
-        for i in {0, self.snapshots - 1} if self.snapshots else ():
-            dm_create(f"snap{i}", f"0 {devices.origin_sectors} cow-snap /dev/mapper/store {i + 1} 1 read_only")
+        self.open_ends(lambda i: f"cow-snap /dev/mapper/store {i + 1} 1 read_only")
         return top
 
-    oldest = DmSnapshot.oldest
-    newest = DmSnapshot.newest
-
     def teardown(self):
-        for i in {0, self.snapshots - 1} if self.snapshots else ():
-            dm_remove(f"snap{i}")
+        self.close_ends()
         dm_remove("top", "store")
 
 

@@ -15,7 +15,7 @@ def _draw(directory, name, settings, curves):
     """curves: of each name, its points, rows of numbers: x, y, and for error bars lowest and highest."""
     curves = {title: rows for title, rows in curves.items() if rows}
     if not curves:
-        return False
+        return
     script = ["set key outside below", "set grid", *settings]
     for number, rows in enumerate(curves.values()):
         script += [f"$data{number} << EOD", *(" ".join(f"{value:g}" for value in row) for row in rows), "EOD"]
@@ -28,7 +28,6 @@ def _draw(directory, name, settings, curves):
     for suffix, terminal in FORMATS.items():
         subprocess.run(["gnuplot"], text=True, check=True, input="\n".join(
             [f"set terminal {terminal}", f"set output '{directory / name}.{suffix}'", *script, "plot " + ", ".join(plots), ""]))
-    return True
 
 
 def _row(x, values):
@@ -42,9 +41,9 @@ def _by_snapshots(results, directory):
                          if record["cell"] == "first-32" and record["peer"] == peer})
         curves[NAMES[peer]] = [_row(count, values) for count in counts
                                if (values := results.ratios("first-32", (peer, count), (plan.LINEAR, 0), plan.iops))]
-    return _draw(directory, "throughput-by-snapshots",
-                 ["set title 'Random 4 KiB first writes, depth 32'", "set xlabel 'snapshots'", "set logscale x 2",
-                  "set ylabel 'throughput to the plain device'", "set yrange [0:]"], curves)
+    _draw(directory, "throughput-by-snapshots",
+          ["set title 'Random 4 KiB first writes, depth 32'", "set xlabel 'snapshots'", "set logscale x 2",
+           "set ylabel 'throughput to the plain device'", "set yrange [0:]"], curves)
 
 
 def _by_depth(results, directory):
@@ -57,9 +56,9 @@ def _by_depth(results, directory):
             if values:
                 rows.append(_row(cell.depth, values))
         curves[NAMES[peer]] = rows
-    return _draw(directory, "latency-by-depth",
-                 ["set title 'Random 4 KiB first writes, one snapshot'", "set xlabel 'queue depth'", "set logscale x 2",
-                  "set ylabel 'mean latency to the plain device'", "set yrange [0:]"], curves)
+    _draw(directory, "latency-by-depth",
+          ["set title 'Random 4 KiB first writes, one snapshot'", "set xlabel 'queue depth'", "set logscale x 2",
+           "set ylabel 'mean latency to the plain device'", "set yrange [0:]"], curves)
 
 
 def _by_time(results, directory):
@@ -68,12 +67,13 @@ def _by_time(results, directory):
         found = results.of("becoming", peer, 0 if peer == plan.LINEAR else 1)
         if found:
             curves[NAMES[peer]] = [[ms / 1000, value] for ms, value in found[min(found)]["series"]]
-    return _draw(directory, "throughput-by-time",
-                 ["set title 'Random 4 KiB writes while the device becomes preserved, depth 32, one snapshot'",
-                  "set xlabel 'seconds'", "set ylabel 'I/Os a second'", "set yrange [0:]"], curves)
+    _draw(directory, "throughput-by-time",
+          ["set title 'Random 4 KiB writes while the device becomes preserved, depth 32, one snapshot'",
+           "set xlabel 'seconds'", "set ylabel 'I/Os a second'", "set yrange [0:]"], curves)
 
 
 def draw(results, directory):
-    """Those for which there are results; the names of the files, without suffix."""
+    """Those for which there are results."""
     directory.mkdir(parents=True, exist_ok=True)
-    return [function.__name__ for function in (_by_snapshots, _by_depth, _by_time) if function(results, directory)]
+    for plot in (_by_snapshots, _by_depth, _by_time):
+        plot(results, directory)

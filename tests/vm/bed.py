@@ -54,9 +54,9 @@ CANNOT_MOUNT_STATUS = 77
 
 # All that QEMU can emulate but: a fifth level of page tables, which costs time at every TLB miss; and cmpxchg16b, behind which
 # an interrupt at times finds an address in the flags register (seen as a debug exception in kmem_cache_alloc).
+EMULATED_CPU = "max,la57=off,cx16=off"
 # Of a machine whose clock counts instructions.
 INSTRUCTION_CLOCK_KHZ = 1_000_000
-EMULATED_CPU = "max,la57=off,cx16=off"
 
 
 class BedError(Exception):
@@ -354,7 +354,7 @@ class Guest:
             "-device", f"virtio-serial-{bus}",
         ]
         if self.counts_instructions:
-            # Nor does its clock stand still while the CPU has nothing to do, or nothing would ever time out.
+            # sleep=off: while the CPU has nothing to do the clock goes on to the next timer at once
             command += ["-icount", "shift=0,sleep=off"]
         if self.hotplug:
             self.monitor_path.unlink(missing_ok=True)
