@@ -42,9 +42,13 @@ RESTART_LIMIT_S = 60
 ROOT_DISK_SLOWNESS = 4
 # How long QEMU may take to answer its monitor.
 MONITOR_LIMIT_S = 30
-# A virtual CPU of QEMU's emulator at times runs a breakpoint that the kernel, patching itself, has already taken away. No
-# module can cause this report (a BUG is an invalid opcode), so what was run is to be repeated.
-EMULATOR_FAULT = re.compile(r"\bint3: 0000 ")
+# A virtual CPU of QEMU's emulator at times runs a breakpoint that the kernel, patching itself, has already taken away:
+# one CPU translates what another one is writing to. No module can cause what the kernel reports then, so what was run is to be
+# repeated. It dies of the breakpoint (a BUG is an invalid opcode); or a CPU stays for good before the first instruction of a
+# function, where memory has no breakpoint but what ftrace has there before or behind it, a no-op or a call.
+EMULATOR_FAULT = re.compile(r"\bint3: 0000 |"
+                            r"(?:soft lockup|\bstall)(?:.*\n)+?.*\bRIP: 0010:\w+\+0x[04]/(?:.*\n){1,6}?"
+                            r".*\bCode: [0-9a-f ]*<(?:0f> 1f 44 00 00|e8>)")
 
 # What a Debian initramfs needs here to see the disks, the ports and the share, and to mount a root file system.
 ROOT_DISK_MODULES = ("virtio_mmio", "virtio_pci", "virtio_blk", "virtio_console", "9pnet_virtio", "9p", "ext4")
@@ -82,6 +86,7 @@ class End:
     status: int | None = None      # the program's, for exit
     reason: str = ""               # for people; for reboot and cut: the next phase
     start_s: float | None = None   # from the start of QEMU to the program
+    report: str = ""               # for trouble: the console from its first sign on
 
     @property
     def passed(self):
@@ -89,7 +94,7 @@ class End:
 
     @property
     def emulator_fault(self):
-        return EMULATOR_FAULT.search(self.reason) is not None
+        return EMULATOR_FAULT.search(self.report) is not None
 
 
 def kernels():
@@ -514,10 +519,10 @@ class _Boot:
 
     def _watch(self, line):
         found = console.trouble(line)
-        if found is None:
-            return
-        if self._end is None or self._end.how != "trouble":
+        if found is not None and (self._end is None or self._end.how != "trouble"):
             self._finish(End("trouble", reason=found), TROUBLE_GRACE_S)
+        if self._end is not None and self._end.how == "trouble":
+            self._end.report += line + "\n"
 
     def _obey(self, line):
         """One line of the result port: what the guest tells or asks."""
