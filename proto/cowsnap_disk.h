@@ -60,6 +60,7 @@
 #define COWSNAP_MAGIC_BATCH 0x316874625f7763ffULL
 #define COWSNAP_MAGIC_SUMMARY 0x316d75735f7763ffULL
 #define COWSNAP_MAGIC_SLOT 0x31746c735f7763ffULL
+#define COWSNAP_MAGIC_MARKER 0x316b726d5f7763ffULL
 
 #define COWSNAP_SUPER_COPY_BLOCK 16
 #define COWSNAP_MAX_REGIONS 128
@@ -175,6 +176,21 @@ enum cowsnap_op {
 	COWSNAP_OP_FRONT = 7,
 	/* origin: it was; none of the snapshots that it has now is exact */
 	COWSNAP_OP_STALE = 8,
+	/*
+	 * origin, snapshot: the origin goes back to this snapshot of it. In checkpoints
+	 * behind its snapshots. Replaces the rollback that the origin had.
+	 * set: id of the snapshot of what was there before, or 0: there is none, a
+	 *   rollback to it was cancelled by this one.
+	 * With COWSNAP_OP_FLAG_SCHEDULED: when the origin is activated the next time; the
+	 *   snapshot "set" is not there yet. Deleting the snapshot ends it. With
+	 *   COWSNAP_OP_FLAG_FORCE, too: although it is stale.
+	 * Without it: it runs. epoch: owns the segments (of kind OVERLAY) with what was
+	 *   written meanwhile; sequence: all blocks of the origin below this one are right
+	 *   in the origin, durably, but for the first COWSNAP_MARKER_BLOCKS
+	 */
+	COWSNAP_OP_ROLLBACK = 9,
+	/* origin: its rollback is over, or not scheduled any more */
+	COWSNAP_OP_ROLLBACK_END = 10,
 };
 
 struct cowsnap_disk_op {
@@ -194,6 +210,8 @@ struct cowsnap_disk_op {
 #define COWSNAP_OP_FLAG_STALE 2u /* with CREATE, in checkpoints: there was a STALE */
 #define COWSNAP_OP_FLAG_IN_FRONT 4u /* with FRONT */
 #define COWSNAP_OP_FLAG_LEFT 8u /* with FRONT */
+#define COWSNAP_OP_FLAG_SCHEDULED 16u /* with ROLLBACK */
+#define COWSNAP_OP_FLAG_FORCE 32u /* with ROLLBACK and SCHEDULED */
 
 #define COWSNAP_WIDE_HEAD_SECTORS 2048u
 #define COWSNAP_WIDE_TAIL_SECTORS 128u
@@ -336,5 +354,24 @@ struct cowsnap_disk_slot {
 } __attribute__((packed));
 
 #define COWSNAP_SLOT_HEADER_BYTES 64
+
+/* --------------------------------------------------------------- marker --- */
+
+/*
+ * Not in a store: the start of an origin while a rollback of it runs. Its contents
+ * are a mixture of two states then, and must not be used without cowsnap. The first
+ * COWSNAP_MARKER_BLOCKS of the origin, where file systems and others have what they
+ * are known by, are zero but for this; block 0 is overwritten first and restored last.
+ */
+#define COWSNAP_MARKER_BLOCKS 32u
+
+struct cowsnap_disk_marker {
+	__le64 magic;
+	__le32 crc;
+	__le32 origin; /* origin id */
+	__u8 uuid[COWSNAP_UUID_SIZE]; /* the store's */
+	__u8 reserved[32];
+	char text[448]; /* for whoever looks at the device; ends with zeros */
+} __attribute__((packed));
 
 #endif

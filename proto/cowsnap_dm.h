@@ -163,6 +163,7 @@
 #define COWSNAP_EVENT_DROPPED "dropped" /* id: the snapshot dropped for room */
 #define COWSNAP_EVENT_DAMAGE "damage" /* id: an origin with damage */
 #define COWSNAP_EVENT_STALE "stale" /* id: an origin; its snapshots until now are */
+#define COWSNAP_EVENT_ROLLED_BACK "rolled_back" /* id: an origin; all is copied back */
 #define COWSNAP_EVENT_FAILED "failed" /* id: 0; the store fails */
 /* The store fails and cannot be told that its snapshots are lost; id: last set */
 #define COWSNAP_EVENT_UNRECORDED "unrecorded"

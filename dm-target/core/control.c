@@ -35,7 +35,8 @@ static u64 count_ops(const struct cow_store *store)
 	const struct cow_origin *origin;
 
 	list_for_each_entry(origin, &store->origins, list)
-		ops += origin->front.state != COW_FRONT_UNKNOWN;
+		ops += (origin->front.state != COW_FRONT_UNKNOWN) +
+		       (origin->rollback.state != COW_ROLLBACK_NONE);
 	list_for_each_entry(snapshot, &store->snapshots, all)
 		ops += snapshot->lost;
 	return ops;
@@ -80,6 +81,8 @@ static void collect_ops(const struct cow_store *store, struct cow_op *ops)
 				op++;
 			}
 		}
+		if (origin->rollback.state != COW_ROLLBACK_NONE)
+			cow_rollback_op(op++, origin);
 	}
 }
 
@@ -145,12 +148,29 @@ int cow_control_room(struct cow_store *store, u32 ops)
 	return write_checkpoint(store);
 }
 
-/* True when so many more origins and snapshots fit into a checkpoint. */
+/* Each origin may come to need a FRONT op as well, each snapshot a LOST op. */
+static u32 growth(struct cow_store *store, const struct cow_op *op)
+{
+	switch (op->op) {
+	case COWSNAP_OP_CREATE:
+	case COWSNAP_OP_ORIGIN:
+		return 2;
+	case COWSNAP_OP_ROLLBACK:
+		return cow_origin_find(store, op->origin)->rollback.state == COW_ROLLBACK_NONE;
+	default:
+		return 0;
+	}
+}
+
+/* True when so many more ops fit into a checkpoint. */
 static bool capacity_left(const struct cow_store *store, u32 more)
 {
-	/* each origin may come to need a FRONT op as well, each snapshot a LOST op */
-	return 1 + 2ull * store->nr_origins + 2ull * store->nr_snapshots + 2ull * more <=
-	       checkpoint_capacity(store);
+	u64 ops = 1 + 2ull * store->nr_origins + 2ull * store->nr_snapshots + more;
+	const struct cow_origin *origin;
+
+	list_for_each_entry(origin, &store->origins, list)
+		ops += origin->rollback.state != COW_ROLLBACK_NONE;
+	return ops <= checkpoint_capacity(store);
 }
 
 /* Into the journal, where there must be room. */
@@ -193,7 +213,7 @@ int cow_control_commit(struct cow_store *store, const struct cow_op *ops, u32 co
 	if (store->broken)
 		return -EIO;
 	for (i = 0; i < count; i++)
-		grows += ops[i].op == COWSNAP_OP_CREATE || ops[i].op == COWSNAP_OP_ORIGIN;
+		grows += growth(store, &ops[i]);
 	if (grows && !capacity_left(store, grows))
 		return -ENOSPC;
 	r = cow_control_room(store, count);
@@ -263,8 +283,12 @@ static int journal_loss(struct cow_store *store)
 
 void cow_store_let_go(struct cow_store *store)
 {
+	struct cow_origin *origin;
+
 	store->ops->engine_enter(store);
 	store->failed = true;
+	list_for_each_entry(origin, &store->origins, list)
+		cow_rollback_give_back(origin);
 	store->retry = true; /* once: those who need nothing any more pass */
 	cow_store_wake_logs(store);
 	store->ops->engine_leave(store);
@@ -285,6 +309,29 @@ int cow_store_record_loss(struct cow_store *store)
 u64 cow_store_last_set(const struct cow_store *store)
 {
 	return store->next_set;
+}
+
+/*
+ * Rollbacks that began with the last set: what could not be recorded was their beginning.
+ * Later sets have greater numbers: it was not a failure later.
+ */
+static u32 never_began(struct cow_store *store, u64 last_set, struct cow_op *ops)
+{
+	struct cow_snapshot *undo;
+	struct cow_origin *origin;
+	u32 count = 0;
+
+	list_for_each_entry(origin, &store->origins, list) {
+		undo = cow_snapshot_find(store, origin->rollback.undo);
+		if (origin->rollback.state != COW_ROLLBACK_RUNNING || !undo ||
+		    undo->set != last_set)
+			continue;
+		ops[count].op = COWSNAP_OP_ROLLBACK_END;
+		ops[count].origin = origin->id;
+		count++;
+		cow_rollback_end(origin);
+	}
+	return count;
 }
 
 /* The snapshots up to @last_set that are not lost yet become so, in memory. */
@@ -323,12 +370,15 @@ int cow_store_lose(struct cow_store *store, u64 last_set, char *why)
 			 (unsigned long long)last_set);
 		return -EINVAL;
 	}
-	ops = cow_alloc((store->nr_snapshots + 1ull) * sizeof(*ops));
+	ops = cow_alloc((store->nr_snapshots + store->nr_origins + 1ull) * sizeof(*ops));
 	if (!ops) {
 		snprintf(why, COW_WHY_BYTES, "no memory");
 		return -ENOMEM;
 	}
 	count = lose_in_memory(store, last_set, ops);
+	store->ops->engine_enter(store);
+	count += never_began(store, last_set, ops + count);
+	store->ops->engine_leave(store);
 	if (count || store->next_set <= last_set) {
 		store->next_set = max(store->next_set, last_set + 1);
 		ops[count].op = COWSNAP_OP_COUNTERS;
@@ -394,8 +444,9 @@ static int replay_op(struct cow_store *store, const struct cow_op *op)
 		return replay_create(store, op);
 	case COWSNAP_OP_DELETE:
 		snapshot = cow_snapshot_find(store, op->snapshot);
-		if (!snapshot)
+		if (!snapshot || cow_rollback_needs(snapshot))
 			return -EUCLEAN;
+		cow_rollback_forget_target(snapshot);
 		cow_snapshot_unlink(snapshot);
 		cow_snapshot_free(snapshot);
 		return 0;
@@ -415,6 +466,10 @@ static int replay_op(struct cow_store *store, const struct cow_op *op)
 		else
 			cow_front_replay_stale(origin);
 		return 0;
+	case COWSNAP_OP_ROLLBACK:
+	case COWSNAP_OP_ROLLBACK_END:
+		origin = cow_origin_find(store, op->origin);
+		return origin ? cow_rollback_replay(origin, op) : -EUCLEAN;
 	case COWSNAP_OP_COUNTERS:
 		store->next_epoch = max(store->next_epoch, op->epoch);
 		store->next_set = max(store->next_set, op->set);

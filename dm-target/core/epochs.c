@@ -77,6 +77,7 @@ struct cow_origin *cow_origin_new(struct cow_store *store, u32 id, u64 size_sect
 	INIT_LIST_HEAD(&origin->epochs);
 	cow_index_init(&origin->index, &store->pool);
 	cow_log_init(&origin->log, store, origin, NULL);
+	cow_rollback_init(origin);
 	return origin;
 }
 
@@ -104,6 +105,8 @@ void cow_origin_free(struct cow_origin *origin)
 	cow_index_destroy(&origin->index);
 	cow_bitmap_destroy(origin->bitmap);
 	cow_free(origin->log.summary);
+	if (origin->rollback.shown.overlay)
+		cow_overlay_free(origin->rollback.shown.overlay);
 	cow_free(origin);
 }
 
@@ -268,20 +271,34 @@ void cow_create_abort(struct cow_store *store, struct cow_member *members, u32 c
 		cow_free(members[i].made);
 		cow_free(members[i].epoch);
 		cow_bitmap_destroy(members[i].bitmap);
+		if (members[i].overlay)
+			cow_overlay_free(members[i].overlay);
 		members[i].made = NULL;
 		members[i].epoch = NULL;
 		members[i].bitmap = NULL;
+		members[i].overlay = NULL;
 	}
+}
+
+/* What is in the origin is not what it shows: no snapshot can be made of that. */
+static bool is_mixture(const struct cow_origin *origin)
+{
+	return origin->rollback.state == COW_ROLLBACK_RUNNING;
 }
 
 static int check_member(struct cow_store *store, const struct cow_member *members, u32 i,
 			char *why)
 {
+	const struct cow_origin *origin = cow_origin_find(store, members[i].origin);
 	u32 j;
 
-	if (!cow_origin_find(store, members[i].origin)) {
+	if (!origin) {
 		snprintf(why, COW_WHY_BYTES, "there is no origin %u", members[i].origin);
 		return -ENOENT;
+	}
+	if (is_mixture(origin)) {
+		snprintf(why, COW_WHY_BYTES, "a rollback of origin %u runs", members[i].origin);
+		return -EBUSY;
 	}
 	if (cow_snapshot_find(store, members[i].snapshot)) {
 		snprintf(why, COW_WHY_BYTES, "there is a snapshot %u already",
@@ -298,7 +315,7 @@ static int check_member(struct cow_store *store, const struct cow_member *member
 								   members[i].snapshot);
 		return -EINVAL;
 	}
-	return 0;
+	return members[i].target ? cow_rollback_check(store, &members[i], why) : 0;
 }
 
 static int prepare_member(struct cow_store *store, struct cow_member *member)
@@ -308,11 +325,17 @@ static int prepare_member(struct cow_store *store, struct cow_member *member)
 	member->made = cow_snapshot_new(member->snapshot);
 	member->epoch = cow_alloc(sizeof(*member->epoch));
 	member->bitmap = cow_bitmap_new(origin->blocks);
-	return member->made && member->epoch && member->bitmap ? 0 : -ENOMEM;
+	if (!member->made || !member->epoch || !member->bitmap)
+		return -ENOMEM;
+	if (!member->target)
+		return 0;
+	member->overlay = cow_overlay_new(&origin->rollback.shown);
+	return member->overlay ? 0 : -ENOMEM;
 }
 
 int cow_create_prepare(struct cow_store *store, struct cow_member *members, u32 count, char *why)
 {
+	u32 ops = count;
 	u32 i;
 	int r = 0;
 
@@ -320,12 +343,14 @@ int cow_create_prepare(struct cow_store *store, struct cow_member *members, u32 
 		members[i].made = NULL;
 		members[i].epoch = NULL;
 		members[i].bitmap = NULL;
+		members[i].overlay = NULL;
+		ops += !!members[i].target;
 	}
 	if (store->broken) {
 		snprintf(why, COW_WHY_BYTES, "the store has failed");
 		return -EIO;
 	}
-	if (store->next_epoch + count > COW_INDEX_MAX_EPOCH) {
+	if (store->next_epoch + ops > COW_INDEX_MAX_EPOCH) {
 		snprintf(why, COW_WHY_BYTES, "the store has had its highest number of snapshots");
 		return -ENOSPC;
 	}
@@ -337,7 +362,7 @@ int cow_create_prepare(struct cow_store *store, struct cow_member *members, u32 
 			snprintf(why, COW_WHY_BYTES, "no memory");
 	}
 	if (!r) {
-		r = cow_control_room(store, count);
+		r = cow_control_room(store, ops);
 		if (r)
 			snprintf(why, COW_WHY_BYTES,
 				 "the store's control record has no room or cannot be written (%d)",
@@ -370,13 +395,22 @@ static void start_epoch(struct cow_member *member, struct cow_origin *origin)
 int cow_create_commit(struct cow_store *store, struct cow_member *members, u32 count,
 		      u64 now_seconds, char *why)
 {
-	struct cow_op *ops = cow_alloc(count * sizeof(*ops));
-	u32 i;
+	struct cow_op *ops = cow_alloc(2ull * count * sizeof(*ops));
+	u32 nr_ops = count, i;
 	int r;
 
 	if (!ops) {
 		cow_create_abort(store, members, count);
 		return -ENOMEM;
+	}
+	for (i = 0; i < count; i++) {
+		/* begun since this was prepared */
+		if (!is_mixture(cow_origin_find(store, members[i].origin)))
+			continue;
+		snprintf(why, COW_WHY_BYTES, "a rollback of origin %u runs", members[i].origin);
+		cow_create_abort(store, members, count);
+		cow_free(ops);
+		return -EBUSY;
 	}
 	for (i = 0; i < count; i++) {
 		struct cow_origin *origin = cow_origin_find(store, members[i].origin);
@@ -387,8 +421,18 @@ int cow_create_commit(struct cow_store *store, struct cow_member *members, u32 c
 		members[i].made->set = store->next_set;
 		members[i].made->origin = origin;
 		cow_op_of_snapshot(&ops[i], members[i].made);
+		if (!members[i].target)
+			continue;
+		/* both or neither, and with an epoch of its own */
+		ops[nr_ops].op = COWSNAP_OP_ROLLBACK;
+		ops[nr_ops].origin = members[i].origin;
+		ops[nr_ops].snapshot = members[i].target;
+		ops[nr_ops].set = members[i].snapshot;
+		ops[nr_ops].epoch = store->next_epoch + nr_ops;
+		ops[nr_ops].sequence = COWSNAP_MARKER_BLOCKS;
+		nr_ops++;
 	}
-	r = cow_control_commit(store, ops, count);
+	r = cow_control_commit(store, ops, nr_ops);
 	cow_free(ops);
 	if (r) {
 		snprintf(why, COW_WHY_BYTES, "the store's control record cannot be written (%d)",
@@ -398,10 +442,15 @@ int cow_create_commit(struct cow_store *store, struct cow_member *members, u32 c
 	}
 	store->ops->engine_enter(store);
 	store->ops->view_lock(store);
-	store->next_epoch += count;
+	for (i = 0, nr_ops = count; i < count; i++) {
+		struct cow_origin *origin = cow_origin_find(store, members[i].origin);
+
+		start_epoch(&members[i], origin);
+		if (members[i].target)
+			cow_rollback_begin(origin, &members[i], store->next_epoch + nr_ops++);
+	}
+	store->next_epoch += nr_ops;
 	store->next_set++;
-	for (i = 0; i < count; i++)
-		start_epoch(&members[i], cow_origin_find(store, members[i].origin));
 	store->ops->view_unlock(store);
 	store->ops->engine_leave(store);
 	cow_create_abort(store, members, count); /* the old bitmaps */
@@ -491,7 +540,7 @@ static void drop_epochs(struct cow_origin *origin)
 }
 
 /* The overlay goes with its snapshot; what is in flight ends first. */
-static void drop_overlay(struct cow_overlay *overlay)
+void cow_overlay_drop(struct cow_overlay *overlay)
 {
 	struct cow_store *store = overlay->log.store;
 
@@ -519,15 +568,23 @@ static void delete_apply(struct cow_snapshot *snapshot, bool dropped)
 	cow_snapshot_unlink(snapshot);
 	snapshot->overlay = NULL;
 	snapshot->lost = true;
+	cow_rollback_forget_target(snapshot);
 	store->ops->view_unlock(store);
 	if (overlay)
-		drop_overlay(overlay);
+		cow_overlay_drop(overlay);
 	drop_epochs(origin);
 	want_sweep(origin);
 	if (dropped)
 		store->ops->event(store, COWSNAP_EVENT_DROPPED, snapshot->id);
 	if (!snapshot->users)
 		cow_snapshot_free(snapshot);
+}
+
+static bool is_scheduled(const struct cow_snapshot *snapshot)
+{
+	const struct cow_rollback *rollback = &snapshot->origin->rollback;
+
+	return rollback->state == COW_ROLLBACK_SCHEDULED && rollback->target == snapshot;
 }
 
 static int check_delete(struct cow_store *store, const u32 *ids, u32 i, bool dropped, char *why)
@@ -542,6 +599,17 @@ static int check_delete(struct cow_store *store, const u32 *ids, u32 i, bool dro
 	if (snapshot->users && !dropped) {
 		snprintf(why, COW_WHY_BYTES, "snapshot %u has a cow-snap: remove that first",
 			 ids[i]);
+		return -EBUSY;
+	}
+	if (cow_rollback_needs(snapshot)) {
+		snprintf(why, COW_WHY_BYTES, "the rollback of origin %u needs snapshot %u",
+			 snapshot->origin->id, ids[i]);
+		return -EBUSY;
+	}
+	if (is_scheduled(snapshot) && !dropped) {
+		snprintf(why, COW_WHY_BYTES,
+			 "a rollback of origin %u to snapshot %u is scheduled: cancel it first",
+			 snapshot->origin->id, ids[i]);
 		return -EBUSY;
 	}
 	for (j = 0; j < i; j++) {
@@ -583,6 +651,16 @@ int cow_delete(struct cow_store *store, const u32 *ids, u32 count, bool dropped,
 		delete_apply(cow_snapshot_find(store, ids[i]), dropped);
 	store->ops->engine_leave(store);
 	return 0;
+}
+
+struct cow_snapshot *cow_oldest_to_drop(const struct cow_origin *origin)
+{
+	struct cow_snapshot *snapshot;
+
+	list_for_each_entry(snapshot, &origin->snapshots, list)
+		if (!cow_rollback_needs(snapshot))
+			return snapshot;
+	return NULL;
 }
 
 /* ------------------------------------------------------------- sweeping --- */

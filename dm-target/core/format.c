@@ -48,6 +48,7 @@ static void check_sizes(void)
 	BUILD_BUG_ON(sizeof(struct cowsnap_disk_summary_record) != 16);
 	BUILD_BUG_ON(sizeof(struct cowsnap_disk_summary) != COWSNAP_SUMMARY_HEADER_BYTES);
 	BUILD_BUG_ON(sizeof(struct cowsnap_disk_slot) != COWSNAP_SLOT_HEADER_BYTES);
+	BUILD_BUG_ON(sizeof(struct cowsnap_disk_marker) != 512);
 
 	BUILD_BUG_ON(offsetof(struct cowsnap_disk_super, crc) != offsetof(struct disk_start, crc));
 	BUILD_BUG_ON(offsetof(struct cowsnap_disk_super, uuid) != sizeof(struct disk_start));
@@ -56,6 +57,7 @@ static void check_sizes(void)
 	BUILD_BUG_ON(offsetof(struct cowsnap_disk_checkpoint, uuid) != sizeof(struct disk_start));
 	BUILD_BUG_ON(offsetof(struct cowsnap_disk_batch, uuid) != sizeof(struct disk_start));
 	BUILD_BUG_ON(offsetof(struct cowsnap_disk_summary, uuid) != sizeof(struct disk_start));
+	BUILD_BUG_ON(offsetof(struct cowsnap_disk_marker, uuid) != sizeof(struct disk_start));
 }
 
 /* CRC of a structure of @bytes with its crc field taken as zero. */
@@ -109,4 +111,18 @@ void *cow_structure_begin(void *structure, size_t bytes, u64 magic, const u8 *uu
 	head->start.magic = cpu_to_le64(magic);
 	memcpy(head->uuid, uuid, COWSNAP_UUID_SIZE);
 	return structure;
+}
+
+void cow_marker_encode(void *block, const u8 *uuid, u32 origin)
+{
+	struct cowsnap_disk_marker *disk;
+
+	memset(block, 0, COWSNAP_DISK_BLOCK_SIZE);
+	disk = cow_structure_begin(block, sizeof(*disk), COWSNAP_MAGIC_MARKER, uuid);
+	disk->origin = cpu_to_le32(origin);
+	strscpy(disk->text,
+		"\nA rollback of this device to a cowsnap snapshot has begun and is not complete.\n"
+		"What is on it is a mixture. Activate its store: the rollback goes on then.\n",
+		sizeof(disk->text));
+	cow_structure_seal(disk, sizeof(*disk));
 }

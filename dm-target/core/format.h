@@ -171,4 +171,7 @@ enum cow_check cow_summary_decode(const void *blocks, u32 segment_blocks, const 
 /* Room that cow_summary_decode() needs in @records and @crc, whatever the segment. */
 #define COW_SUMMARY_MAX_RECORDS 254
 
+/* The marker of an origin; @block is one block. */
+void cow_marker_encode(void *block, const u8 *uuid, u32 origin);
+
 #endif

@@ -44,6 +44,8 @@ static u32 flags_of(u32 op)
 		return COWSNAP_OP_FLAG_DROPPED;
 	case COWSNAP_OP_FRONT:
 		return COWSNAP_OP_FLAG_IN_FRONT | COWSNAP_OP_FLAG_LEFT;
+	case COWSNAP_OP_ROLLBACK:
+		return COWSNAP_OP_FLAG_SCHEDULED | COWSNAP_OP_FLAG_FORCE;
 	default:
 		return 0;
 	}
@@ -57,8 +59,14 @@ static bool op_valid(const struct cow_op *op)
 	case COWSNAP_OP_ORIGIN:
 		return cow_id_valid(op->origin) && op->size_sectors >= 1 &&
 		       op->size_sectors <= COW_MAX_ORIGIN_BLOCKS * COWSNAP_BLOCK_SECTORS;
+	case COWSNAP_OP_ROLLBACK:
+		return cow_id_valid(op->origin) && cow_id_valid(op->snapshot) &&
+		       (!op->set || cow_id_valid(op->set)) && op->epoch <= COW_MAX_EPOCH &&
+		       op->sequence <= COW_MAX_ORIGIN_BLOCKS &&
+		       op->flags != COWSNAP_OP_FLAG_FORCE;
 	case COWSNAP_OP_FORGET:
 	case COWSNAP_OP_STALE:
+	case COWSNAP_OP_ROLLBACK_END:
 		return cow_id_valid(op->origin);
 	case COWSNAP_OP_FRONT:
 		return cow_id_valid(op->origin) &&

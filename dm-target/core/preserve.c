@@ -222,8 +222,11 @@ void cow_store_wake_logs(struct cow_store *store)
 	struct cow_overlay *overlay;
 	struct cow_origin *origin;
 
-	list_for_each_entry(origin, &store->origins, list)
+	list_for_each_entry(origin, &store->origins, list) {
 		cow_log_activate(&origin->log);
+		if (cow_rollback_overlay(origin))
+			cow_log_activate(&cow_rollback_overlay(origin)->log);
+	}
 	list_for_each_entry(snapshot, &store->snapshots, all)
 		if (snapshot->overlay)
 			cow_log_activate(&snapshot->overlay->log);
@@ -271,9 +274,13 @@ bool cow_store_idle(const struct cow_store *store)
 	for (i = 0; i < store->nr_tables; i++)
 		if (store->tables[i].writing)
 			return false;
-	list_for_each_entry(origin, &store->origins, list)
-		if (!cow_log_idle(&origin->log))
+	list_for_each_entry(origin, &store->origins, list) {
+		const struct cow_overlay *shown = cow_rollback_overlay(origin);
+
+		if (!cow_log_idle(&origin->log) || (shown && !cow_log_idle(&shown->log)) ||
+		    !list_empty(&origin->rollback.waiting))
 			return false;
+	}
 	list_for_each_entry(snapshot, &store->snapshots, all)
 		if (snapshot->overlay && !cow_log_idle(&snapshot->overlay->log))
 			return false;

@@ -106,6 +106,9 @@ static int find_owner(struct cow_store *store, const struct cow_owner *owner,
 		return 0;
 	}
 	snapshot = snapshot_of_epoch(origin, owner->epoch);
+	if (!snapshot && origin->rollback.state == COW_ROLLBACK_RUNNING &&
+	    origin->rollback.shown.epoch == owner->epoch)
+		snapshot = &origin->rollback.shown;
 	if (!snapshot)
 		return 0;
 	if (!snapshot->overlay)
@@ -196,6 +199,11 @@ static int start_epochs(struct cow_store *store)
 		origin->bitmap = cow_bitmap_new(origin->blocks);
 		if (!origin->bitmap)
 			return -ENOMEM;
+		if (origin->rollback.state != COW_ROLLBACK_RUNNING)
+			continue;
+		origin->rollback.shown.overlay = cow_overlay_new(&origin->rollback.shown);
+		if (!origin->rollback.shown.overlay)
+			return -ENOMEM;
 	}
 	return 0;
 }
@@ -274,9 +282,12 @@ static int blank_log_ends(struct cow_loader *loader)
 	struct cow_origin *origin;
 	int r = 0;
 
-	list_for_each_entry(origin, &store->origins, list)
+	list_for_each_entry(origin, &store->origins, list) {
 		if (!r)
 			r = blank_log_end(loader, &origin->log);
+		if (!r && cow_rollback_overlay(origin))
+			r = blank_log_end(loader, &cow_rollback_overlay(origin)->log);
+	}
 	list_for_each_entry(snapshot, &store->snapshots, all)
 		if (!r && snapshot->overlay)
 			r = blank_log_end(loader, &snapshot->overlay->log);

@@ -253,8 +253,11 @@ void cow_store_settle(struct cow_store *store)
 	struct cow_snapshot *snapshot;
 	struct cow_origin *origin;
 
-	list_for_each_entry(origin, &store->origins, list)
+	list_for_each_entry(origin, &store->origins, list) {
 		cow_log_close_segment(&origin->log);
+		if (cow_rollback_overlay(origin))
+			cow_log_close_segment(&cow_rollback_overlay(origin)->log);
+	}
 	list_for_each_entry(snapshot, &store->snapshots, all)
 		if (snapshot->overlay)
 			cow_log_close_segment(&snapshot->overlay->log);
@@ -289,6 +292,8 @@ void cow_store_destroy(struct cow_store *store)
 	}
 	list_for_each_entry_safe(origin, next_origin, &store->origins, list) {
 		free_pending(&origin->log);
+		if (cow_rollback_overlay(origin))
+			free_pending(&cow_rollback_overlay(origin)->log);
 		cow_origin_free(origin);
 	}
 	cow_segments_free_all(store);

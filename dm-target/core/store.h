@@ -164,6 +164,7 @@ struct cow_snapshot {
 	u32 users; /* cow-snap targets, the shell's business */
 	void *shell; /* the shell's, for its users */
 	struct cow_overlay *overlay; /* NULL until someone may write */
+	struct cow_snapshot *base; /* rollback->shown: what its overlay lies over */
 };
 
 /* -------------------------------------------------------------------- log --- */
@@ -255,6 +256,33 @@ struct cow_overlay {
 	bool incomplete;
 };
 
+/* -------------------------------------------------------------- rollback --- */
+
+/* Why it works is at the top of rollback.c. */
+enum cow_rollback_state {
+	COW_ROLLBACK_NONE = 0,
+	COW_ROLLBACK_SCHEDULED, /* begins when the origin is activated the next time */
+	COW_ROLLBACK_RUNNING,
+};
+
+/* Of an origin. Changes in engine context, with the view lock where reads look. */
+struct cow_rollback {
+	u8 state; /* enum cow_rollback_state; view */
+	bool force; /* SCHEDULED: the target may be stale */
+	bool first_held; /* the first blocks are being restored: writes to them wait */
+	u32 undo; /* id of the snapshot of what was there before; 0: none */
+	struct cow_snapshot *target; /* view */
+	/*
+	 * What the origin's device shows where it is not restored: the target, under an
+	 * overlay of its own. In no list; id 0. Its base stays while there are readers.
+	 */
+	struct cow_snapshot shown;
+	u64 mark; /* view; blocks below, but for the first, are restored, durably */
+	u64 window; /* blocks from the mark to here are being restored: writes wait */
+	struct list_head waiting; /* waiters, for the window or the first blocks */
+	u32 readers; /* view; reads under way that looked at shown */
+};
+
 struct cow_origin {
 	struct list_head list; /* store->origins, by id */
 	struct cow_store *store;
@@ -274,6 +302,7 @@ struct cow_origin {
 	bool sweep_again; /* something was deleted while sweeping */
 	bool registered; /* in the control record */
 	struct cow_front front; /* control context */
+	struct cow_rollback rollback;
 	void *shell; /* the attached cow-origin, NULL without */
 	u32 users; /* cow-snap targets, also of dropped snapshots; the shell's business */
 };
@@ -406,10 +435,14 @@ int cow_origin_forget(struct cow_store *store, u32 id, char *why);
 
 struct cow_member {
 	u32 snapshot, origin;
+	/* a rollback of the origin to this snapshot begins with it; 0: none */
+	u32 target;
+	bool force; /* the target may be stale */
 	/* set by cow_create_prepare() */
 	struct cow_snapshot *made;
 	struct cow_epoch *epoch;
 	struct cow_bitmap *bitmap;
+	struct cow_overlay *overlay;
 };
 
 /*
@@ -465,6 +498,34 @@ int cow_front_leave(struct cow_origin *origin, const struct cow_sight *sight);
 /* Makes the overlay of a snapshot that is to be written to. */
 int cow_overlay_make(struct cow_snapshot *snapshot);
 
+/*
+ * The oldest snapshot of the origin that may be dropped for room: not one that a
+ * rollback needs that runs. NULL: none.
+ */
+struct cow_snapshot *cow_oldest_to_drop(const struct cow_origin *origin);
+/* Does a rollback that runs need the snapshot as it is? */
+bool cow_rollback_needs(const struct cow_snapshot *snapshot);
+
+/*
+ * A rollback begins as a member of a create. This records one for later: then
+ * member->target and the others are as in origin->rollback.
+ */
+int cow_rollback_schedule(struct cow_store *store, const struct cow_member *member, char *why);
+/* Of one that is SCHEDULED. */
+int cow_rollback_unschedule(struct cow_origin *origin, char *why);
+/*
+ * Of one that is RUNNING: go back to what was there before, instead. The origin is
+ * drained, and nothing is being restored.
+ */
+int cow_rollback_reverse(struct cow_origin *origin, char *why);
+/*
+ * The blocks of the window are in the origin as shown, durably: it is passed. Those
+ * who waited for it go on.
+ */
+int cow_rollback_pass(struct cow_origin *origin);
+/* The same for the first blocks, when all others are: the end of the rollback. */
+int cow_rollback_finish(struct cow_origin *origin);
+
 /* ------------------------------------------------ store: engine context --- */
 
 /* Do all that can be done now. */
@@ -482,6 +543,27 @@ bool cow_preserve(struct cow_origin *origin, struct cow_waiter *waiter);
  * or NULL: the waiter waits for others before it, and asks again.
  */
 struct cow_extent *cow_overlay_write(struct cow_overlay *overlay, struct cow_waiter *waiter);
+enum cow_route {
+	COW_ROUTE_ORIGIN, /* to the origin, as if there were no rollback */
+	COW_ROUTE_SHOWN, /* into an overlay: as from cow_overlay_write() */
+	COW_ROUTE_ERROR, /* nowhere: the store has failed */
+};
+
+/*
+ * A write to an origin, inside one window: where it goes now. *@extent as
+ * cow_overlay_write() returns it; NULL: the waiter waits, and asks again.
+ */
+enum cow_route cow_rollback_write(struct cow_origin *origin, struct cow_waiter *waiter,
+				  struct cow_extent **extent);
+/*
+ * Opens the next window of a rollback, with at most about @most blocks to restore.
+ * False: all but the first blocks are restored, and those are held.
+ */
+bool cow_rollback_open(struct cow_origin *origin, u32 most);
+/* Has what was written to the window before it was opened arrived in the overlay? */
+bool cow_rollback_settled(const struct cow_origin *origin);
+/* The window cannot be restored now: its writes go on. */
+void cow_rollback_give_back(struct cow_origin *origin);
 /* The data of an extent are there; with an error they could not be read. */
 void cow_extent_filled(struct cow_extent *extent, int error);
 void cow_batch_written(struct cow_batch *batch, int error);
@@ -521,6 +603,8 @@ enum cow_where {
  */
 u32 cow_snapshot_lookup(struct cow_snapshot *snapshot, u64 block, u32 length,
 			enum cow_where *where, u64 *location);
+/* Is the block shown from origin->rollback.shown, and not from the origin? */
+bool cow_rollback_shows(const struct cow_rollback *rollback, u64 block);
 /*
  * The checksums of a pinned segment, from the block at @location on. The array
  * stays where it is until the segment is unpinned, and needs no lock.
@@ -560,6 +644,16 @@ bool cow_front_op(struct cow_op *op, const struct cow_origin *origin);
 void cow_front_replay(struct cow_origin *origin, const struct cow_op *op);
 void cow_front_replay_stale(struct cow_origin *origin);
 
+/* rollback.c */
+void cow_rollback_init(struct cow_origin *origin);
+int cow_rollback_check(struct cow_store *store, const struct cow_member *member, char *why);
+void cow_rollback_op(struct cow_op *op, const struct cow_origin *origin);
+int cow_rollback_replay(struct cow_origin *origin, const struct cow_op *op);
+void cow_rollback_begin(struct cow_origin *origin, struct cow_member *member, u64 epoch);
+void cow_rollback_end(struct cow_origin *origin);
+void cow_rollback_forget_target(struct cow_snapshot *snapshot);
+struct cow_overlay *cow_rollback_overlay(const struct cow_origin *origin);
+
 /* log.c */
 void cow_log_init(struct cow_log *log, struct cow_store *store, struct cow_origin *origin,
 		  struct cow_overlay *overlay);
@@ -592,6 +686,7 @@ struct cow_epoch *cow_epoch_add(struct cow_origin *origin, u64 number);
 u64 cow_origin_oldest_epoch(const struct cow_origin *origin);
 u64 cow_origin_newest_epoch(const struct cow_origin *origin);
 void cow_overlay_free(struct cow_overlay *overlay);
+void cow_overlay_drop(struct cow_overlay *overlay);
 void cow_overlays_reap(struct cow_store *store);
 struct cow_overlay *cow_overlay_new(struct cow_snapshot *snapshot);
 bool cow_nodes_reserve(struct cow_store *store, u32 nodes);

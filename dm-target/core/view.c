@@ -58,22 +58,25 @@ static u32 found(struct cow_store *store, u32 length, enum cow_where *where, u64
 	return length;
 }
 
-u32 cow_snapshot_lookup(struct cow_snapshot *snapshot, u64 block, u32 length,
-			enum cow_where *where, u64 *location)
+/* The same, whether it is lost or not. */
+static u32 lookup(const struct cow_snapshot *snapshot, u64 block, u32 length,
+		  enum cow_where *where, u64 *location)
 {
 	struct cow_origin *origin = snapshot->origin;
 	struct cow_store *store = origin->store;
 	u64 incomplete, epoch;
 
 	*where = COW_AT_ERROR;
-	if (snapshot->lost || (snapshot->overlay && snapshot->overlay->incomplete))
-		return length;
 	if (snapshot->overlay) {
+		if (snapshot->overlay->incomplete)
+			return length;
 		length = cow_index_lookup_run(&snapshot->overlay->index, block, length, 1,
 					      location, &epoch);
 		if (*location != COW_NOT_FOUND)
 			return found(store, length, where, *location);
 	}
+	if (snapshot->base)
+		return lookup(snapshot->base, block, length, where, location);
 	length = cow_index_lookup_run(&origin->index, block, length, snapshot->epoch, location,
 				      &epoch);
 	incomplete = first_incomplete(origin, snapshot->epoch);
@@ -84,6 +87,22 @@ u32 cow_snapshot_lookup(struct cow_snapshot *snapshot, u64 block, u32 length,
 		return found(store, length, where, *location);
 	*where = COW_AT_ORIGIN;
 	return length;
+}
+
+/* A rollback's base may be lost: what it missed cannot matter (see rollback.c). */
+u32 cow_snapshot_lookup(struct cow_snapshot *snapshot, u64 block, u32 length,
+			enum cow_where *where, u64 *location)
+{
+	if (!snapshot->lost)
+		return lookup(snapshot, block, length, where, location);
+	*where = COW_AT_ERROR;
+	return length;
+}
+
+bool cow_rollback_shows(const struct cow_rollback *rollback, u64 block)
+{
+	return rollback->state == COW_ROLLBACK_RUNNING &&
+	       (block < COWSNAP_MARKER_BLOCKS || block >= rollback->mark);
 }
 
 const u32 *cow_store_crcs(const struct cow_store *store, u64 location)

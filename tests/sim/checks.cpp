@@ -95,8 +95,18 @@ void drop_lost(Machine& machine) {
     std::vector<std::uint32_t> ids;
     for_each_snapshot(machine.store(),
                       [&](const cow_snapshot* snapshot) { ids.push_back(snapshot->id); });
-    world.snapshots.clear();
+    const auto needed = [&](std::uint32_t id) {
+        return cow_rollback_needs(cow_snapshot_find(&machine.store(), id));
+    };
+    world.snapshots.merge(world.creating);
+    for (auto& [id, model] : world.snapshots) {
+        model.loss = Loss::recorded;
+    }
+    std::erase_if(world.snapshots, [&](const auto& snapshot) {
+        return !cow_snapshot_find(&machine.store(), snapshot.first) || !needed(snapshot.first);
+    });
     world.creating.clear();
+    std::erase_if(ids, needed);
     for (const std::uint32_t id : ids) {
         if (machine.remove({id}, true)) {
             throw Broken("a lost snapshot cannot be dropped: " + machine.why());
@@ -126,8 +136,48 @@ void check_stale(const World& world, const SnapshotModel& model, const cow_snaps
 
 }  // namespace
 
+namespace {
+
+bool is_now(const cow_rollback& found, const std::optional<RollbackModel>& model) {
+    if (!model) {
+        return found.state == COW_ROLLBACK_NONE;
+    }
+    return found.state == (model->scheduled ? COW_ROLLBACK_SCHEDULED : COW_ROLLBACK_RUNNING) &&
+           found.target->id == model->target && found.undo == model->undo;
+}
+
+void resolve_rollbacks(Machine& machine) {
+    World& world = machine.world();
+    for_each_origin(machine.store(), [&](cow_origin* origin) {
+        std::optional<RollbackModel> model;
+        if (const auto found = world.rollbacks.find(origin->id); found != world.rollbacks.end()) {
+            model = found->second;
+        }
+        const bool gone = model && model->scheduled && world.deleting.contains(model->target) &&
+                          !cow_snapshot_find(&machine.store(), model->target);
+        if (gone) {
+            model.reset();
+            world.rollbacks.erase(origin->id);
+        }
+        if (is_now(origin->rollback, model)) {
+            return;
+        }
+        if (!world.changing || world.changing->origin != origin->id ||
+            !is_now(origin->rollback, world.changing->rollback)) {
+            throw Broken("the rollback of origin " + std::to_string(origin->id) +
+                         " is not what it was");
+        }
+        machine.become(*world.changing);
+    });
+    world.changing.reset();
+}
+
+}  // namespace
+
 void resolve(Machine& machine) {
     World& world = machine.world();
+    const std::optional<RollbackChange> changing = world.changing;
+    resolve_rollbacks(machine);
     if (world.loss_known_elsewhere) {
         drop_lost(machine);
         return;
@@ -160,6 +210,13 @@ void resolve(Machine& machine) {
             world.snapshots.erase(id);
         }
     }
+    const bool begins =
+        changing && changing->rollback && world.creating.contains(changing->rollback->undo);
+    const auto begun = begins ? world.rollbacks.find(changing->origin) : world.rollbacks.end();
+    const bool runs = begun != world.rollbacks.end() && !begun->second.scheduled;
+    if (begins && runs != (created != 0)) {
+        throw Broken("a rollback began without its undo snapshot, or that without it");
+    }
     world.creating.clear();
     world.deleting.clear();
     for (auto& [id, model] : world.snapshots) {
@@ -186,6 +243,11 @@ void check_contents(Machine& machine, bool learn) {
             machine.check_block(id, block, learn);
         }
     }
+    const auto& views = machine.world().views;
+    for (auto view = views.begin(); view != views.end(); ++view) {
+        machine.check_view(view->first, learn);
+    }
+    machine.world().cut &= !learn;
 }
 
 void check_space(Machine& machine, bool idle) {
@@ -205,6 +267,12 @@ void check_space(Machine& machine, bool idle) {
         }
     });
     recount.origin = nullptr;
+    for_each_origin(store, [&](cow_origin* origin) {
+        if (cow_overlay* shown = origin->rollback.shown.overlay) {
+            count_index(recount, shown->index);
+            own(shown->segments);
+        }
+    });
     for_each_snapshot(store, [&](cow_snapshot* snapshot) {
         if (snapshot->overlay) {
             count_index(recount, snapshot->overlay->index);
@@ -229,6 +297,13 @@ void check_space(Machine& machine, bool idle) {
 }
 
 void check_empties(Machine& machine) {
+    const std::map<std::uint32_t, RollbackModel> rollbacks = machine.world().rollbacks;
+    for (const auto& [origin, rollback] : rollbacks) {
+        if (rollback.scheduled && machine.cancel(origin)) {
+            throw Broken("a scheduled rollback cannot be cancelled: " + machine.why());
+        }
+    }
+    machine.drain();
     while (!machine.world().snapshots.empty()) {
         if (machine.remove({machine.world().snapshots.begin()->first})) {
             throw Broken("a snapshot cannot be deleted: " + machine.why());

@@ -95,6 +95,7 @@ void Crasher::recover(World world, unsigned depth, bool thorough) {
         if (!thorough) {
             return;
         }
+        machine.begin_scheduled();
         machine.drain();
         check_contents(machine);
         check_space(machine, true);

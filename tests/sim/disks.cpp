@@ -114,14 +114,47 @@ bool StoreImage::holds(std::uint64_t block, std::uint32_t origin, std::uint64_t 
     return true;
 }
 
-void OriginDisk::issue(std::uint64_t block, std::uint32_t version) {
-    unflushed_[block].push_back({version, false});
+void OriginDisk::issue(std::uint64_t block, const Versions& versions) {
+    unflushed_[block].push_back({versions, false});
+    log_.emplace_back(block, versions);
 }
 
-void OriginDisk::complete(std::uint64_t block, std::uint32_t version) {
+void OriginDisk::complete(std::uint64_t block, const Versions& versions) {
     for (Write& write : unflushed_[block]) {
-        write.completed |= write.version == version;
+        write.completed |= write.versions == versions;
     }
+}
+
+std::vector<Versions> OriginDisk::candidates(std::uint64_t block, bool crashed) const {
+    std::vector<Versions> list = {current_[block]};
+    if (crashed) {
+        list.push_back(durable_[block]);
+    }
+    const auto writes = unflushed_.find(block);
+    if (writes == unflushed_.end()) {
+        return list;
+    }
+    for (const Write& write : writes->second) {
+        if (crashed || !write.completed) {
+            list.push_back(write.versions);
+        }
+    }
+    return list;
+}
+
+std::vector<Versions> OriginDisk::issued_since(std::size_t count, std::uint64_t block) const {
+    std::vector<Versions> list;
+    for (; count < log_.size(); ++count) {
+        if (log_[count].first == block) {
+            list.push_back(log_[count].second);
+        }
+    }
+    return list;
+}
+
+void OriginDisk::learn(std::uint64_t block, const Versions& versions) {
+    unflushed_.erase(block);
+    current_[block] = durable_[block] = versions;
 }
 
 void OriginDisk::flush() {
@@ -134,16 +167,18 @@ void OriginDisk::flush() {
 
 void OriginDisk::crash(Loss loss, Random& random) {
     for (const auto& [block, writes] : unflushed_) {
-        for (std::uint32_t& sector : durable_[block]) {
+        for (std::size_t at = 0; at < kSectors; ++at) {
+            std::uint32_t& sector = durable_[block][at];
             if (loss == Loss::nothing) {
-                sector = writes.back().version;
+                sector = writes.back().versions[at];
             } else if (loss == Loss::some) {
                 const std::uint64_t choice = random.below(writes.size() + 1);
-                sector = choice ? writes[choice - 1].version : sector;
+                sector = choice ? writes[choice - 1].versions[at] : sector;
             }
         }
     }
     unflushed_.clear();
+    log_.clear();
     current_ = durable_;
 }
 

@@ -76,26 +76,36 @@ class OriginDisk {
 public:
     explicit OriginDisk(std::uint64_t blocks)
         : durable_(blocks, all_of(0)), current_(blocks, all_of(0)) {}
+    explicit OriginDisk(const Contents& contents) : durable_(contents), current_(contents) {}
 
     std::uint64_t size() const { return current_.size(); }
     // What reads return.
     const Contents& current() const { return current_; }
     // From issue on a write may be durable; from here on reads return it.
-    void issue(std::uint64_t block, std::uint32_t version);
-    void apply(std::uint64_t block, std::uint32_t version) { current_[block] = all_of(version); }
-    void complete(std::uint64_t block, std::uint32_t version);
+    void issue(std::uint64_t block, const Versions& versions);
+    void apply(std::uint64_t block, const Versions& versions) { current_[block] = versions; }
+    void complete(std::uint64_t block, const Versions& versions);
     void flush();
     enum class Loss { everything, nothing, some };
     // After a crash: what was not flushed may be there, sector by sector.
     void crash(Loss loss, Random& random);
 
+    // What a block may hold as a whole: first what reads return; "crashed": after a power cut.
+    std::vector<Versions> candidates(std::uint64_t block, bool crashed) const;
+    // How many writes were issued, and those of a block since there were so many.
+    std::size_t issued() const { return log_.size(); }
+    std::vector<Versions> issued_since(std::size_t count, std::uint64_t block) const;
+    // From now on the block holds this, durably.
+    void learn(std::uint64_t block, const Versions& versions);
+
 private:
     struct Write {
-        std::uint32_t version;
+        Versions versions;
         bool completed;
     };
     Contents durable_, current_;
     std::map<std::uint64_t, std::vector<Write>> unflushed_;
+    std::vector<std::pair<std::uint64_t, Versions>> log_;
 };
 
 }  // namespace sim

@@ -25,6 +25,12 @@ public:
         crasher_.attach(*machine_);
     }
 
+    // For long scenarios: subsets of up to two writes, and fewer cuts in activations.
+    void lighten() {
+        crasher_.subsets_of = 2;
+        crasher_.nest_one_in = 4;
+        crasher_.continue_one_in = 60;
+    }
     Machine* operator->() { return &*machine_; }
     sim::World& world() { return world_; }
     void finish() {
@@ -195,4 +201,121 @@ TEST_CASE("every subset: what was acknowledged before a create is in the snapsho
         REQUIRE(bed->create({{id, 1}}) == 0);
     }
     bed.finish();
+}
+
+namespace {
+
+sim::Shape rollback_shape() {
+    sim::Shape shape;
+    shape.origins = 1;
+    shape.origin_blocks = 44;
+    return shape;
+}
+
+// Snapshots 1 to 3, of which 2 is written to, and changes behind each.
+void make_history(Machine* machine) {
+    for (std::uint32_t id = 1; id <= 3; ++id) {
+        REQUIRE(machine->create({{id, 1}}) == 0);
+        machine->write(1, 3 * id, 4);
+        machine->write(1, 30 + 3 * id, 3);
+        machine->drain();
+    }
+    machine->overlay_write(2, 42, 2);
+    machine->drain();
+}
+
+// Copies back, with users who write and read in between.
+void use_while_copying(Machine* machine, int steps) {
+    for (int i = 0; i < steps; ++i) {
+        machine->copy();
+        if (i % 7 == 2) {
+            machine->write(1, static_cast<std::uint64_t>(i * 5 % 42), 2);
+        }
+        if (i % 5 == 1) {
+            machine->read_origin(1, static_cast<std::uint64_t>(i * 11 % 44));
+        }
+        if (i % 9 == 4) {
+            machine->flush(1);
+        }
+        machine->step();
+    }
+}
+
+}  // namespace
+
+TEST_CASE("every subset: a rollback, written to meanwhile, and undone by another one") {
+    Exhaustive bed(rollback_shape());
+    bed.lighten();
+    make_history(bed.operator->());
+    REQUIRE(bed->roll_back(1, 2, 10) == 0);
+    CHECK(bed->create({{11, 1}}) == -EBUSY);
+    CHECK(bed->remove({2}) == -EBUSY);
+    CHECK(bed->remove({10}, true) == -EBUSY);
+    sim::check_contents(*bed.operator->());
+    use_while_copying(bed.operator->(), 24);
+    bed->drain();
+    CHECK(bed.world().rollbacks.empty());
+    REQUIRE(bed->roll_back(1, 10, 12) == 0);
+    bed.finish();
+    CHECK(bed.world().rollbacks.empty());
+    CHECK(bed->remove({1, 2, 3, 10, 12}) == 0);
+    bed->drain();
+    CHECK(bed->store().nr_free == bed->store().nr_segments);
+}
+
+TEST_CASE("every subset: a rollback is cancelled while it runs") {
+    Exhaustive bed(rollback_shape());
+    bed.lighten();
+    make_history(bed.operator->());
+    REQUIRE(bed->roll_back(1, 1, 10) == 0);
+    use_while_copying(bed.operator->(), GENERATE(4, 22));
+    REQUIRE(bed->cancel(1) == 0);
+    CHECK(bed->cancel(1) == -EBUSY);
+    CHECK(bed->remove({1}) == 0);
+    sim::check_contents(*bed.operator->());
+    use_while_copying(bed.operator->(), 10);
+    bed.finish();
+    CHECK(bed.world().rollbacks.empty());
+}
+
+TEST_CASE("every subset: a rollback is scheduled, and cancelled without a trace, or begins") {
+    Exhaustive bed(rollback_shape());
+    bed.lighten();
+    make_history(bed.operator->());
+    REQUIRE(bed->schedule(1, 1, 10) == 0);
+    CHECK(bed->schedule(1, 1, 11) == -EBUSY);
+    CHECK(bed->remove({1}) == -EBUSY);
+    REQUIRE(bed->cancel(1) == 0);
+    CHECK(bed->cancel(1) == -ENOENT);
+    REQUIRE(bed->schedule(1, 1, 10) == 0);
+    bed->write(1, 0, 20);
+    for (std::uint32_t id = 20; id < 36; ++id) {  // so that it comes into a checkpoint
+        REQUIRE(bed->create({{id, 1}}) == 0);
+        REQUIRE(bed->remove({id}) == 0);
+    }
+    bed->drain();
+    bed->begin_scheduled();
+    CHECK(bed.world().rollbacks.at(1).undo == 10);
+    sim::check_contents(*bed.operator->());
+    bed.finish();
+}
+
+TEST_CASE("every subset: a rollback of a small origin in a store that is full") {
+    sim::Shape shape;
+    shape.origins = 1;
+    shape.origin_blocks = 20;
+    shape.segments = 5;
+    Exhaustive bed(shape);
+    bed.lighten();
+    for (std::uint32_t id = 1; id <= 2; ++id) {
+        REQUIRE(bed->create({{id, 1}}) == 0);
+        bed->write(1, id, 12);
+        bed->drain();
+    }
+    REQUIRE(bed->roll_back(1, 2, 10) == 0);
+    bed->write(1, 5, 10);
+    bed.finish();
+    CHECK(bed.world().rollbacks.empty());
+    CHECK(bed.world().snapshots.contains(2));
+    CHECK(bed.world().snapshots.contains(10));
 }

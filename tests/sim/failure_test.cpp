@@ -165,3 +165,25 @@ TEST_CASE("a store that fails, misses writes and comes back has no snapshot that
         }
     }
 }
+
+TEST_CASE("a rollback whose beginning a failing store has, although it said no, does not run") {
+    for (std::uint64_t seed = 1; seed <= 80; ++seed) {
+        sim::World world = sim::make_world();
+        {
+            Machine machine(world, seed);
+            REQUIRE(machine.open() == 0);
+            REQUIRE(machine.create({{1, 1}}) == 0);
+            machine.write(1, 3, 4);
+            machine.drain();
+            machine.fails = [](sim::IoKind) { return true; };
+            CHECK(machine.roll_back(1, 1, 10) == -EIO);
+            REQUIRE(world.lost_sets);
+            machine.write(1, 2, 9);  // without being preserved
+            machine.drain();
+        }
+        Machine machine(world, seed);
+        REQUIRE(machine.open() == 0);
+        CHECK(cow_origin_find(&machine.store(), 1)->rollback.state == COW_ROLLBACK_NONE);
+        sim::resolve(machine);
+    }
+}

@@ -32,7 +32,11 @@ Machine::~Machine() {
         }
     };
     for (list_head* at = store_.origins.next; at != &store_.origins; at = at->next) {
-        collect(container_of(at, cow_origin, list)->log);
+        cow_origin* origin = container_of(at, cow_origin, list);
+        collect(origin->log);
+        if (origin->rollback.shown.overlay) {
+            collect(origin->rollback.shown.overlay->log);
+        }
     }
     for (list_head* at = store_.snapshots.next; at != &store_.snapshots; at = at->next) {
         cow_snapshot* snapshot = container_of(at, cow_snapshot, all);
@@ -170,21 +174,44 @@ bool Machine::drop_for_room() {
     if (!options_.drop_when_full || full_.empty() || store_.nr_free) {
         return false;
     }
-    const cow_origin* origin = full_.front()->origin;
-    if (list_empty(&origin->snapshots)) {
-        return false;
+    const cow_snapshot* oldest = nullptr;
+    for (const cow_log* log : full_) {
+        oldest = oldest ? oldest : cow_oldest_to_drop(log->origin);
     }
-    const u32 oldest = list_first_entry(&origin->snapshots, cow_snapshot, list)->id;
-    if (remove({oldest}, true)) {
+    if (!oldest) {
+        return extend_for_rollback();
+    }
+    if (remove({oldest->id}, true)) {
         throw Broken("the oldest snapshot cannot be dropped: " + why_);
     }
     return true;
 }
 
-void Machine::drain() {
+// Whether writes wait for copying to come by.
+static bool is_held(cow_store& store) {
+    for (list_head* at = store.origins.next; at != &store.origins; at = at->next) {
+        if (!list_empty(&container_of(at, cow_origin, list)->rollback.waiting)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// A rollback needs what is there: only more room helps.
+bool Machine::extend_for_rollback() {
+    return std::any_of(full_.begin(), full_.end(),
+                       [](const cow_log* log) {
+                           return log->origin->rollback.state == COW_ROLLBACK_RUNNING;
+                       }) &&
+           !extend(world_.store.size() + 300);
+}
+
+void Machine::drain(bool roll_back) {
     engine();
     for (bool retried = false;;) {
-        if (step() || sweep_step(16) || !pending_.empty() || drop_for_room()) {
+        if (step() || sweep_step(16) || !pending_.empty() || (roll_back && copy()) ||
+            drop_for_room() ||
+            (!roll_back && is_held(store_) && (stop_copying(), !is_held(store_)))) {
             retried = false;
         } else if (!retried && (!list_empty(&store_.starved) || cow_store_wants_run(&store_))) {
             // The shell's timer, for those who found no memory.
@@ -229,6 +256,7 @@ World Machine::crash_with(std::uint64_t present, OriginDisk::Loss loss) {
         disk.crash(loss, random_);
     }
     after.same_boot = false;
+    after.cut = true;
     return after;
 }
 
@@ -277,6 +305,7 @@ World Machine::crash(unsigned variant) {
                    random_);
     }
     after.same_boot = false;
+    after.cut = true;
     return after;
 }
 

@@ -80,7 +80,7 @@ public:
     int forget_origin(std::uint32_t id);
     // A user's write of whole blocks; it ends in some later step.
     void write(std::uint32_t origin, std::uint64_t block, std::uint64_t length);
-    void flush(std::uint32_t origin) { world_.origins.at(origin).flush(); }
+    void flush(std::uint32_t origin);
     using Members = std::vector<std::pair<std::uint32_t, std::uint32_t>>;  // snapshot, origin
     int create(const Members& members);
     int remove(const std::vector<std::uint32_t>& snapshots, bool dropped = false);
@@ -89,6 +89,24 @@ public:
     // A user's read of a snapshot: what it returns is checked when it ends.
     void read(std::uint32_t snapshot, std::uint64_t block, std::uint64_t length);
     int extend(std::uint64_t device_blocks);
+    // Rolls the origin back: 0 when it shows "target", whose former contents are in "undo".
+    int roll_back(std::uint32_t origin, std::uint32_t target, std::uint32_t undo);
+    int schedule(std::uint32_t origin, std::uint32_t target, std::uint32_t undo);
+    // Of a rollback that is scheduled, or runs.
+    int cancel(std::uint32_t origin);
+    // What is scheduled begins; what has begun goes on with drain() and copy().
+    void begin_scheduled();
+    // The model's rollback of that origin is this.
+    void become(const RollbackChange& change);
+    // A step of copying back. False: there is nothing to do now.
+    bool copy();
+    bool copy(std::uint32_t origin);
+    // Copying ends for now, what is under way is waited for.
+    void stop_copying();
+    // A user's read of a block of an origin; what it returns is checked when it ends.
+    void read_origin(std::uint32_t origin, std::uint64_t block);
+    // Every block of the origin is as the view has it; with "learn", after a power cut.
+    void check_view(std::uint32_t origin, bool learn);
     // Ask every idle log for a mark.
     void mark();
 
@@ -99,8 +117,8 @@ public:
     // End the I/O that "choice" names. False when nothing is in flight.
     bool step(const Choice& choice);
     bool step();
-    // Step until nothing is to be done. Sweeping included.
-    void drain();
+    // Step until nothing is to be done. Sweeping included, and rollbacks unless they are stopped.
+    void drain(bool roll_back = true);
     bool sweep_step(std::uint32_t budget);
     std::size_t writers() const { return writes_.size() + overlay_writes_.size(); }
 
@@ -133,6 +151,23 @@ private:
         std::uint32_t origin;
         std::uint64_t block, length;
         std::uint32_t version;
+        bool shown = false;           // it came during a rollback
+        std::uint64_t under_way = 0;  // blocks on their way to the overlay of that
+        // What is copied back: contents, and what is told that it has ended.
+        std::vector<Versions> copied;
+        std::function<void(bool failed)> ended;
+        bool failed = false;
+        const Versions& versions(std::uint64_t at) const { return copied[at - block]; }
+    };
+    // Copies back what a rollback has to; see machine_rollback.cpp.
+    struct Copier {
+        enum class Phase { marker, zeros, open, settle, write, pass, first, last, finish, stuck };
+        Phase phase = Phase::marker;
+        unsigned under_way = 0;
+        bool failed = false;
+        bool first = false;  // the first blocks
+        std::map<std::uint64_t, Versions> blocks;
+        std::set<std::uint64_t> unreadable;
     };
     struct OverlayWrite {
         cow_waiter waiter;
@@ -171,6 +206,20 @@ private:
     void advance(Write& write);
     void send(Write& write);
     void let_go(Write& write);
+    bool advance_shown(Write& write);
+    void add_write(std::uint32_t origin, std::uint64_t block, std::uint64_t length,
+                   std::uint32_t version, bool shown);
+    void copy_back(std::uint32_t origin, std::uint64_t block, std::vector<Versions> contents);
+    void read_for_copying(std::uint32_t origin, std::uint64_t block);
+    void copy_first(std::uint32_t origin);
+    bool collect(std::uint32_t origin);
+    bool write_all(std::uint32_t origin, std::uint64_t from, std::uint64_t to);
+    bool passed(std::uint32_t origin, int r);
+    void give_back(std::uint32_t origin);
+    bool extend_for_rollback();
+    int create_members(std::vector<cow_member> list);
+    RollbackChange now(std::uint32_t origin) const;
+    Contents contents_of(std::uint32_t snapshot) const;
     int enter(cow_origin* origin);
     int enter_all();
     void leave_all();
@@ -212,7 +261,8 @@ private:
         unsigned under_way = 0;
     };
     std::map<std::uint32_t, Guard> guards_;
-    std::set<std::uint32_t> entered_;  // origins
+    std::map<std::uint32_t, Copier> copiers_;  // by origin
+    std::set<std::uint32_t> entered_;          // origins
     std::string failure_;
     bool store_failed_ = false;  // and that is not recorded yet
 };

@@ -65,15 +65,17 @@ int Machine::open() {
 }
 
 void Machine::close() {
-    drain();
+    stop_copying();
+    drain(false);
     leave_all();
     engine();
     ++engine_depth_;
     cow_store_settle(&store_);
     --engine_depth_;
-    drain();
+    drain(false);
     cow_store_destroy(&store_);
     cow_store_init(&store_, &ops(), this);
+    copiers_.clear();
     open_ = false;
 }
 
@@ -99,13 +101,22 @@ int Machine::forget_origin(std::uint32_t id) {
 }
 
 int Machine::create(const Members& members) {
-    std::array<char, COW_WHY_BYTES> why{};
     std::vector<cow_member> list(members.size());
     for (std::size_t i = 0; i < members.size(); ++i) {
         list[i].snapshot = members[i].first;
         list[i].origin = members[i].second;
     }
+    return create_members(std::move(list));
+}
+
+int Machine::create_members(std::vector<cow_member> list) {
+    std::array<char, COW_WHY_BYTES> why{};
+    Members members;
+    for (const cow_member& member : list) {
+        members.emplace_back(member.snapshot, member.origin);
+    }
     const u32 count = static_cast<u32>(members.size());
+    const std::uint32_t target = list.front().target;
     int r = cow_create_prepare(&store_, list.data(), count, why.data());
     why_ = why.data();
     if (r) {
@@ -131,6 +142,11 @@ int Machine::create(const Members& members) {
         world_.creating[snapshot].contents =
             std::make_shared<const Contents>(world_.origins.at(origin).current());
     }
+    if (target) {
+        world_.changing =
+            RollbackChange{list.front().origin, RollbackModel{target, list.front().snapshot, false},
+                           OriginDisk(contents_of(target))};
+    }
     point();
     r = cow_create_commit(&store_, list.data(), count, 1, why.data());
     why_ = why.data();
@@ -139,10 +155,20 @@ int Machine::create(const Members& members) {
     }
     if (!r) {
         world_.snapshots.merge(world_.creating);
+        for (const auto& [snapshot, origin] : members) {
+            const auto rollback = world_.rollbacks.find(origin);
+            if (rollback != world_.rollbacks.end() && !rollback->second.scheduled) {
+                throw Broken("a snapshot was made during a rollback");
+            }
+        }
+        if (target) {
+            become(*world_.changing);
+        }
     } else {
         engine();  // a store that failed in this may have the record, until its loss is recorded
     }
     world_.creating.clear();
+    world_.changing.reset();
     engine();
     point();
     return r;
@@ -164,6 +190,13 @@ int Machine::remove(const std::vector<std::uint32_t>& snapshots, bool dropped) {
     if (!r) {
         for (const std::uint32_t id : snapshots) {
             world_.snapshots.erase(id);
+            for (const auto& [origin, rollback] : world_.rollbacks) {
+                if (!rollback.scheduled && (rollback.target == id || rollback.undo == id)) {
+                    throw Broken("a snapshot that a rollback needs was deleted");
+                }
+            }
+            std::erase_if(world_.rollbacks,
+                          [id](const auto& rollback) { return rollback.second.target == id; });
         }
     }
     engine();
@@ -189,7 +222,11 @@ void Machine::mark() {
         }
     };
     for (list_head* at = store_.origins.next; at != &store_.origins; at = at->next) {
-        mark_log(container_of(at, cow_origin, list)->log);
+        cow_origin* origin = container_of(at, cow_origin, list);
+        mark_log(origin->log);
+        if (origin->rollback.shown.overlay) {
+            mark_log(origin->rollback.shown.overlay->log);
+        }
     }
     for (list_head* at = store_.snapshots.next; at != &store_.snapshots; at = at->next) {
         cow_snapshot* snapshot = container_of(at, cow_snapshot, all);

@@ -47,9 +47,10 @@ void boot(World& world) {
 void write_unseen(World& world, std::uint32_t origin, std::uint64_t block) {
     OriginDisk& disk = world.origins.at(origin);
     const std::uint32_t version = world.next_version++;
-    disk.issue(block, version);
-    disk.apply(block, version);
-    disk.complete(block, version);
+    disk.issue(block, all_of(version));
+    disk.apply(block, all_of(version));
+    disk.complete(block, all_of(version));
+    world.views.erase(origin);
     disk.flush();
     world.devices[origin].written += COWSNAP_BLOCK_SECTORS;
     world.devices[origin].unseen = true;
@@ -124,7 +125,8 @@ void Machine::change_fronts() {
             OriginDisk& disk = world_.origins.at(id);
             disk.flush();
             const u64 now = print_of(disk.current().front());
-            const u64 next = print_of(all_of(write.version));
+            const u64 next =
+                print_of(write.copied.empty() ? all_of(write.version) : write.copied.front());
             if (!store_.broken) {
                 world_.devices[id].unrecorded =
                     cow_front_change(cow_origin_find(&store_, id), now, next) != 0;

@@ -22,14 +22,44 @@ bool bitmap_passes(const cow_origin* origin, std::uint64_t block, std::uint64_t 
 
 // --------------------------------------------------------- users of origins ---
 
+void Machine::flush(std::uint32_t origin) {
+    world_.origins.at(origin).flush();
+    if (const auto view = world_.views.find(origin); view != world_.views.end()) {
+        view->second.flush();
+    }
+}
+
+// During a rollback device-mapper splits bios where windows end.
 void Machine::write(std::uint32_t origin, std::uint64_t block, std::uint64_t length) {
+    const std::uint32_t version = world_.next_version++;
+    trace("write {}: origin {}, {} blocks from {}", version, origin, length, block);
+    if (const auto view = world_.views.find(origin); view != world_.views.end()) {
+        for (std::uint64_t b = block; b < block + length; ++b) {
+            view->second.issue(b, all_of(version));
+        }
+    }
+    if (origin_of(store_, origin)->rollback.state != COW_ROLLBACK_RUNNING) {
+        add_write(origin, block, length, version, false);
+        return;
+    }
+    while (length) {
+        const std::uint64_t part =
+            std::min<std::uint64_t>(length, COW_WINDOW_BLOCKS - block % COW_WINDOW_BLOCKS);
+        add_write(origin, block, part, version, true);
+        block += part;
+        length -= part;
+    }
+}
+
+void Machine::add_write(std::uint32_t origin, std::uint64_t block, std::uint64_t length,
+                        std::uint32_t version, bool shown) {
     auto owned = std::make_unique<Write>();
     Write& write = *owned;
     write.origin = origin;
     write.block = block;
     write.length = length;
-    write.version = world_.next_version++;
-    trace("write {}: origin {}, {} blocks from {}", write.version, origin, length, block);
+    write.version = version;
+    write.shown = shown;
     writes_.emplace(&write.waiter, std::move(owned));
     ++engine_depth_;
     advance(write);
@@ -40,6 +70,9 @@ void Machine::write(std::uint32_t origin, std::uint64_t block, std::uint64_t len
 
 void Machine::advance(Write& write) {
     cow_origin* origin = origin_of(store_, write.origin);
+    if (write.shown && !advance_shown(write)) {
+        return;
+    }
     if (bitmap_passes(origin, write.block, write.length)) {
         send(write);
         return;
@@ -47,9 +80,16 @@ void Machine::advance(Write& write) {
     INIT_LIST_HEAD(&write.waiter.list);
     write.waiter.block = write.block;
     write.waiter.length = write.length;
-    if (cow_preserve(origin, &write.waiter)) {
-        send(write);
+    if (!cow_preserve(origin, &write.waiter)) {
+        return;
     }
+    if (write.ended && !bitmap_passes(origin, write.block, write.length)) {
+        // The store has failed: nothing is copied over what is not preserved.
+        write.ended(true);
+        writes_.erase(&write.waiter);
+        return;
+    }
+    send(write);
 }
 
 void Machine::send(Write& write) {
@@ -62,11 +102,19 @@ void Machine::send(Write& write) {
 
 void Machine::let_go(Write& write) {
     OriginDisk& disk = world_.origins.at(write.origin);
+    const auto view = world_.views.find(write.origin);
+    const bool viewed = !write.ended && view != world_.views.end();
     const bool early = random_.one_in(2);
+    if (write.copied.empty()) {
+        write.copied.assign(write.length, all_of(write.version));
+    }
     for (std::uint64_t b = write.block; b < write.block + write.length; ++b) {
-        disk.issue(b, write.version);
+        disk.issue(b, write.versions(b));
         if (early) {
-            disk.apply(b, write.version);
+            disk.apply(b, write.versions(b));
+            if (viewed) {
+                view->second.apply(b, write.versions(b));
+            }
         }
     }
     world_.devices[write.origin].written += write.length * COWSNAP_BLOCK_SECTORS;
@@ -74,12 +122,22 @@ void Machine::let_go(Write& write) {
     issue(IoKind::origin_write, [this, key, early](int) {
         const Write& ended = *writes_.at(key);
         OriginDisk& written = world_.origins.at(ended.origin);
+        const auto seen = world_.views.find(ended.origin);
+        OriginDisk* plain = !ended.ended && seen != world_.views.end() ? &seen->second : nullptr;
         const bool failed = origin_write_fails && origin_write_fails();
         for (std::uint64_t b = ended.block; b < ended.block + ended.length; ++b) {
-            if (!early && !(failed && random_.one_in(2))) {
-                written.apply(b, ended.version);
+            const bool applied = !early && !(failed && random_.one_in(2));
+            for (OriginDisk* disk : {&written, plain}) {
+                if (disk && applied) {
+                    disk->apply(b, ended.versions(b));
+                }
+                if (disk) {
+                    disk->complete(b, ended.versions(b));
+                }
             }
-            written.complete(b, ended.version);
+        }
+        if (ended.ended) {
+            ended.ended(failed);
         }
         if (world_.fronts && ended.block == 0) {
             --guards_[ended.origin].under_way;
@@ -104,6 +162,9 @@ void Machine::overlay_write(std::uint32_t snapshot, std::uint64_t block, std::ui
     write.length = length;
     write.version = world_.next_version++;
     write.target = cow_snapshot_find(&store_, snapshot);
+    if (cow_rollback_needs(write.target)) {
+        return;  // the user is told
+    }
     trace("write {}: snapshot {}, {} blocks from {}", write.version, snapshot, length, block);
     if (cow_overlay_make(write.target)) {
         return;  // no memory: the user is told

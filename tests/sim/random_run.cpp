@@ -77,6 +77,39 @@ void RandomRun::extend() {
     }
 }
 
+void RandomRun::use_rollback() {
+    const auto& world = machine_.world();
+    const std::uint32_t origin = any_origin();
+    const auto found = world.rollbacks.find(origin);
+    if (found != world.rollbacks.end()) {
+        if (random_.one_in(12) && creates) {
+            machine_.cancel(origin);
+        } else if (random_.one_in(4)) {
+            machine_.read_origin(origin, random_.below(world.origins.at(origin).size()));
+        } else {
+            machine_.copy();
+        }
+        return;
+    }
+    if (!creates || world.damaged || world.snapshots.empty() || !random_.one_in(3)) {
+        return;
+    }
+    const std::uint32_t target = any_snapshot();
+    const SnapshotModel& model = world.snapshots.at(target);
+    std::uint32_t undo = 1;
+    while (world.snapshots.contains(undo)) {
+        ++undo;
+    }
+    if (model.stale || world.snapshots.size() > max_snapshots) {
+        return;
+    }
+    if (random_.one_in(4)) {
+        machine_.schedule(model.origin, target, undo);
+    } else {
+        machine_.roll_back(model.origin, target, undo);
+    }
+}
+
 // In an order that changes every now and then: some I/Os take very long.
 void RandomRun::end_io(std::uint64_t number) {
     Random era(seed_of(seed_, ~(number / 48)));
@@ -101,7 +134,7 @@ void RandomRun::end_io(std::uint64_t number) {
 }
 
 void RandomRun::act() {
-    switch (random_.below(12)) {
+    switch (random_.below(15)) {
         case 0:
             if (creates) {
                 create();
@@ -127,6 +160,11 @@ void RandomRun::act() {
         case 6:
         case 7:
             use_snapshot();
+            break;
+        case 12:
+        case 13:
+        case 14:
+            use_rollback();
             break;
         default:
             if (machine_.writers() < 12) {

@@ -30,6 +30,7 @@ private:
     void remove();
     void use_snapshot();
     void extend();
+    void use_rollback();
     std::uint32_t any_origin();
     std::uint32_t any_snapshot();
 

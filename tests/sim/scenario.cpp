@@ -106,8 +106,16 @@ void Scenario::start() {
     resolve(*machine_);
     check_contents(*machine_, true);
     check_space(*machine_, false);
+    machine_->begin_scheduled();
     run_.emplace(*machine_, seed_);
     crasher_.attach(*machine_);
+}
+
+// Then it has a marker, and nobody uses it.
+bool Scenario::rolls_back(std::uint32_t origin) const {
+    const auto found = world_.rollbacks.find(origin);
+    return (found != world_.rollbacks.end() && !found->second.scheduled) ||
+           (world_.changing && world_.changing->origin == origin);
 }
 
 // What may happen before a machine is in front of the origins again. The kernel's count tells in
@@ -121,7 +129,7 @@ void Scenario::write_unseen_by_machines() {
         boot(world_);
     }
     for (auto& [id, disk] : world_.origins) {
-        if (!writes || random_.one_in(2)) {
+        if (!writes || random_.one_in(2) || rolls_back(id)) {
             continue;
         }
         if (other_boot) {

@@ -48,6 +48,7 @@ private:
     void arm(Fault fault);
     void disarm();
     bool allocation_allowed();
+    bool rolls_back(std::uint32_t origin) const;
 
     static Scenario* allocating_;
 

@@ -50,6 +50,20 @@ struct OriginDevice {
     bool unrecorded = false;     // a change in front was not recorded: it may be taken for that
 };
 
+// A rollback of an origin.
+struct RollbackModel {
+    std::uint32_t target = 0;
+    std::uint32_t undo = 0;  // 0: it is being cancelled
+    bool scheduled = false;
+};
+
+// What an origin's rollback may have become, or may still be, if the power fails now.
+struct RollbackChange {
+    std::uint32_t origin = 0;
+    std::optional<RollbackModel> rollback;
+    std::optional<OriginDisk> view;  // another than there is
+};
+
 struct World {
     explicit World(std::uint64_t store_blocks) : store(store_blocks) {}
 
@@ -74,6 +88,12 @@ struct World {
     bool fronts = false;
     bool same_boot = false;
     std::map<std::uint32_t, OriginDevice> devices;
+    std::map<std::uint32_t, RollbackModel> rollbacks;  // by origin
+    std::optional<RollbackChange> changing;
+    // The device that an origin must look like, since a rollback of it began: a plain one, with
+    // a cache, that held the target then.
+    std::map<std::uint32_t, OriginDisk> views;
+    bool cut = false;  // the power was, and what the views hold is not known since
 };
 
 // A boot without a machine.

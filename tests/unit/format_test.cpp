@@ -339,7 +339,7 @@ TEST_CASE("An op that cannot be replayed is refused", "[format]") {
     constexpr u32 no_id = 0xffffffff;
     cow_op op{};
     CHECK(op_check(op) == COW_RANGE);
-    op.op = COWSNAP_OP_STALE + 1;
+    op.op = COWSNAP_OP_ROLLBACK_END + 1;
     CHECK(op_check(op) == COW_RANGE);
 
     op = {};
@@ -396,6 +396,37 @@ TEST_CASE("An op that cannot be replayed is refused", "[format]") {
     op.origin = 1;
     CHECK(op_check(op) == COW_VALID);
     op.flags = COWSNAP_OP_FLAG_STALE;
+    CHECK(op_check(op) == COW_RANGE);
+
+    op = {};
+    op.op = COWSNAP_OP_ROLLBACK;
+    op.origin = 1;
+    CHECK(op_check(op) == COW_RANGE);
+    op.snapshot = COWSNAP_ID_MAX;
+    op.set = COWSNAP_ID_MAX;
+    op.epoch = 0xffffffff;
+    op.sequence = u64{1} << 40;
+    CHECK(op_check(op) == COW_VALID);
+    for (u64* field : {&op.set, &op.epoch, &op.sequence}) {
+        ++*field;
+        CHECK(op_check(op) == COW_RANGE);
+        --*field;
+    }
+    for (const u32 flags :
+         {COWSNAP_OP_FLAG_SCHEDULED, COWSNAP_OP_FLAG_SCHEDULED | COWSNAP_OP_FLAG_FORCE}) {
+        op.flags = flags;
+        CHECK(op_check(op) == COW_VALID);
+    }
+    for (const u32 flags : {COWSNAP_OP_FLAG_FORCE, 1u, 2u}) {
+        op.flags = flags;
+        CHECK(op_check(op) == COW_RANGE);
+    }
+    op = {};
+    op.op = COWSNAP_OP_ROLLBACK_END;
+    CHECK(op_check(op) == COW_RANGE);
+    op.origin = 1;
+    CHECK(op_check(op) == COW_VALID);
+    op.flags = COWSNAP_OP_FLAG_SCHEDULED;
     CHECK(op_check(op) == COW_RANGE);
 
     for (const u32 kind : {COWSNAP_OP_DELETE, COWSNAP_OP_LOST}) {

@@ -67,9 +67,11 @@ void mention(ControlRemains& remains, const std::vector<cow_op>& ops) {
             remains.mentioned[op.snapshot] = op.origin;
         if (op.op == COWSNAP_OP_DELETE)
             remains.mentioned.erase(op.snapshot);
-        if (op.op == COWSNAP_OP_CREATE || op.op == COWSNAP_OP_COUNTERS)
+        const bool rollback = op.op == COWSNAP_OP_ROLLBACK;
+        if (op.op == COWSNAP_OP_CREATE || op.op == COWSNAP_OP_COUNTERS || rollback)
             remains.epoch = std::max(remains.epoch, op.epoch);
-        remains.set = std::max(remains.set, op.set);
+        if (!rollback)  // it has a snapshot's id there
+            remains.set = std::max(remains.set, op.set);
         remains.activation = std::max(remains.activation, op.activation);
     }
 }
@@ -138,6 +140,7 @@ void apply(cow_store& store, const cow_op& op) {
             break;
         case COWSNAP_OP_DELETE:
             if (snapshot != nullptr) {
+                cow_rollback_forget_target(snapshot);
                 cow_snapshot_unlink(snapshot);
                 cow_snapshot_free(snapshot);
             }
@@ -153,6 +156,12 @@ void apply(cow_store& store, const cow_op& op) {
         case COWSNAP_OP_STALE:
             if (cow_origin* origin = cow_origin_find(&store, op.origin))
                 cow_front_replay_stale(origin);
+            break;
+        case COWSNAP_OP_ROLLBACK:
+        case COWSNAP_OP_ROLLBACK_END:
+            // one to a snapshot that is not known any more is none
+            if (cow_origin* origin = cow_origin_find(&store, op.origin))
+                cow_rollback_replay(origin, &op);
             break;
         default:
             break;
