@@ -109,6 +109,27 @@ struct cow_guard {
 	atomic64_t taken; /* sectors of writes that were taken while AWAY */
 };
 
+struct cow_snap_target {
+	struct dm_target *ti;
+	struct cow_engine *engine;
+	struct dm_dev *store_dev;
+	struct cow_snapshot *snapshot;
+	struct cow_attachment *attachment; /* of the origin */
+	struct cow_bdev origin_md; /* keeps the cow-origin's device */
+	bool read_only;
+};
+
+/* Copies back what a rollback has to; see rollback.c. */
+struct cow_copier {
+	struct delayed_work work;
+	bool stopped;
+	bool marked; /* the marker is in the origin */
+	bool waits; /* something fails: it tries again */
+	atomic_t under_way; /* I/Os and the one who waits for them */
+	int error; /* of one of them */
+	struct completion ended;
+};
+
 /*
  * An origin or a snapshot that has a device: one mapped device, whose active and
  * inactive table may both have a target for it. Protected by engine->control.
@@ -126,6 +147,8 @@ struct cow_attachment {
 	struct cow_bdev lower; /* the origin's device */
 	struct cow_interposer *interposer; /* NULL: stacked */
 	struct cow_guard guard;
+	struct cow_copier copier;
+	struct cow_snap_target shown; /* of a rollback: what reads and fills blocks needs */
 };
 
 struct cow_engine {
@@ -184,9 +207,8 @@ struct cow_engine {
 enum cow_bio_kind {
 	COW_BIO_ORIGIN, /* a write to an origin */
 	COW_BIO_OVERLAY, /* a write to a snapshot */
+	COW_BIO_SHOWN, /* a write to an origin while a rollback of it runs */
 };
-
-struct cow_snap_target;
 
 /* A bio that waits, in its target's per-bio data. */
 struct cow_bio {
@@ -196,6 +218,7 @@ struct cow_bio {
 	enum cow_bio_kind kind;
 	struct cow_origin *origin;
 	struct block_device *lower; /* NULL: it has its device */
+	bool strict; /* fails if it would pass without being preserved */
 	struct cow_snap_target *snap;
 	bool own; /* its own extent is on its way to the overlay */
 	u32 done_blocks; /* of the write to a snapshot, published */
@@ -221,16 +244,6 @@ struct cow_snap_bio {
 	bool from_origin; /* look again when it ends */
 };
 
-struct cow_snap_target {
-	struct dm_target *ti;
-	struct cow_engine *engine;
-	struct dm_dev *store_dev;
-	struct cow_snapshot *snapshot;
-	struct cow_attachment *attachment; /* of the origin */
-	struct cow_bdev origin_md; /* keeps the cow-origin's device */
-	bool read_only;
-};
-
 /* device.c */
 bool cow_device_alone(struct block_device *bdev);
 bool cow_shows_active_store(struct block_device *bdev);
@@ -248,6 +261,7 @@ void cow_engine_kick(struct cow_engine *engine);
 void cow_engine_done(struct cow_engine *engine, struct cow_done *done, int error);
 void cow_engine_queue(struct cow_engine *engine, struct cow_bio *bio);
 void cow_engine_event(struct cow_engine *engine, const char *name, u64 id);
+void cow_engine_admit(struct cow_bio *bio);
 bool cow_engine_starving(struct cow_engine *engine);
 void cow_engine_swept(struct cow_engine *engine);
 int cow_engine_init(void);
@@ -318,6 +332,21 @@ void cow_hook_put(void);
 
 /* create.c */
 int cow_create(struct cow_engine *engine, struct cow_member *members, u32 count);
+int cow_reverse(struct cow_engine *engine, u32 origin);
+
+/* rollback.c */
+void cow_copier_init(struct cow_attachment *attachment);
+void cow_copier_start(struct cow_attachment *attachment);
+void cow_copier_stop(struct cow_attachment *attachment);
+void cow_rollback_begin_scheduled(struct cow_attachment *attachment);
+bool cow_shown_map(struct cow_attachment *attachment, struct bio *bio, struct cow_snap_bio *io,
+		   int *result);
+int cow_shown_end(struct bio *bio, struct cow_snap_bio *io, blk_status_t *error);
+void cow_shown_admit(struct cow_bio *bio);
+
+/* snap-target.c */
+int cow_snap_map_read(struct cow_snap_target *snap, struct bio *bio, struct cow_snap_bio *io);
+int cow_snap_end_read(struct bio *bio, struct cow_snap_bio *io, blk_status_t *error);
 
 /* snap-slow.c */
 void cow_snap_read_slow(struct work_struct *work);

@@ -398,6 +398,11 @@ static int prepare(struct cow_engine *engine, struct cow_member *members, struct
 	}
 	for (i = 0; i < count && !r; i++)
 		r = find_target(engine, &targets[i], members[i].origin);
+	if (!r && members[0].target && targets[0].interposer) {
+		DMERR("rollback: origin %u is interposed: it can be scheduled only",
+		      members[0].origin);
+		r = -EOPNOTSUPP;
+	}
 	if (r)
 		cow_create_abort(&engine->store, members, count);
 out:
@@ -419,6 +424,9 @@ static int create_frozen(struct cow_engine *engine, struct cow_member *members,
 		cow_create_abort(&engine->store, members, count);
 	else
 		r = commit(engine, members, count);
+	/* what is cached is not what a rollback shows */
+	if (!r && members[0].target)
+		invalidate_bdev(dm_disk(targets[0].md)->part0);
 	release_all(targets, count);
 	return r;
 }
@@ -465,5 +473,43 @@ int cow_create(struct cow_engine *engine, struct cow_member *members, u32 count)
 	put_all(engine, targets, count);
 	mutex_unlock(&engine->create_mutex);
 	kvfree(targets);
+	return r;
+}
+
+static int reverse_drained(struct cow_engine *engine, struct target *target)
+{
+	char why[COW_WHY_BYTES] = "";
+	int r = drain_all(engine, target, 1);
+
+	if (!r) {
+		mutex_lock(&engine->control);
+		r = cow_rollback_reverse(target->origin, why);
+		mutex_unlock(&engine->control);
+		if (r)
+			DMERR("cancel: %s", why);
+	}
+	if (!r)
+		invalidate_bdev(dm_disk(target->md)->part0);
+	release_all(target, 1);
+	return r;
+}
+
+/* A rollback that runs goes back to where it came from. May sleep. */
+int cow_reverse(struct cow_engine *engine, u32 id)
+{
+	struct target target = { 0 };
+	int r;
+
+	if (mutex_lock_killable(&engine->create_mutex))
+		return -EINTR;
+	mutex_lock(&engine->control);
+	r = cow_origin_find(&engine->store, id) ? find_target(engine, &target, id) : -ENOENT;
+	mutex_unlock(&engine->control);
+	if (!r) {
+		sync_blockdev(dm_disk(target.md)->part0);
+		r = reverse_drained(engine, &target);
+	}
+	put_all(engine, &target, 1);
+	mutex_unlock(&engine->create_mutex);
 	return r;
 }

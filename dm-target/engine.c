@@ -80,6 +80,12 @@ static void admit_origin(struct cow_bio *bio)
 {
 	if (!cow_preserve(bio->origin, &bio->waiter))
 		return;
+	if (bio->strict && !cow_origin_may_pass(bio->origin, bio->waiter.block,
+						bio->waiter.length)) {
+		bio->bio->bi_status = BLK_STS_IOERR;
+		bio_endio(bio->bio);
+		return;
+	}
 	if (bio->lower)
 		bio_set_dev(bio->bio, bio->lower);
 	submit_bio_noacct(bio->bio);
@@ -116,6 +122,22 @@ static void admit_overlay(struct cow_bio *bio)
 	cow_snap_fill(bio);
 }
 
+/* Engine context. */
+void cow_engine_admit(struct cow_bio *bio)
+{
+	switch (bio->kind) {
+	case COW_BIO_ORIGIN:
+		admit_origin(bio);
+		break;
+	case COW_BIO_OVERLAY:
+		admit_overlay(bio);
+		break;
+	case COW_BIO_SHOWN:
+		cow_shown_admit(bio);
+		break;
+	}
+}
+
 static bool take_work(struct cow_engine *engine, struct list_head *done, struct list_head *bios)
 {
 	INIT_LIST_HEAD(done);
@@ -143,12 +165,8 @@ static void worker_round(struct cow_engine *engine)
 	blk_start_plug(&plug);
 	list_for_each_entry_safe(done, next_done, &dones, list)
 		done->finish(engine, done);
-	list_for_each_entry_safe(bio, next_bio, &bios, list) {
-		if (bio->kind == COW_BIO_ORIGIN)
-			admit_origin(bio);
-		else
-			admit_overlay(bio);
-	}
+	list_for_each_entry_safe(bio, next_bio, &bios, list)
+		cow_engine_admit(bio);
 	cow_store_run(&engine->store);
 	blk_finish_plug(&plug);
 }
@@ -192,8 +210,11 @@ static void mark_work(struct work_struct *work)
 
 	mutex_lock(&engine->mutex);
 	if (!engine->store.broken) {
-		list_for_each_entry(origin, &engine->store.origins, list)
+		list_for_each_entry(origin, &engine->store.origins, list) {
 			any |= mark_log(&origin->log);
+			if (origin->rollback.shown.overlay)
+				any |= mark_log(&origin->rollback.shown.overlay->log);
+		}
 		list_for_each_entry(snapshot, &engine->store.snapshots, all)
 			if (snapshot->overlay)
 				any |= mark_log(&snapshot->overlay->log);
@@ -217,6 +238,13 @@ bool cow_engine_starving(struct cow_engine *engine)
 	return READ_ONCE(engine->starving);
 }
 
+static bool starves(const struct cow_origin *origin)
+{
+	const struct cow_overlay *shown = origin->rollback.shown.overlay;
+
+	return origin->log.starving || (shown && shown->log.starving);
+}
+
 /* Writes to snapshots get ENOSPC; returns an origin whose writes wait, if any. */
 static struct cow_origin *find_starving(struct cow_engine *engine)
 {
@@ -231,7 +259,7 @@ static struct cow_origin *find_starving(struct cow_engine *engine)
 	engine->giving_up = false;
 	list_for_each_entry(origin, &engine->store.origins, list) {
 		/* with free segments it was for memory, or there is room by now */
-		if (origin->log.starving && origin->nr_snapshots && !engine->store.nr_free) {
+		if (starves(origin) && cow_oldest_to_drop(origin) && !engine->store.nr_free) {
 			found = origin;
 			break;
 		}
@@ -255,7 +283,7 @@ static void drop_work(struct work_struct *work)
 	mutex_lock(&engine->control);
 	origin = find_starving(engine);
 	if (origin) {
-		id = list_first_entry(&origin->snapshots, struct cow_snapshot, list)->id;
+		id = cow_oldest_to_drop(origin)->id;
 		if (cow_delete(&engine->store, &id, 1, true, why))
 			DMERR("store %pUb: snapshot %u cannot be dropped: %s",
 			      engine->store.super.uuid, id, why);
@@ -266,7 +294,8 @@ static void drop_work(struct work_struct *work)
 	cow_engine_kick(engine);
 	flush_work(&engine->work);
 	if (cow_engine_starving(engine))
-		queue_delayed_work(engine->control_wq, &engine->drop_work, msecs_to_jiffies(20));
+		queue_delayed_work(engine->control_wq, &engine->drop_work,
+				   msecs_to_jiffies(origin ? 20 : 200));
 }
 
 /* --------------------------------------------------------------- sweeping --- */

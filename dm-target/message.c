@@ -108,6 +108,86 @@ static int message_forget(struct cow_engine *engine, unsigned int argc, char **a
 	return r;
 }
 
+static int parse_rollback(unsigned int argc, char **argv, struct cow_member *member,
+			  bool *schedule)
+{
+	unsigned int i;
+	int r;
+
+	if (argc < 4) {
+		DMERR("rollback: <origin id> <snapshot id> <undo snapshot id> are needed");
+		return -EINVAL;
+	}
+	r = parse_id("rollback", argv[1], &member->origin);
+	if (!r)
+		r = parse_id("rollback", argv[2], &member->target);
+	if (!r)
+		r = parse_id("rollback", argv[3], &member->snapshot);
+	for (i = 4; i < argc && !r; i++) {
+		if (!strcmp(argv[i], COWSNAP_ROLLBACK_FORCE) && !member->force) {
+			member->force = true;
+		} else if (!strcmp(argv[i], COWSNAP_ROLLBACK_SCHEDULE) && !*schedule) {
+			*schedule = true;
+		} else {
+			DMERR("rollback: '%s' is not known here", argv[i]);
+			r = -EINVAL;
+		}
+	}
+	return r;
+}
+
+static int message_rollback(struct cow_engine *engine, unsigned int argc, char **argv)
+{
+	struct cow_member member = { 0 };
+	char why[COW_WHY_BYTES] = "";
+	bool schedule = false;
+	int r = parse_rollback(argc, argv, &member, &schedule);
+
+	if (r)
+		return r;
+	if (!schedule)
+		return cow_create(engine, &member, 1);
+	mutex_lock(&engine->control);
+	r = cow_rollback_schedule(&engine->store, &member, why);
+	mutex_unlock(&engine->control);
+	if (r)
+		DMERR("rollback: %s", why);
+	return r;
+}
+
+static int message_cancel(struct cow_engine *engine, unsigned int argc, char **argv)
+{
+	char why[COW_WHY_BYTES] = "";
+	struct cow_origin *origin;
+	bool runs = false;
+	u32 id;
+	int r;
+
+	if (argc != 2) {
+		DMERR("cancel: one origin id is needed");
+		return -EINVAL;
+	}
+	r = parse_id("cancel", argv[1], &id);
+	if (r)
+		return r;
+	mutex_lock(&engine->control);
+	origin = cow_origin_find(&engine->store, id);
+	if (!origin) {
+		snprintf(why, COW_WHY_BYTES, "there is no origin %u", id);
+		r = -ENOENT;
+	} else if (origin->rollback.state == COW_ROLLBACK_RUNNING) {
+		runs = true;
+	} else {
+		r = cow_rollback_unschedule(origin, why);
+	}
+	mutex_unlock(&engine->control);
+	if (runs)
+		return cow_reverse(engine, id);
+	if (r)
+		DMERR("cancel: %s", why);
+	return r;
+}
+
 static int message_lost(struct cow_engine *engine, unsigned int argc, char **argv)
 {
 	char why[COW_WHY_BYTES] = "";
@@ -240,6 +320,10 @@ int cow_store_message(struct cow_engine *engine, unsigned int argc, char **argv,
 		return message_create(engine, argc, argv);
 	if (!strcmp(argv[0], COWSNAP_MESSAGE_DELETE))
 		return message_delete(engine, argc, argv);
+	if (!strcmp(argv[0], COWSNAP_MESSAGE_ROLLBACK))
+		return message_rollback(engine, argc, argv);
+	if (!strcmp(argv[0], COWSNAP_MESSAGE_CANCEL))
+		return message_cancel(engine, argc, argv);
 	if (!strcmp(argv[0], COWSNAP_MESSAGE_FORGET))
 		return message_forget(engine, argc, argv);
 	if (!strcmp(argv[0], COWSNAP_MESSAGE_LOST))

@@ -51,6 +51,7 @@ static int attach_new(struct cow_engine *engine, struct origin_target *target,
 	attachment->dev = disk_devt(dm_disk(md));
 	attachment->order = ++engine->attach_order;
 	attachment->origin = target->origin;
+	cow_copier_init(attachment);
 	attachment->targets = 1;
 	attachment->references = 1;
 	target->attachment = attachment;
@@ -83,7 +84,10 @@ static int attach(struct dm_target *ti, struct origin_target *target)
 		goto out;
 	}
 	attachment = target->origin->shell;
-	if (!attachment) {
+	if (!attachment && target->interpose && target->origin->rollback.state) {
+		ti->error = "This origin has a rollback: it must be stacked until that is over";
+		r = -EBUSY;
+	} else if (!attachment) {
 		r = attach_new(engine, target, md);
 		if (r)
 			ti->error = "The origin's device cannot be opened";
@@ -155,6 +159,7 @@ static void wait_while(bool (*busy)(struct origin_target *target), struct origin
 /* The last target goes; without control. An interposed origin takes writes until here. */
 static void stop_writes(struct cow_attachment *attachment)
 {
+	cow_copier_stop(attachment);
 	if (attachment->interposer)
 		cow_interposer_disarm(attachment->interposer);
 	cow_guard_stop(&attachment->guard);
@@ -372,7 +377,7 @@ static int origin_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	ti->num_discard_bios = 1;
 	ti->num_write_zeroes_bios = 1;
 	ti->num_secure_erase_bios = 1;
-	ti->per_io_data_size = sizeof(struct cow_bio);
+	ti->per_io_data_size = sizeof(struct cow_snap_bio);
 	ti->private = target;
 	return 0;
 }
@@ -406,13 +411,19 @@ static int map_interposed(struct bio *bio)
 static int origin_map(struct dm_target *ti, struct bio *bio)
 {
 	struct origin_target *target = ti->private;
-	struct cow_bio *wait = dm_per_bio_data(bio, sizeof(*wait));
+	struct cow_snap_bio *io = dm_per_bio_data(bio, sizeof(*io));
+	struct cow_bio *wait = &io->write;
 	u64 block, length;
 	bool may_pass, is_guarded;
+	int result;
 
+	io->snap = NULL;
 	if (target->interpose)
 		return map_interposed(bio);
 	bio_set_dev(bio, target->bdev);
+	if (unlikely(READ_ONCE(target->origin->rollback.state) == COW_ROLLBACK_RUNNING) &&
+	    bio_sectors(bio) && cow_shown_map(target->attachment, bio, io, &result))
+		return result;
 	if (!op_is_write(bio_op(bio)) || !bio_sectors(bio))
 		return DM_MAPIO_REMAPPED;
 	block = bio->bi_iter.bi_sector / COWSNAP_BLOCK_SECTORS;
@@ -440,6 +451,13 @@ static int origin_map(struct dm_target *ti, struct bio *bio)
 	return DM_MAPIO_SUBMITTED;
 }
 
+static int origin_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
+{
+	struct cow_snap_bio *io = dm_per_bio_data(bio, sizeof(*io));
+
+	return likely(!io->snap) ? DM_ENDIO_DONE : cow_shown_end(bio, io, error);
+}
+
 /* --------------------------------------------------- suspending, resuming --- */
 
 static struct cow_interposer *interposer_of(struct dm_target *ti)
@@ -450,6 +468,9 @@ static struct cow_interposer *interposer_of(struct dm_target *ti)
 /* Writes to the device of an interposed origin wait, as those to a stacked one do. */
 static void origin_presuspend(struct dm_target *ti)
 {
+	struct origin_target *target = ti->private;
+
+	cow_copier_stop(target->attachment);
 	if (interposer_of(ti))
 		cow_interposer_suspend(interposer_of(ti));
 }
@@ -466,18 +487,48 @@ static void origin_postsuspend(struct dm_target *ti)
 static int origin_preresume(struct dm_target *ti)
 {
 	struct origin_target *target = ti->private;
+	struct cow_guard *guard = &target->attachment->guard;
+	/* not when it comes back: it may be in use */
+	bool first = READ_ONCE(guard->state) == COW_GUARD_AWAY && !guard->left;
 	int r = 0;
 
 	cow_front_look(target->attachment);
 	if (interposer_of(ti))
 		r = cow_interposer_arm(interposer_of(ti));
-	return r ?: cow_front_enter_device(target->attachment);
+	if (!r)
+		r = cow_front_enter_device(target->attachment);
+	if (!r && first && !interposer_of(ti))
+		cow_rollback_begin_scheduled(target->attachment);
+	return r;
 }
 
 static void origin_resume(struct dm_target *ti)
 {
+	struct origin_target *target = ti->private;
+
+	cow_copier_start(target->attachment);
 	if (interposer_of(ti))
 		cow_interposer_resume(interposer_of(ti));
+}
+
+static void emit_rollback(struct origin_target *target, char *result, unsigned int maxlen,
+			  unsigned int *size)
+{
+	const struct cow_rollback *rollback = &target->origin->rollback;
+	u64 blocks = target->origin->blocks, done = 0;
+	const char *state = COWSNAP_ROLLBACK_NONE;
+	unsigned int sz = *size;
+
+	if (rollback->state == COW_ROLLBACK_SCHEDULED) {
+		state = COWSNAP_ROLLBACK_SCHEDULED;
+	} else if (rollback->state == COW_ROLLBACK_RUNNING) {
+		state = READ_ONCE(target->attachment->copier.waits) ? COWSNAP_ROLLBACK_WAITING :
+								      COWSNAP_ROLLBACK_RUNNING;
+		done = min(rollback->mark, blocks);
+	}
+	DMEMIT(" %s %u %u %llu/%llu", state, rollback->state ? rollback->target->id : 0,
+	       rollback->state ? rollback->undo : 0, done, blocks);
+	*size = sz;
 }
 
 static void origin_status(struct dm_target *ti, status_type_t type, unsigned int flags,
@@ -493,6 +544,7 @@ static void origin_status(struct dm_target *ti, status_type_t type, unsigned int
 		DMEMIT("%u %u %llu %u %llu", origin->id, origin->nr_snapshots,
 		       origin->nr_snapshots && origin->bitmap ? origin->bitmap->set : 0ull,
 		       origin->log.extents, origin->read_blocks);
+		emit_rollback(target, result, maxlen, &sz);
 		mutex_unlock(&target->engine->mutex);
 		break;
 	case STATUSTYPE_TABLE:
@@ -523,6 +575,7 @@ struct target_type cow_origin_type = {
 	.ctr = origin_ctr,
 	.dtr = origin_dtr,
 	.map = origin_map,
+	.end_io = origin_end_io,
 	.presuspend = origin_presuspend,
 	.presuspend_undo = origin_resume,
 	.postsuspend = origin_postsuspend,

@@ -45,7 +45,8 @@ static void unpin(struct cow_snap_bio *io)
 		cow_engine_kick(engine);
 }
 
-static int snap_map_read(struct cow_snap_target *snap, struct bio *bio, struct cow_snap_bio *io)
+/* *io is as snap_map() sets it. Returns DM_MAPIO_*. */
+int cow_snap_map_read(struct cow_snap_target *snap, struct bio *bio, struct cow_snap_bio *io)
 {
 	struct cow_engine *engine = snap->engine;
 	u32 offset = bio->bi_iter.bi_sector % COWSNAP_BLOCK_SECTORS;
@@ -151,12 +152,9 @@ static void tell_damage(struct cow_snap_bio *io)
 		    io->location);
 }
 
-static int snap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
+/* Returns DM_ENDIO_*. */
+int cow_snap_end_read(struct bio *bio, struct cow_snap_bio *io, blk_status_t *error)
 {
-	struct cow_snap_bio *io = dm_per_bio_data(bio, sizeof(*io));
-
-	if (bio_op(bio) != REQ_OP_READ)
-		return DM_ENDIO_DONE;
 	if (io->location != COW_NOT_FOUND) {
 		if (!*error && !checksums_match(io)) {
 			tell_damage(io);
@@ -174,6 +172,13 @@ static int snap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *erro
 	atomic_set(&bio->__bi_remaining, 1);
 	read_slowly(io);
 	return DM_ENDIO_INCOMPLETE;
+}
+
+static int snap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
+{
+	if (bio_op(bio) != REQ_OP_READ)
+		return DM_ENDIO_DONE;
+	return cow_snap_end_read(bio, dm_per_bio_data(bio, sizeof(struct cow_snap_bio)), error);
 }
 
 /* ----------------------------------------------------------------- writes --- */
@@ -210,7 +215,7 @@ static int snap_map(struct dm_target *ti, struct bio *bio)
 		return DM_MAPIO_SUBMITTED;
 	}
 	if (bio_op(bio) == REQ_OP_READ)
-		return snap_map_read(snap, bio, io);
+		return cow_snap_map_read(snap, bio, io);
 	if (bio_op(bio) == REQ_OP_WRITE)
 		return snap_map_write(snap, bio, io);
 	return DM_MAPIO_KILL;
@@ -244,6 +249,10 @@ static int take_snapshot(struct dm_target *ti, struct cow_snap_target *snap, u32
 	}
 	if (snapshot->users && snapshot->shell != md) {
 		ti->error = "This snapshot has a cow-snap already";
+		return -EBUSY;
+	}
+	if (!snap->read_only && cow_rollback_needs(snapshot)) {
+		ti->error = "A rollback needs this snapshot: only a read_only cow-snap can be had";
 		return -EBUSY;
 	}
 	snap->attachment = snapshot->origin->shell;

@@ -27,9 +27,11 @@
  *   1.1  the feature "interpose" of cow-origin, where the kernel can; what was
  *        written to an origin with no cow-origin in front of it is found out: the
  *        state and the event "stale"
+ *   1.2  rollback: the messages "rollback" and "cancel", the end of cow-origin's status, the
+ *        event "rolled_back"
  */
 #define COWSNAP_DM_VERSION_MAJOR 1
-#define COWSNAP_DM_VERSION_MINOR 1
+#define COWSNAP_DM_VERSION_MINOR 2
 #define COWSNAP_DM_VERSION_PATCH 0
 
 /* Ids of origins and snapshots: chosen by user space, 1 to COWSNAP_ID_MAX. */
@@ -114,6 +116,25 @@
  *     systems mounted on the origins are frozen meanwhile.
  * delete <snapshot id>...
  *     All or none. EBUSY when one has a cow-snap.
+ * rollback <origin id> <snapshot id> <undo snapshot id> [force] [schedule]
+ *     The origin goes back to the snapshot. Its device shows that when the message
+ *     returns, with what was written to the snapshot, and can be used; blocks are
+ *     copied back meanwhile. What was there before is in the undo snapshot, which is
+ *     made with it. The device must not be in use: what is mounted or cached would be
+ *     of another state; whoever sends this has to see to it. Until the end the two
+ *     snapshots cannot be deleted, and none of the origin be made, and the
+ *     origin's own device is not to be used by itself (it begins with a marker).
+ *     The rest of a rollback that was interrupted begins with the next resuming
+ *     of the cow-origin.
+ *     schedule: not now, but when the origin is attached the next time.
+ *     force: although the snapshot is stale.
+ *     EBUSY: the snapshot has a cow-snap, or the origin a rollback; EOPNOTSUPP: the origin
+ *     is interposed (it can be scheduled; the origin must be stacked for it); ESTALE:
+ *     not forced; EUCLEAN: the snapshot is lost or damaged.
+ * cancel <origin id>
+ *     Of a scheduled rollback: it is not. Of one that runs: the origin goes back to
+ *     the undo snapshot, in the same way and as quickly; what was written since is
+ *     gone. That cannot be cancelled again. ENOENT: there is none.
  * forget <origin id>
  *     Drops an origin's registration. EBUSY with snapshots, cow-snaps or a cow-origin.
  * loss_recorded
@@ -143,12 +164,17 @@
  */
 #define COWSNAP_MESSAGE_CREATE "create"
 #define COWSNAP_MESSAGE_DELETE "delete"
+#define COWSNAP_MESSAGE_ROLLBACK "rollback"
+#define COWSNAP_MESSAGE_CANCEL "cancel"
 #define COWSNAP_MESSAGE_FORGET "forget"
 #define COWSNAP_MESSAGE_LOSS_RECORDED "loss_recorded"
 #define COWSNAP_MESSAGE_LOST "lost"
 #define COWSNAP_MESSAGE_ORIGINS "origins"
 #define COWSNAP_MESSAGE_SNAPSHOTS "snapshots"
 #define COWSNAP_MESSAGE_EVENTS "events"
+
+#define COWSNAP_ROLLBACK_FORCE "force"
+#define COWSNAP_ROLLBACK_SCHEDULE "schedule"
 
 #define COWSNAP_STATE_ACTIVE "active"
 /* Its origin was written with nothing in front of it: not exact; it reads what is there. */
@@ -164,6 +190,7 @@
 #define COWSNAP_EVENT_DAMAGE "damage" /* id: an origin with damage */
 #define COWSNAP_EVENT_STALE "stale" /* id: an origin; its snapshots until now are */
 #define COWSNAP_EVENT_ROLLED_BACK "rolled_back" /* id: an origin; all is copied back */
+#define COWSNAP_EVENT_ROLLBACK_WAITS "rollback_waits" /* id: an origin; see its status */
 #define COWSNAP_EVENT_FAILED "failed" /* id: 0; the store fails */
 /* The store fails and cannot be told that its snapshots are lost; id: last set */
 #define COWSNAP_EVENT_UNRECORDED "unrecorded"
@@ -182,15 +209,24 @@
  *
  * cow-origin:
  *   <origin id> <snapshots> <preserved blocks> <waiting bios> <read blocks>
+ *       <rollback> <target> <undo> <done blocks>/<blocks>
  *
  *   preserved blocks: in the current epoch; read blocks: 4 KiB blocks read
- *   from the origin for preserving since the target was loaded.
+ *   from the origin for preserving since the target was loaded; rollback: one of
+ *   COWSNAP_ROLLBACK_*; target, undo: ids of its snapshots, or 0 (undo is 0 while a
+ *   rollback is being cancelled); done blocks: how far copying back has come.
  *
  * cow-snap:
  *   <state> <origin id> <ro|rw> <overlay blocks>
  *
  * STATUSTYPE_TABLE repeats the table line with all features that are set.
  */
+#define COWSNAP_ROLLBACK_NONE "none"
+#define COWSNAP_ROLLBACK_SCHEDULED "scheduled"
+#define COWSNAP_ROLLBACK_RUNNING "running"
+/* It tries again every few seconds: a block cannot be read or written, or the store fails. */
+#define COWSNAP_ROLLBACK_WAITING "waiting"
+
 #define COWSNAP_STORE_ACTIVE "active"
 #define COWSNAP_STORE_FULL "full" /* writes are waiting for room */
 #define COWSNAP_STORE_FAILED "failed" /* the device fails; see the events */
