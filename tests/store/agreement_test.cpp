@@ -93,13 +93,36 @@ TEST_CASE("check and activation agree on every block damaged, by bit, sector and
     CHECK(damages > 500);
 }
 
+namespace {
+
+/// What proves that all batches before it were complete: a summary, or a header without data. At
+/// the end of a log, with the batch before it damaged as well, a log ends there as it does after a
+/// power cut, when that batch was not acknowledged.
+bool isProof(const sim::World& world, std::uint64_t block) {
+    auto& store = const_cast<sim::World&>(world).store;
+    const cow_super super = superOf(const_cast<sim::World&>(world));
+    const u64 segment = cow_super_block_segment(&super, block);
+    if (segment == COW_NONE_SEGMENT)
+        return false;
+    const u32 summary_blocks = COWSNAP_SUMMARY_BLOCKS(super.segment_blocks);
+    if (block - cow_super_segment_block(&super, segment) >= super.segment_blocks - summary_blocks)
+        return true;
+    std::vector<std::byte> data(kBlockBytes);
+    store.read(block, 1, data.data());
+    cow_batch_info info{};
+    return cow_batch_decode(data.data(), super.uuid, super.segment_blocks, &info) == COW_VALID &&
+           info.blocks == 0;
+}
+
+}  // namespace
+
 TEST_CASE("check and activation agree on several damages at a time") {
     const auto idle = GENERATE(Idle::Settled, Idle::Marked, Idle::Cut);
     for (std::uint64_t seed = 1; seed <= 4; ++seed) {
         const sim::World world = usedWorld(seed, {idle, 16, 200});
         std::vector<std::uint64_t> used;
         for (std::uint64_t block = 0; block < world.store.size(); ++block)
-            if (!world.store.is_zero(block))
+            if (!world.store.is_zero(block) && !isProof(world, block))
                 used.push_back(block);
         sim::Random random(seed);
         for (int round = 0; round < 100; ++round) {

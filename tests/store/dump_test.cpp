@@ -17,6 +17,7 @@
 #include "store/dump.h"
 #include "store/repair.h"
 #include "store/structures.h"
+#include "worlds.hpp"
 
 using namespace cowsnap;
 using namespace cowsnap::store;
@@ -111,6 +112,70 @@ std::set<std::uint64_t> promised(const std::string& text) {
 }
 
 }  // namespace
+
+TEST_CASE("what is written during a rollback is checked, dumped and restored") {
+    sim::Shape shape;
+    shape.segment_blocks = 16;
+    shape.segments = 30;
+    shape.origin_blocks = 96;
+    sim::World world = sim::make_world(shape);
+    std::uint64_t overlay_block = 0;
+    {
+        sim::Machine machine(world, 1);
+        REQUIRE(machine.open() == 0);
+        REQUIRE(machine.create({{1, 1}}) == 0);
+        machine.write(1, 40, 8);
+        machine.drain();
+        REQUIRE(machine.schedule(1, 1, 2) == 0);
+        SimBlocks blocks(world.store);
+        const Report scheduled = check(blocks, {true, {}});
+        CHECK(scheduled.passed());
+        CHECK(scheduled.findings.empty());
+        REQUIRE(scheduled.rollbacks.size() == 1);
+        CHECK(scheduled.rollbacks[0].scheduled);
+        REQUIRE(machine.cancel(1) == 0);
+        REQUIRE(machine.roll_back(1, 1, 2) == 0);
+        machine.write(1, 44, 2);
+        machine.drain(false);
+        cow_where where{};
+        u64 location = COW_NOT_FOUND;
+        cow_origin* origin = cow_origin_find(&machine.store(), 1);
+        cow_snapshot_lookup(&origin->rollback.shown, 44, 1, &where, &location);
+        REQUIRE(where == COW_AT_STORE);
+        cow_store_unpin(&machine.store(), location);
+        overlay_block = location;
+        machine.stop_copying();
+        machine.mark();
+        machine.drain(false);
+    }
+    SimBlocks blocks(world.store);
+    const Report report = check(blocks, {true, {}});
+    INFO(textOf(report));
+    CHECK(report.passed());
+    REQUIRE(report.rollbacks.size() == 1);
+    CHECK(report.rollbacks[0].target == 1);
+    CHECK_FALSE(report.rollbacks[0].scheduled);
+    CHECK(report.rollbacks[0].blocks == 96);
+
+    sim::World copy = world;
+    copy.store = sim::StoreImage(world.store.size());
+    restored(dumped(world), copy);
+    {
+        sim::Machine machine(copy, 1);
+        REQUIRE(machine.open() == 0);
+        sim::check_contents(machine);
+        machine.drain();  // to the rollback's end
+        sim::check_contents(machine);
+        CHECK(cow_origin_find(&machine.store(), 1)->rollback.state == COW_ROLLBACK_NONE);
+    }
+
+    flip(world, overlay_block, 77);
+    const Report damaged = check(blocks, {true, {}});
+    INFO(textOf(damaged));
+    REQUIRE(find(damaged, "data") != nullptr);
+    CHECK(find(damaged, "data")->block == overlay_block);
+    CHECK(find(damaged, "data")->what.find("during its rollback") != std::string::npos);
+}
 
 TEST_CASE("a dump restored is the same store, whatever was on the target before") {
     const auto idle = GENERATE(Idle::Settled, Idle::Marked, Idle::Cut);

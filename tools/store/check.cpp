@@ -154,6 +154,11 @@ void describe(Report& report, const cow_store& store, const std::vector<Slot>& s
     }
     for (const auto& [id, origin] : mentioned)
         report.snapshots.push_back({id, origin, names[id], false, false});
+    for (const cow_origin* origin : originsOf(store))
+        if (const cow_rollback& rollback = origin->rollback; rollback.state != COW_ROLLBACK_NONE)
+            report.rollbacks.push_back({origin->id, rollback.target->id,
+                                        rollback.state == COW_ROLLBACK_SCHEDULED, rollback.mark,
+                                        origin->blocks});
 }
 
 /// Finds out what the engine was refused for; at least one damage.

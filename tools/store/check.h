@@ -35,6 +35,15 @@ struct SnapshotFact {
     bool stale = false;  ///< recorded as not exact: its origin was written unseen
 };
 
+/// A rollback that is recorded: nothing is wrong with that.
+struct RollbackFact {
+    std::uint32_t origin = 0;
+    std::uint32_t target = 0;  ///< the snapshot that the origin goes back to
+    bool scheduled = false;    ///< it has not begun
+    std::uint64_t done_blocks = 0;
+    std::uint64_t blocks = 0;  ///< of the origin
+};
+
 struct Report {
     Uuid uuid;
     std::uint64_t store_blocks = 0;
@@ -43,6 +52,7 @@ struct Report {
     std::uint64_t free_segments = 0;  ///< 0 unless the store activates
     std::uint64_t origins = 0;
     std::vector<SnapshotFact> snapshots;
+    std::vector<RollbackFact> rollbacks;
     bool activates = false;
     std::string refusal;  ///< why not
     bool data_checked = false;

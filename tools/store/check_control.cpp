@@ -207,6 +207,11 @@ void checkTables(Checker& checker, const cow_store& control) {
 }
 
 bool ownerLives(const cow_store& control, const cow_owner& owner) {
+    if (owner.kind == COWSNAP_OWNER_OVERLAY)
+        for (const cow_origin* origin : originsOf(control))
+            if (origin->id == owner.origin && origin->rollback.state == COW_ROLLBACK_RUNNING &&
+                origin->rollback.shown.epoch == owner.epoch)
+                return true;
     return !snapshotsUsing(control, owner).empty();
 }
 

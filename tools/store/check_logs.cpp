@@ -184,23 +184,44 @@ void eachUse(const cow_store& store, Visit visit) {
                 eachBlock(snapshot->overlay->index, [&](u64 block, u64 location) {
                     visit(Use{origin, snapshot->overlay, block}, location);
                 });
+        if (cow_overlay* shown = cow_rollback_overlay(origin))
+            eachBlock(shown->index, [&](u64 block, u64 location) {
+                visit(Use{origin, shown, block}, location);
+            });
     }
+}
+
+bool reads(cow_store& store, cow_snapshot* snapshot, u64 block, u64 location) {
+    cow_where where{};
+    u64 found = COW_NOT_FOUND;
+    cow_snapshot_lookup(snapshot, block, 1, &where, &found);
+    if (where != COW_AT_STORE)
+        return false;
+    cow_store_unpin(&store, found);
+    return found == location;
 }
 
 /// The snapshots that read block at location.
 std::vector<std::uint32_t> readersOf(cow_store& store, const Use& use, u64 location) {
     std::vector<std::uint32_t> ids;
-    for (cow_snapshot* snapshot : snapshotsOf(*use.origin)) {
-        cow_where where{};
-        u64 found = COW_NOT_FOUND;
-        cow_snapshot_lookup(snapshot, use.block, 1, &where, &found);
-        if (where != COW_AT_STORE)
-            continue;
-        cow_store_unpin(&store, found);
-        if (found == location)
+    for (cow_snapshot* snapshot : snapshotsOf(*use.origin))
+        if (reads(store, snapshot, use.block, location))
             ids.push_back(snapshot->id);
-    }
     return ids;
+}
+
+/// Whether the origin's own device reads block at location.
+bool rollbackReads(cow_store& store, const Use& use, u64 location) {
+    cow_rollback& rollback = use.origin->rollback;
+    return cow_rollback_shows(&rollback, use.block) &&
+           reads(store, &rollback.shown, use.block, location);
+}
+
+const char* writtenWhere(const Use& use) {
+    if (use.overlay == nullptr)
+        return "";
+    return use.overlay == cow_rollback_overlay(use.origin) ? ", as written during its rollback"
+                                                           : ", as written in the snapshot";
 }
 
 bool unreadable(const cow_segment& segment, u32 position) {
@@ -287,12 +308,11 @@ void checkData(Checker& checker, Engine& engine) {
         if (found == damaged.end())
             return;
         auto readers = readersOf(store, use, location);
-        if (!readers.empty())
-            checker.add(
-                true, "data", location,
-                fmt::format("block {} of origin {}{}: {}", use.block, use.origin->id,
-                            use.overlay ? ", as written in the snapshot" : "", found->second),
-                std::move(readers));
+        if (!readers.empty() || rollbackReads(store, use, location))
+            checker.add(true, "data", location,
+                        fmt::format("block {} of origin {}{}: {}", use.block, use.origin->id,
+                                    writtenWhere(use), found->second),
+                        std::move(readers));
     });
 }
 

@@ -69,7 +69,8 @@ struct SegmentTraces {
 };
 SegmentTraces tracesIn(Blocks& blocks, const cow_store& control, const LostTable& table);
 
-/// Whether the segment belongs to a log of a snapshot that exists. control: with control record.
+/// Whether the segment belongs to a log of a snapshot that exists, or of a rollback that runs.
+/// control: with control record.
 bool ownerLives(const cow_store& control, const cow_owner& owner);
 /// The snapshots that need what stands in a segment of this owner.
 std::vector<std::uint32_t> snapshotsUsing(const cow_store& control, const cow_owner& owner);

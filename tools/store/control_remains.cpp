@@ -68,6 +68,10 @@ void mention(ControlRemains& remains, const std::vector<cow_op>& ops) {
         if (op.op == COWSNAP_OP_DELETE)
             remains.mentioned.erase(op.snapshot);
         const bool rollback = op.op == COWSNAP_OP_ROLLBACK;
+        if (rollback && !(op.flags & COWSNAP_OP_FLAG_SCHEDULED))
+            remains.rollbacks[op.origin] = op.snapshot;
+        if (op.op == COWSNAP_OP_ROLLBACK_END)
+            remains.rollbacks.erase(op.origin);
         if (op.op == COWSNAP_OP_CREATE || op.op == COWSNAP_OP_COUNTERS || rollback)
             remains.epoch = std::max(remains.epoch, op.epoch);
         if (!rollback)  // it has a snapshot's id there
@@ -213,6 +217,7 @@ ControlRemains remainsOf(Blocks& blocks, const cow_super& super) {
 
 void rebuildControl(cow_store& store, const ControlRemains& remains) {
     for (cow_snapshot* snapshot : snapshotsOf(store)) {
+        cow_rollback_forget_target(snapshot);
         cow_snapshot_unlink(snapshot);
         cow_snapshot_free(snapshot);
     }

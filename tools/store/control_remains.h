@@ -19,6 +19,8 @@ struct ControlRemains {
     std::vector<cow_op> behind_gap;  ///< in their order
     /// Snapshots (and their origins) that were made and are not known to have been deleted.
     std::map<std::uint32_t, std::uint32_t> mentioned;
+    /// Origins that were being rolled back, as far as is known, and the snapshots they went to.
+    std::map<std::uint32_t, std::uint32_t> rollbacks;
     // Above all that was ever used.
     u64 transaction = 0;
     u64 epoch = 0;

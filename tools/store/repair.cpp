@@ -40,6 +40,8 @@ private:
     void mendSlots();
     /// Deletes without activation, which the reason for it prevents.
     void dropInControl(const std::vector<std::uint32_t>& ids, const std::string& reason);
+    /// Refuses to drop what a rollback needs: the origin's own device is a mixture meanwhile.
+    void mustNotNeed(cow_store& control, const std::vector<std::uint32_t>& ids) const;
     void note(const std::vector<std::uint32_t>& ids, const std::string& reason);
     void must(int error, std::string_view what) const;
 
@@ -88,10 +90,22 @@ void Repairer::note(const std::vector<std::uint32_t>& ids, const std::string& re
     }
 }
 
+void Repairer::mustNotNeed(cow_store& control, const std::vector<std::uint32_t>& ids) const {
+    for (const auto id : ids) {
+        const cow_snapshot* snapshot = cow_snapshot_find(&control, id);
+        if (snapshot != nullptr && cow_rollback_needs(snapshot))
+            fail(ErrorKind::Busy,
+                 "snapshot {} would have to be dropped, and a rollback of origin {} needs it: "
+                 "activate the store, and let the rollback end or cancel it, first",
+                 id, snapshot->origin->id);
+    }
+}
+
 void Repairer::dropInControl(const std::vector<std::uint32_t>& ids, const std::string& reason) {
     Engine control(shadow_);
     probe(control);
     must(control.loadControl(), "the control record cannot be read");
+    mustNotNeed(control.get(), ids);
     must(control.drop(ids), "the control record cannot be written");
     note(ids, reason);
 }
@@ -101,12 +115,21 @@ void Repairer::rewriteControl(Engine& control) {
     std::vector<std::uint32_t> ids;
     for (const auto& snapshot : plan_.before.snapshots)
         ids.push_back(snapshot.id);
-    rebuildControl(store, remainsOf(shadow_, store.super));
+    const ControlRemains remains = remainsOf(shadow_, store.super);
+    rebuildControl(store, remains);
     std::erase_if(ids, [&](auto id) { return cow_snapshot_find(&store, id) != nullptr; });
     must(cow_control_format(&store), "the control record cannot be written");
     plan_.steps.push_back(fmt::format("write a new control record with {} origins and {} snapshots",
                                       store.nr_origins, store.nr_snapshots));
     note(ids, "the control record does not prove that it exists");
+    for (const auto& [id, target] : remains.rollbacks) {
+        const cow_origin* origin = cow_origin_find(&store, id);
+        if (origin == nullptr || origin->rollback.state != COW_ROLLBACK_RUNNING)
+            plan_.steps.push_back(fmt::format(
+                "give up a rollback of origin {} to snapshot {} if it had not ended: then the "
+                "origin's own device begins with a marker, and has blocks of both states",
+                id, target));
+    }
 }
 
 bool Repairer::mendControl() {
@@ -208,6 +231,7 @@ bool Repairer::mendLogs() {
             ids.insert(snapshot->id);
     must(engine.run(), "the store cannot be written");
     const std::vector<std::uint32_t> list(ids.begin(), ids.end());
+    mustNotNeed(engine.get(), list);
     if (!list.empty())
         must(engine.drop(list), "the control record cannot be written");
     for (const auto id : list)

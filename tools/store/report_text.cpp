@@ -45,6 +45,15 @@ std::string reportText(const Report& report, const DeviceBlocks& devices) {
             report.origins, report.snapshots.size(), report.segments, report.segment_blocks * 4,
             report.activates ? fmt::format(", {} of them free", report.free_segments)
                              : std::string());
+    for (const auto& rollback : report.rollbacks)
+        text +=
+            rollback.scheduled
+                ? fmt::format("a rollback of origin {} to snapshot {} is scheduled\n",
+                              rollback.origin, nameOf(report, rollback.target))
+                : fmt::format(
+                      "origin {} is being rolled back to snapshot {}: {} of {} blocks are done\n",
+                      rollback.origin, nameOf(report, rollback.target), rollback.done_blocks,
+                      rollback.blocks);
     for (const auto& finding : report.findings) {
         const Place place = devices.place(finding.block);
         text += fmt::format("{}: {}: block {}: {}: {}{}\n", finding.damage ? "damage" : "notice",
@@ -74,6 +83,13 @@ Json reportJson(const Report& report, const DeviceBlocks& devices) {
                              {"name", snapshot.name},
                              {"lost", snapshot.lost},
                              {"stale", snapshot.stale}});
+    Json rollbacks = Json::array();
+    for (const auto& rollback : report.rollbacks)
+        rollbacks.push_back({{"origin", rollback.origin},
+                             {"target", rollback.target},
+                             {"scheduled", rollback.scheduled},
+                             {"done_blocks", rollback.done_blocks},
+                             {"blocks", rollback.blocks}});
     Json findings = Json::array();
     for (const auto& finding : report.findings) {
         const Place place = devices.place(finding.block);
@@ -94,6 +110,7 @@ Json reportJson(const Report& report, const DeviceBlocks& devices) {
                  {"segments", report.segments},
                  {"free_segments", report.free_segments},
                  {"snapshots", snapshots},
+                 {"rollbacks", rollbacks},
                  {"findings", findings}};
     if (report.data_checked)
         json["data_blocks"] = report.data_blocks;
