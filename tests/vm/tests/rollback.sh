@@ -37,7 +37,7 @@ change() {
 	local i
 	for i in 0 5 11 17 23 29; do
 		openssl enc -aes-128-ctr -nosalt -pass "pass:$2-$i" -in /dev/zero 2>/dev/null |
-			dd of="$1" bs=4k iflag=fullblock oflag=seek_bytes,direct seek=$(((i * 1024 + $2 * 148) * 1024)) count=128 \
+			dd of="$1" bs=128k iflag=fullblock oflag=seek_bytes,direct seek=$(((i * 1024 + $2 * 148) * 1024)) count=4 \
 				conv=notrunc status=none || fail "$1 is not written"
 	done
 }
@@ -46,18 +46,19 @@ message() {
 	dmsetup message store 0 "$@"
 }
 
-# catch_running TARGET UNDO: begins a rollback of raw and stops its device while it is half done.
-catch_running() {
-	message rollback 1 "$1" "$2" || fail "no rollback to $1"
-	dmsetup suspend raw
-	[[ $(status_word raw 6) == running ]]
+# writes_take MS: each one to what is below raw, from now on.
+writes_take() {
+	dmsetup suspend lower &&
+		dmsetup load lower --table "0 $(sectors "$DISK0") delay $DISK0 0 0 $DISK0 0 $1" &&
+		dmsetup resume lower || fail "writes do not take $1 ms"
 }
 
 modprobe ext4
 mkdir -p /run/mounted
 load_module
 store_make store "$DISK2" 2 segment_sectors 256
-origin_make raw store 1 "$DISK0"
+check "a device that can be slow" dmsetup create lower --table "0 $(sectors "$DISK0") delay $DISK0 0 0 $DISK0 0 0"
+origin_make raw store 1 /dev/mapper/lower
 
 note "raw"
 fill /dev/mapper/raw 1
@@ -76,38 +77,41 @@ exact raw 1 "${sums[1]}" 2 "${sums[2]}" 3 "${sums[3]}" 10 "$now"
 check "a rollback to what was before" message rollback 1 10 11
 change /dev/mapper/raw 4
 written=$(sum /dev/mapper/raw)
-refused "a snapshot while it is half done, or it is done" eval '[[ $(status_word raw 6) == running ]] && message create 50 1'
 rolled_back raw
 same "what was written meanwhile is there" "$written" "$(sum "$DISK0")"
 exact raw 1 "${sums[1]}" 3 "${sums[3]}" 10 "$now" 11 "${sums[2]}"
 
 note "half done"
-undo=20
-until catch_running 1 $undo; do
-	check "it was too fast" dmsetup resume raw
-	rolled_back raw
-	change /dev/mapper/raw $undo
-	((++undo < 40)) || fail "no rollback was half done when its device was suspended"
-done
+writes_take 300
+check "a rollback" message rollback 1 1 20
+same "it is not done at once" running "$(status_word raw 6)"
+refused "a snapshot" message create 50 1
+refused "another rollback" message rollback 1 2 51
+refused "the snapshot that is needed goes" message delete 1
+refused "the snapshot of what was before goes" message delete 20
+check "its device is suspended" dmsetup suspend raw
+same "it is not done" running "$(status_word raw 6)"
 check "its own device begins with a marker" eval 'head -c 4096 "$DISK0" | grep -q "rollback of this device"'
-refused "a snapshot that is needed goes" message delete 1
-refused "a snapshot that is needed goes" message delete $undo
 check "it goes on" dmsetup resume raw
 same "the origin shows the snapshot" "${sums[1]}" "$(sum /dev/mapper/raw)"
+writes_take 0
 rolled_back raw
 same "its own device has it" "${sums[1]}" "$(sum "$DISK0")"
-for ((id = 20; id <= undo; id++)); do
-	message delete $id
-done
+check "what was before is deleted" message delete 20
 change /dev/mapper/raw 5
 now=$(sum /dev/mapper/raw)
+writes_take 300
 check "a rollback that is to be cancelled" message rollback 1 3 12
-change /dev/mapper/raw 6
-if message cancel 1; then
-	same "the origin shows what was before" "$now" "$(sum /dev/mapper/raw)"
-	rolled_back raw
-	same "its own device has it" "$now" "$(sum "$DISK0")"
-fi
+check "it is written meanwhile" dd if=/dev/urandom of=/dev/mapper/raw bs=64k seek=400 count=1 oflag=direct status=none
+[[ $(sum /dev/mapper/raw) != "${sums[3]}" ]] || fail "what was written is not shown"
+same "it is not done" running "$(status_word raw 6)"
+check "it is cancelled" message cancel 1
+same "the origin shows what was before" "$now" "$(sum /dev/mapper/raw)"
+same "that is not done at once either" running "$(status_word raw 6)"
+refused "what is being cancelled is not cancelled" message cancel 1
+writes_take 0
+rolled_back raw
+same "its own device has it" "$now" "$(sum "$DISK0")"
 exact raw 1 "${sums[1]}" 2 "${sums[2]}" 3 "${sums[3]}" 12 "$now"
 
 note "scheduled"
@@ -146,4 +150,4 @@ rolled_back ext4
 check "both are taken down" eval 'dmsetup remove ext4 && dmsetup remove raw'
 check "its own device is whole" e2fsck -fn "$DISK1"
 check "and has the files" eval 'mount -o ro "$DISK1" /run/mounted && grep -q meanwhile /run/mounted/new && umount /run/mounted'
-check "the store is taken down" dmsetup remove store
+check "the store is taken down" eval 'dmsetup remove store && dmsetup remove lower'
