@@ -289,6 +289,27 @@ Work releaseSnapshot(Message& call) {
     };
 }
 
+Work rollback(Message& call) {
+    const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
+    Options options(call);
+    RollbackOptions rollback_options;
+    rollback_options.undo_name = options.take<std::string>("undo_name").value_or("");
+    rollback_options.schedule = options.take<bool>("schedule").value_or(false);
+    rollback_options.force = options.take<bool>("force").value_or(false);
+    options.finish();
+    return
+        [=](Engine& engine) { return snapshotPath(engine.rollback(snapshot, rollback_options)); };
+}
+
+Work cancelRollback(Message& call) {
+    const Uuid origin = uuidInPath({call.path()}, "origin");
+    Options(call).finish();
+    return [=](Engine& engine) {
+        engine.cancelRollback(origin);
+        return std::nullopt;
+    };
+}
+
 Work activate(Message& call) {
     const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
     Options options(call);
@@ -320,6 +341,7 @@ const std::map<std::pair<std::string, std::string>, Reader> kReaders{
     {{kStoreInterface, "Extend"}, extendStore},
     {{kStoreInterface, "Close"}, closeStore},
     {{kOriginInterface, "Detach"}, detach},
+    {{kOriginInterface, "CancelRollback"}, cancelRollback},
     {{kSnapshotInterface, "Delete"}, deleteSnapshot},
     {{kSnapshotInterface, "Rename"}, renameSnapshot},
     {{kSnapshotInterface, "SetDescription"}, setDescription},
@@ -327,6 +349,7 @@ const std::map<std::pair<std::string, std::string>, Reader> kReaders{
     {{kSnapshotInterface, "SetExpiry"}, setExpiry},
     {{kSnapshotInterface, "Hold"}, holdSnapshot},
     {{kSnapshotInterface, "Release"}, releaseSnapshot},
+    {{kSnapshotInterface, "Rollback"}, rollback},
     {{kSnapshotInterface, "Activate"}, activate},
     {{kSnapshotInterface, "Deactivate"}, deactivate},
 };

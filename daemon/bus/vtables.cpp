@@ -88,6 +88,8 @@ void addOrigin(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_proper
     const Entries own{
         SD_BUS_METHOD_WITH_NAMES("Detach", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,
                                  kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("CancelRollback", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,
+                                 kMethodFlags),
         SD_BUS_PROPERTY("Uuid", "s", on_get, 0, kConstant),
         SD_BUS_PROPERTY("Name", "s", on_get, 0, kChanging),
         SD_BUS_PROPERTY("Id", "u", on_get, 0, kConstant),
@@ -102,6 +104,10 @@ void addOrigin(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_proper
         SD_BUS_PROPERTY("PreservedBytes", "t", on_get, 0, kChanging),
         SD_BUS_PROPERTY("ReadBytes", "t", on_get, 0, kChanging),
         SD_BUS_PROPERTY("WaitingBios", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Rollback", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("RollbackTarget", "o", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("RollbackUndo", "o", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("RollbackDoneBytes", "t", on_get, 0, kChanging),
     };
     entries.insert(entries.end(), own.begin(), own.end());
 }
@@ -123,6 +129,8 @@ void addSnapshot(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_prop
                                  on_call, kMethodFlags),
         SD_BUS_METHOD_WITH_NAMES("Release", "sa{sv}", SD_BUS_PARAM(hold) SD_BUS_PARAM(options), "",
                                  "", on_call, kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("Rollback", "a{sv}", SD_BUS_PARAM(options), "o",
+                                 SD_BUS_PARAM(undo), on_call, kMethodFlags),
         SD_BUS_METHOD_WITH_NAMES("Activate", "a{sv}", SD_BUS_PARAM(options), "s",
                                  SD_BUS_PARAM(device), on_call, kMethodFlags),
         SD_BUS_METHOD_WITH_NAMES("Deactivate", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,

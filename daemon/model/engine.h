@@ -31,6 +31,12 @@ struct SnapshotOptions {
     std::uint64_t expires = 0;  ///< seconds since 1970; 0: never
 };
 
+struct RollbackOptions {
+    std::string undo_name{};  ///< of the snapshot of what is there before; empty: one is chosen
+    bool schedule = false;    ///< if it cannot be done now, do it when the origin is attached next
+    bool force = false;       ///< although the snapshot is stale
+};
+
 struct PruneOptions {
     RetentionRules rules;
     std::set<std::string> tags{};  ///< only snapshots that have all of them are looked at
@@ -97,6 +103,15 @@ public:
     /// that fails nothing is deleted, and the results say so; the others are pruned all the same.
     std::vector<PruneResult> prune(const std::vector<Uuid>& origins, const PruneOptions& options);
 
+    /// Has the origin of a snapshot go back to it. When this returns the origin's device shows
+    /// that, and what was there before is the snapshot that is answered; copying back goes on. Busy
+    /// if the origin is in use, unless it may be scheduled; then that snapshot comes when it
+    /// begins.
+    Uuid rollback(const Uuid& snapshot, const RollbackOptions& options);
+    /// One that is scheduled is not any more; one that runs goes back to what was before. NotFound
+    /// if there is none.
+    void cancelRollback(const Uuid& origin);
+
     /// Makes the device of a snapshot and returns its path.
     std::string activate(const Uuid& snapshot, bool read_only);
     void deactivate(const Uuid& snapshot);
@@ -140,6 +155,12 @@ private:
     // engine_snapshots.cpp
     void deleteInStore(StoreState& store, const std::vector<Uuid>& snapshots);
     void removeSnapshotDevice(const StoreState& store, const SnapshotRecord& snapshot);
+
+    // engine_rollback.cpp
+    std::string useOf(const OriginRecord& origin, const OriginState& state);
+    void stackForRollback(StoreState& store, const OriginRecord& origin);
+    bool kernelHasRollback(StoreState& store, std::uint32_t origin_id);
+    void finishScheduling(StoreState& store);
 
     // engine_prune.cpp
     void pruneStore(StoreState& store, const std::vector<RetentionVerdict>& verdicts, bool dry_run,

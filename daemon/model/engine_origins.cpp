@@ -284,9 +284,8 @@ void Engine::detach(const Uuid& uuid) {
 
 void Engine::finishDetach(StoreState& store, const Uuid& uuid) {
     const std::uint32_t id = store.metadata.origin(uuid)->id;
-    const Visibility visibility = visibilityOf(store.metadata.origin(uuid)->method);
     if (const auto mapped = assembly_.find(uuid, COWSNAP_DM_ROLE_ORIGIN))
-        mapper_.remove(mapped->name, visibility);
+        mapper_.remove(mapped->name, visibilityOf(store.origins.at(id).method));
     try {
         mapper_.message(store.mapped->name, forgetMessage(id));
     } catch (const Error& error) {

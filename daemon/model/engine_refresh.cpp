@@ -51,6 +51,13 @@ std::string eventText(const StoreState& store, const EventLine& event) {
             "the origin {} was written while nothing was in front of it: its snapshots until now "
             "are stale, not exact",
             origin_name());
+    if (event.event == COWSNAP_EVENT_ROLLED_BACK)
+        return fmt::format("the origin {} is rolled back: all of it is copied back", origin_name());
+    if (event.event == COWSNAP_EVENT_ROLLBACK_WAITS)
+        return fmt::format(
+            "the rollback of the origin {} waits: a block cannot be read or written, or the store "
+            "is full or fails; it is tried again, and can be cancelled",
+            origin_name());
     if (event.event == COWSNAP_EVENT_FAILED)
         return fmt::format("a device of the store {} fails", store.name);
     if (event.event == COWSNAP_EVENT_UNRECORDED)
@@ -238,6 +245,38 @@ std::string Engine::dropReason(const StoreState& store, const SnapshotRecord& sn
     return reason;
 }
 
+namespace {
+
+/// What is there before a rollback is called as whoever asked for that wanted.
+bool isUndo(const OriginRecord& origin, const Metadata& metadata, SnapshotRecord& snapshot) {
+    if (!origin.rollback || origin.rollback->undo_id != snapshot.id)
+        return false;
+    snapshot.uuid = origin.rollback->undo;
+    snapshot.name = origin.rollback->undo_name;
+    if (const auto* const target = metadata.snapshot(origin.rollback->target))
+        snapshot.description =
+            fmt::format("what was there before the rollback to {}", target->name);
+    return true;
+}
+
+/// What became of a rollback. False if that was known. Only a cow-origin tells.
+bool takeInRollback(const StoreState& store, OriginRecord& origin) {
+    const auto state = store.origins.find(origin.id);
+    if (!origin.rollback || state == store.origins.end() || !state->second.mapped)
+        return false;
+    const std::string& rollback = state->second.status.rollback;
+    const bool scheduled = rollback == COWSNAP_ROLLBACK_SCHEDULED;
+    if (rollback == COWSNAP_ROLLBACK_NONE)
+        origin.rollback.reset();
+    else if (origin.rollback->scheduled == scheduled)
+        return false;
+    else
+        origin.rollback->scheduled = scheduled;
+    return true;
+}
+
+}  // namespace
+
 void Engine::reconcile(StoreState& store) {
     Metadata changed = store.metadata;
     bool different = false;
@@ -268,9 +307,6 @@ void Engine::reconcile(StoreState& store) {
         SnapshotRecord snapshot;
         snapshot.uuid = Uuid::random();
         snapshot.id = id;
-        snapshot.name = fmt::format("recovered-{}", id);
-        while (changed.snapshotNameTaken(snapshot.name))
-            snapshot.name += "-" + snapshot.uuid.brief();
         const auto* const origin = changed.originWithId(state.line.origin);
         if (origin == nullptr)
             fail(ErrorKind::Failed,
@@ -280,10 +316,15 @@ void Engine::reconcile(StoreState& store) {
         snapshot.created = state.line.created;
         snapshot.set = state.line.set;
         snapshot.writable = state.line.overlay_blocks > 0;
-        spdlog::warn(
-            "the store {} has a snapshot with the id {} that the metadata does not know: it is "
-            "named {}",
-            store.name, id, snapshot.name);
+        if (!isUndo(*origin, changed, snapshot)) {
+            snapshot.name = fmt::format("recovered-{}", id);
+            while (changed.snapshotNameTaken(snapshot.name))
+                snapshot.name += "-" + snapshot.uuid.brief();
+            spdlog::warn(
+                "the store {} has a snapshot with the id {} that the metadata does not know: it is "
+                "named {}",
+                store.name, id, snapshot.name);
+        }
         changed.snapshots.push_back(std::move(snapshot));
         different = true;
     }
@@ -297,6 +338,8 @@ void Engine::reconcile(StoreState& store) {
         spdlog::warn("the snapshot {} is gone: {}", record.name, dropped_.back().reason);
         return true;
     });
+    for (auto& origin : changed.origins)
+        different |= takeInRollback(store, origin);
     std::erase_if(changed.origins, [&](const OriginRecord& record) {
         if (store.origins.contains(record.id))
             return false;
@@ -313,6 +356,7 @@ void Engine::reconcile(StoreState& store) {
 }
 
 void Engine::finishInterrupted(StoreState& store) {
+    finishScheduling(store);
     std::vector<Uuid> deleting;
     for (const auto& snapshot : store.metadata.snapshots)
         if (snapshot.deleting)

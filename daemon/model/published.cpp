@@ -44,12 +44,39 @@ PublishedObject publishStore(const StoreState& store) {
             }};
 }
 
+struct PublishedRollback {
+    std::string state;
+    ObjectPath target;
+    ObjectPath undo;
+};
+
+ObjectPath snapshotWithId(const StoreState& store, std::uint32_t id) {
+    const auto* const record = store.metadata.snapshotWithId(id);
+    return record == nullptr ? ObjectPath{"/"} : snapshotPath(record->uuid);
+}
+
+PublishedRollback rollbackOf(const StoreState& store, const OriginRecord& origin,
+                             const OriginState& state) {
+    if (state.mapped && state.status.rollback != COWSNAP_ROLLBACK_SCHEDULED)
+        return {state.status.rollback, snapshotWithId(store, state.status.target),
+                snapshotWithId(store, state.status.undo)};
+    // A cow-origin that is not there tells nothing, and the snapshot is still to come.
+    if (origin.rollback)
+        return {origin.rollback->scheduled || state.mapped ? COWSNAP_ROLLBACK_SCHEDULED
+                                                           : COWSNAP_ROLLBACK_WAITING,
+                snapshotPath(origin.rollback->target), snapshotPath(origin.rollback->undo)};
+    if (state.mapped)
+        return {state.status.rollback, snapshotWithId(store, state.status.target), {"/"}};
+    return {COWSNAP_ROLLBACK_NONE, {"/"}, {"/"}};
+}
+
 PublishedObject publishOrigin(const StoreState& store, const OriginRecord& origin) {
     const auto found = store.origins.find(origin.id);
     const OriginState state = found == store.origins.end() ? OriginState() : found->second;
     const auto snapshots =
         std::count_if(store.metadata.snapshots.begin(), store.metadata.snapshots.end(),
                       [&](const auto& snapshot) { return snapshot.origin == origin.uuid; });
+    const PublishedRollback rollback = rollbackOf(store, origin, state);
     return {originPath(origin.uuid).path,
             kOriginInterface,
             {
@@ -67,6 +94,10 @@ PublishedObject publishOrigin(const StoreState& store, const OriginRecord& origi
                 {"PreservedBytes", state.status.preserved_blocks * COWSNAP_BLOCK_BYTES},
                 {"ReadBytes", state.status.read_blocks * COWSNAP_BLOCK_BYTES},
                 {"WaitingBios", state.status.waiting_bios},
+                {"Rollback", rollback.state},
+                {"RollbackTarget", rollback.target},
+                {"RollbackUndo", rollback.undo},
+                {"RollbackDoneBytes", state.status.done_blocks * COWSNAP_BLOCK_BYTES},
             }};
 }
 

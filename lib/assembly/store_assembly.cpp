@@ -200,15 +200,31 @@ Visibility visibilityOf(AttachMethod method) {
     return method == AttachMethod::Stacked ? Visibility::Visible : Visibility::Hidden;
 }
 
-MappedDevice StoreAssembly::attach(const MappedDevice& store, const OriginRecord& origin,
-                                   const BlockDevice& device) {
-    const bool interpose = origin.method == AttachMethod::Interposed;
-    if (interpose)
-        requireInterposing(mapper_);
+void StoreAssembly::putInFront(const MappedDevice& store, const OriginRecord& origin,
+                               const BlockDevice& device, AttachMethod method) {
+    const bool interpose = method == AttachMethod::Interposed;
     const OriginTable table{store.number.text(), origin.id, device.number.text(), interpose};
     mapper_.create(origin.mapped_name, deviceMapperUuid(origin.uuid, COWSNAP_DM_ROLE_ORIGIN),
                    {{0, device.identity.size_sectors, COWSNAP_TARGET_ORIGIN, formatTable(table)}},
-                   visibilityOf(origin.method), false);
+                   visibilityOf(method), false);
+}
+
+MappedDevice StoreAssembly::attach(const MappedDevice& store, const OriginRecord& origin,
+                                   const BlockDevice& device) {
+    bool stack = origin.method == AttachMethod::Stacked;
+    if (!stack) {
+        requireInterposing(mapper_);
+        try {
+            putInFront(store, origin, device, AttachMethod::Interposed);
+        } catch (const Error&) {
+            // The kernel does not interpose while a rollback is scheduled or goes on.
+            if (!origin.rollback)
+                throw;
+            stack = true;
+        }
+    }
+    if (stack)
+        putInFront(store, origin, device, AttachMethod::Stacked);
     auto mapped = find(origin.uuid, COWSNAP_DM_ROLE_ORIGIN);
     if (!mapped)
         fail(ErrorKind::Failed, "the device {} vanished", origin.mapped_name);

@@ -44,8 +44,8 @@ public:
     /// Removes the cow-store and what is below it.
     void takeApart(const Uuid& store);
 
-    /// Stacks a cow-origin over device, or interposes it, as the record says; returns its mapped
-    /// device.
+    /// Stacks a cow-origin over device, or interposes it, as the record says, but stacks one that
+    /// the kernel does not interpose for its rollback; returns its mapped device.
     MappedDevice attach(const MappedDevice& store, const OriginRecord& origin,
                         const BlockDevice& device);
 
@@ -59,6 +59,8 @@ public:
     void removeLeftovers();
 
 private:
+    void putInFront(const MappedDevice& store, const OriginRecord& origin,
+                    const BlockDevice& device, AttachMethod method);
     std::vector<MappedTarget> concatenation(const std::vector<BlockDevice>& devices) const;
 
     DeviceMapper& mapper_;
@@ -88,8 +90,8 @@ struct ActiveStore {
 ActiveStore activateStore(DeviceMapper& mapper, BlockDevices& devices, const LossRecords& losses,
                           const RegisteredStore& store);
 
-/// Attaches all origins of a store that are not, each as it was before. Origins in the middle of a
-/// detach are left alone.
+/// Attaches all origins of a store that are not, each as it was before, but stacked where a
+/// rollback is scheduled or goes on. Origins in the middle of a detach are left alone.
 std::vector<OriginProblem> attachOrigins(DeviceMapper& mapper, BlockDevices& devices,
                                          const MappedDevice& store, const Metadata& metadata);
 

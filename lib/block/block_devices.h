@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -68,6 +69,9 @@ public:
     /// Who uses a device; nothing if nobody does, which is found out by opening it
     /// exclusively. An interposed origin does not count.
     virtual std::optional<DeviceUser> user(const std::string& path) = 0;
+    /// Calls work while nobody else can use the device or mount from it; then nothing is cached
+    /// any more of what was there before. Busy, and work is not called, if it is in use.
+    virtual void exclusively(const std::string& path, const std::function<void()>& work) = 0;
     /// What stands on a device ("ext4", "LVM2_member"); empty if nothing known does.
     virtual std::string contents(const std::string& path) = 0;
     /// Reads past all caches. offset and length are multiples of 4096.

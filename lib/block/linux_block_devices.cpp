@@ -305,6 +305,18 @@ std::optional<DeviceUser> LinuxBlockDevices::user(const std::string& path) {
                       "in use by someone who opened it exclusively, such as a btrfs file system"};
 }
 
+void LinuxBlockDevices::exclusively(const std::string& path, const std::function<void()>& work) {
+    const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
+    if (!file && errno == EBUSY)
+        fail(ErrorKind::Busy, "{} is in use", path);
+    if (!file)
+        failErrno(errno, fmt::format("cannot open {}", path));
+    work();
+    // what others read meanwhile, without having it to themselves, may be of before
+    if (::ioctl(file.get(), BLKFLSBUF, 0) != 0)
+        failErrno(errno, fmt::format("cannot drop what is cached of {}", path));
+}
+
 std::string LinuxBlockDevices::contents(const std::string& path) {
     const std::unique_ptr<std::remove_pointer_t<blkid_probe>, ProbeDeleter> probe(
         blkid_new_probe_from_filename(path.c_str()));

@@ -3,6 +3,7 @@
 #include "dm/lines.h"
 
 #include <charconv>
+#include <tuple>
 
 #include "base/error.h"
 #include "cowsnap_dm.h"
@@ -41,6 +42,14 @@ public:
         return static_cast<std::uint32_t>(value);
     }
 
+    /// An id, or 0 for none.
+    std::uint32_t idOrNone(std::string_view name) {
+        const std::uint64_t value = number(name);
+        if (value > COWSNAP_ID_MAX)
+            bad(name, "is out of range");
+        return static_cast<std::uint32_t>(value);
+    }
+
     bool flag(std::string_view name) {
         const std::string_view text = word(name);
         if (text != "0" && text != "1")
@@ -54,6 +63,19 @@ public:
             if (candidate == text)
                 return std::string(text);
         bad(name, "has an unknown value");
+    }
+
+    /// "<part>/<whole>"
+    std::pair<std::uint64_t, std::uint64_t> fraction(std::string_view name) {
+        const std::string_view text = word(name);
+        const auto slash = text.find('/');
+        if (slash == std::string_view::npos)
+            bad(name, "is not <part>/<whole>");
+        const std::uint64_t part = toNumber(name, text.substr(0, slash));
+        const std::uint64_t whole = toNumber(name, text.substr(slash + 1));
+        if (part > whole)
+            bad(name, "is more than there is");
+        return {part, whole};
     }
 
     void end() const {
@@ -135,14 +157,7 @@ StoreStatus parseStoreStatus(std::string_view line) {
     status.state =
         words.oneOf("state", {COWSNAP_STORE_ACTIVE, COWSNAP_STORE_FULL, COWSNAP_STORE_FAILED});
     status.segment_sectors = words.number("segment size");
-    const std::string_view segments = words.word("segments");
-    const auto slash = segments.find('/');
-    if (slash == std::string_view::npos)
-        words.bad("segments", "are not <free>/<total>");
-    status.free_segments = words.toNumber("free segments", segments.substr(0, slash));
-    status.total_segments = words.toNumber("total segments", segments.substr(slash + 1));
-    if (status.free_segments > status.total_segments)
-        words.bad("free segments", "are more than there are");
+    std::tie(status.free_segments, status.total_segments) = words.fraction("number of segments");
     status.slot_sectors = words.number("slot size");
     status.origins = words.number("number of origins");
     status.snapshots = words.number("number of snapshots");
@@ -159,6 +174,13 @@ OriginStatus parseOriginStatus(std::string_view line) {
     status.preserved_blocks = words.number("preserved blocks");
     status.waiting_bios = words.number("waiting bios");
     status.read_blocks = words.number("read blocks");
+    if (!words.more())
+        return status;
+    status.rollback = words.oneOf("rollback", {COWSNAP_ROLLBACK_NONE, COWSNAP_ROLLBACK_SCHEDULED,
+                                               COWSNAP_ROLLBACK_RUNNING, COWSNAP_ROLLBACK_WAITING});
+    status.target = words.idOrNone("target");
+    status.undo = words.idOrNone("undo");
+    std::tie(status.done_blocks, status.blocks) = words.fraction("done blocks");
     return status;
 }
 
@@ -294,6 +316,21 @@ std::string deleteMessage(std::span<const std::uint32_t> snapshots) {
     for (const std::uint32_t snapshot : snapshots)
         message += fmt::format(" {}", snapshot);
     return message;
+}
+
+std::string rollbackMessage(std::uint32_t origin, std::uint32_t target, std::uint32_t undo,
+                            bool force, bool schedule) {
+    std::string message =
+        fmt::format("{} {} {} {}", COWSNAP_MESSAGE_ROLLBACK, origin, target, undo);
+    for (const auto& [wanted, word] :
+         {std::pair(force, COWSNAP_ROLLBACK_FORCE), std::pair(schedule, COWSNAP_ROLLBACK_SCHEDULE)})
+        if (wanted)
+            message += fmt::format(" {}", word);
+    return message;
+}
+
+std::string cancelMessage(std::uint32_t origin) {
+    return fmt::format("{} {}", COWSNAP_MESSAGE_CANCEL, origin);
 }
 
 std::string forgetMessage(std::uint32_t origin) {

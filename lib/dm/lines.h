@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/uuid.h"
+#include "cowsnap_dm.h"
 
 namespace cowsnap {
 
@@ -44,6 +45,11 @@ struct OriginStatus {
     std::uint64_t preserved_blocks = 0;
     std::uint64_t waiting_bios = 0;
     std::uint64_t read_blocks = 0;
+    std::string rollback = COWSNAP_ROLLBACK_NONE;  ///< COWSNAP_ROLLBACK_*; modules before 1.2: none
+    std::uint32_t target = 0;                      ///< of the rollback: the snapshot it goes to
+    std::uint32_t undo = 0;         ///< the snapshot of what was before; 0 if it is being cancelled
+    std::uint64_t done_blocks = 0;  ///< that are copied back
+    std::uint64_t blocks = 0;       ///< of the origin
     bool operator==(const OriginStatus&) const = default;
 };
 OriginStatus parseOriginStatus(std::string_view line);
@@ -129,6 +135,11 @@ std::string createMessage(
     std::span<const std::pair<std::uint32_t, std::uint32_t>> snapshots_of_origins);
 /// "delete" of snapshots.
 std::string deleteMessage(std::span<const std::uint32_t> snapshots);
+/// "rollback" of an origin to one of its snapshots; what is there before becomes the snapshot undo.
+std::string rollbackMessage(std::uint32_t origin, std::uint32_t target, std::uint32_t undo,
+                            bool force, bool schedule);
+/// "cancel" of an origin's rollback.
+std::string cancelMessage(std::uint32_t origin);
 /// "forget" of an origin.
 std::string forgetMessage(std::uint32_t origin);
 /// "lost": all snapshots with a set of at most this one.

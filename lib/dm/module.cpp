@@ -69,17 +69,29 @@ void requireModule(DeviceMapper& mapper) {
              version->major, version->minor, version->patch, COWSNAP_DM_VERSION_MAJOR);
 }
 
-void requireInterposing(DeviceMapper& mapper) {
+namespace {
+
+void requireMinor(DeviceMapper& mapper, unsigned minor, std::string_view what,
+                  std::string_view else_do) {
     requireModule(mapper);
-    constexpr unsigned first_minor = 1;
     const auto version = mapper.targetVersion(COWSNAP_TARGET_ORIGIN);
-    if (!version || version->minor < first_minor)
+    if (!version || version->minor < minor)
         fail(ErrorKind::NotSupported,
-             "the kernel module has version {}.{}.{}, interposing a device in use needs {}.{}: "
-             "install parts of one version and load the module again, or stack the origin over "
-             "the device while nobody uses it",
+             "the kernel module has version {}.{}.{}, {} needs {}.{}: install parts of one version "
+             "and load the module again{}",
              version ? version->major : 0, version ? version->minor : 0,
-             version ? version->patch : 0, COWSNAP_DM_VERSION_MAJOR, first_minor);
+             version ? version->patch : 0, what, COWSNAP_DM_VERSION_MAJOR, minor, else_do);
+}
+
+}  // namespace
+
+void requireInterposing(DeviceMapper& mapper) {
+    requireMinor(mapper, 1, "interposing a device in use",
+                 ", or stack the origin over the device while nobody uses it");
+}
+
+void requireRollback(DeviceMapper& mapper) {
+    requireMinor(mapper, 2, "rolling back", "");
 }
 
 }  // namespace cowsnap

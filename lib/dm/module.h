@@ -21,6 +21,9 @@ void requireModule(DeviceMapper& mapper);
 /// only known when it is tried.
 void requireInterposing(DeviceMapper& mapper);
 
+/// Throws NotSupported unless the module can roll back, too.
+void requireRollback(DeviceMapper& mapper);
+
 }  // namespace cowsnap
 
 #endif

@@ -55,7 +55,23 @@ json toJson(const OriginRecord& origin) {
                    {"detaching", origin.detaching}};
     if (origin.method != AttachMethod::Stacked)
         object["method"] = methodName(origin.method);
+    if (origin.rollback)
+        object["rollback"] = {
+            {"target", origin.rollback->target.dashed()}, {"id", origin.rollback->undo_id},
+            {"uuid", origin.rollback->undo.dashed()},     {"name", origin.rollback->undo_name},
+            {"scheduled", origin.rollback->scheduled},    {"force", origin.rollback->force}};
     return object;
+}
+
+RollbackRecord rollbackFrom(const json& object) {
+    RollbackRecord rollback;
+    rollback.target = uuidFrom(object, "target");
+    rollback.undo_id = idFrom(object, "id");
+    rollback.undo = uuidFrom(object, "uuid");
+    rollback.undo_name = nameFrom(object, "snapshot");
+    rollback.scheduled = object.at("scheduled").get<bool>();
+    rollback.force = object.at("force").get<bool>();
+    return rollback;
 }
 
 AttachMethod methodFrom(const json& object) {
@@ -125,6 +141,8 @@ OriginRecord originFrom(const json& object) {
         corrupt("\"mapped_name\" is no name of a device");
     origin.method = methodFrom(object);
     origin.detaching = object.at("detaching").get<bool>();
+    if (object.contains("rollback"))
+        origin.rollback = rollbackFrom(object.at("rollback"));
     return origin;
 }
 
@@ -231,7 +249,10 @@ bool Metadata::originNameTaken(std::string_view wanted) const {
 
 bool Metadata::snapshotNameTaken(std::string_view wanted) const {
     return std::any_of(snapshots.begin(), snapshots.end(),
-                       [&](const auto& snapshot) { return snapshot.name == wanted; });
+                       [&](const auto& snapshot) { return snapshot.name == wanted; }) ||
+           std::any_of(origins.begin(), origins.end(), [&](const auto& origin) {
+               return origin.rollback && origin.rollback->undo_name == wanted;
+           });
 }
 
 json toJson(const DeviceIdentity& identity) {

@@ -39,6 +39,16 @@ enum class Consistency {
 /// "crash", "file-system", or empty.
 std::string_view consistencyName(Consistency consistency);
 
+/// A rollback that was asked for: what the snapshot of what is there before will be called.
+struct RollbackRecord {
+    Uuid target;                ///< the snapshot that the origin goes back to
+    std::uint32_t undo_id = 0;  ///< of the snapshot of what is there before
+    Uuid undo;
+    std::string undo_name;
+    bool scheduled = false;  ///< for when the origin is attached the next time
+    bool force = false;      ///< although the target is stale
+};
+
 struct OriginRecord {
     Uuid uuid;
     std::uint32_t id = 0;  ///< in tables and messages; never used again in this store
@@ -47,6 +57,7 @@ struct OriginRecord {
     std::string mapped_name;  ///< device-mapper name of its cow-origin
     AttachMethod method = AttachMethod::Stacked;
     bool detaching = false;  ///< a detach was begun: it is finished at the next start
+    std::optional<RollbackRecord> rollback{};  ///< until it is known to be over
 };
 
 struct SnapshotRecord {
@@ -84,6 +95,7 @@ struct Metadata {
     SnapshotRecord* snapshot(const Uuid& uuid);
     const SnapshotRecord* snapshot(const Uuid& uuid) const;
     bool originNameTaken(std::string_view name) const;
+    /// By a snapshot, or by one that a rollback will make.
     bool snapshotNameTaken(std::string_view name) const;
 };
 

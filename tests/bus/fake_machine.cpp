@@ -346,6 +346,12 @@ std::optional<DeviceUser> FakeMachine::user(const std::string& path) {
     return userLocked(path);
 }
 
+void FakeMachine::exclusively(const std::string& path, const std::function<void()>& work) {
+    if (const auto in_use = user(path))
+        fail(ErrorKind::Busy, "{} is {}", path, in_use->text);
+    work();
+}
+
 std::string FakeMachine::contents(const std::string& path) {
     const std::lock_guard lock(mutex_);
     return disks_.contains(path) ? disk(path).contents : std::string();

@@ -71,6 +71,10 @@ public:
     /// The kernel finds that the origin was written while nothing was in front of it.
     void writtenUnseen(std::uint32_t origin_id);
     std::string stateOf(std::uint32_t snapshot_id) const;
+    /// All is copied back.
+    void endRollback(std::uint32_t origin_id);
+    /// The kernel's state of the rollback of an origin, attached or not: COWSNAP_ROLLBACK_*.
+    std::string rollbackOf(std::uint32_t origin_id) const;
     void forgetSnapshot(std::uint32_t snapshot_id);
     /// Makes a snapshot that no daemon asked for.
     void createBehindTheBack(std::uint32_t snapshot_id, std::uint32_t origin_id);
@@ -110,6 +114,7 @@ public:
     std::vector<DeviceNumber> below(DeviceNumber number) override;
     std::vector<DeviceNumber> partitions(DeviceNumber number) override;
     std::optional<DeviceUser> user(const std::string& path) override;
+    void exclusively(const std::string& path, const std::function<void()>& work) override;
     std::string contents(const std::string& path) override;
     std::vector<std::byte> read(const std::string& path, std::uint64_t offset_bytes,
                                 std::size_t length_bytes) override;
@@ -150,6 +155,12 @@ private:
         bool stale = false;
     };
 
+    struct FakeRollback {
+        bool running = false;
+        std::uint32_t target = 0;
+        std::uint32_t undo = 0;
+    };
+
     struct Event {
         std::uint64_t number;
         std::string name;
@@ -163,6 +174,7 @@ private:
         std::uint64_t used_segments = 0;
         std::map<std::uint32_t, std::uint64_t> origin_sectors;
         std::map<std::uint32_t, FakeSnapshot> snapshots;
+        std::map<std::uint32_t, FakeRollback> rollbacks;  ///< by origin
         std::uint64_t next_set = 1;
         std::vector<Event> events;
         Blocks slots;
@@ -191,6 +203,10 @@ private:
     bool active(const Store& store, std::uint32_t snapshot_id);
     Blocks& blocksAt(const std::string& path, std::uint64_t& offset_bytes);
     std::string answer(Store& store, const std::vector<std::string>& words);
+    void rollBack(Store& store, const std::vector<std::string>& words);
+    void beginRollback(Store& store, std::uint32_t origin);
+    void cancelRollback(Store& store, const std::vector<std::string>& words);
+    std::string rollbackWords(const Store& store, std::uint32_t origin) const;
     void raiseLocked(Store& store, const std::string& event, std::uint64_t id);
     Store& onlyStore();
 

@@ -226,6 +226,8 @@ void FakeMachine::checkOriginTable(const MappedTarget& target) {
         fail(ErrorKind::Busy, "fake kernel: attached already");
     if (!interpose && userLocked(pathOfLocked(device)))
         fail(ErrorKind::Busy, "fake kernel: the origin's device is in use");
+    if (interpose && store.rollbacks.contains(origin))
+        fail(ErrorKind::NotSupported, "fake kernel: a rollback of interposed origin {}", origin);
     if (interpose && !interposing_refused_.empty())
         fail(ErrorKind::Busy, "fake kernel: {}", interposing_refused_);
     store.origin_sectors[origin] = target.length_sectors;
@@ -324,6 +326,12 @@ void FakeMachine::create(const std::string& name, const std::string& uuid,
     if (is_stacked != (visibility == Visibility::Visible))
         refuse("wrong udev flags");
     mapped_[name] = {uuid, {kMapperMajor, next_minor_++}, table, read_only, false, {}, 0};
+    if (table.front().type == COWSNAP_TARGET_ORIGIN) {
+        const auto words = split(table.front().arguments);
+        Store& store = storeNamedBy(words[0]);
+        if (store.rollbacks.contains(id(words[1])) && !store.rollbacks.at(id(words[1])).running)
+            beginRollback(store, id(words[1]));
+    }
     if (kill_after)
         throw Killed();
 }
@@ -377,7 +385,8 @@ std::vector<MappedTarget> FakeMachine::status(const std::string& name) {
             total - store.used_segments, total, kSlotSectors, store.origin_sectors.size(),
             store.snapshots.size(), store.events.empty() ? 0 : store.events.back().number);
     } else if (target.type == COWSNAP_TARGET_ORIGIN) {
-        target.arguments = fmt::format("{} 0 16 0 16", words[1]);
+        target.arguments = fmt::format("{} 0 16 0 16 {}", words[1],
+                                       rollbackWords(storeNamedBy(words[0]), id(words[1])));
     } else if (target.type == COWSNAP_TARGET_SNAP) {
         target.arguments = fmt::format("active 1 {} 0", words.size() == 4 ? "ro" : "rw");
     }
@@ -392,7 +401,8 @@ std::string FakeMachine::message(const std::string& name, const std::string& tex
     Store& store = storeBelow(name);
     const bool changes = words[0] == COWSNAP_MESSAGE_CREATE || words[0] == COWSNAP_MESSAGE_DELETE ||
                          words[0] == COWSNAP_MESSAGE_FORGET || words[0] == COWSNAP_MESSAGE_LOST ||
-                         words[0] == COWSNAP_MESSAGE_LOSS_RECORDED;
+                         words[0] == COWSNAP_MESSAGE_LOSS_RECORDED ||
+                         words[0] == COWSNAP_MESSAGE_ROLLBACK || words[0] == COWSNAP_MESSAGE_CANCEL;
     if (!changes)
         return answer(store, words);
     bool tear = false;
@@ -477,6 +487,8 @@ std::string FakeMachine::answer(Store& store, const std::vector<std::string>& wo
                 refuse("an origin twice in a set");
             if (store.snapshots.contains(snapshot) || created.contains(snapshot))
                 fail(ErrorKind::Exists, "fake kernel: snapshot {} exists", snapshot);
+            if (store.rollbacks.contains(origin) && store.rollbacks.at(origin).running)
+                fail(ErrorKind::Busy, "fake kernel: a rollback of origin {} runs", origin);
             created[snapshot] = {origin, 1700000000, store.next_set};
         }
         store.snapshots.merge(created);
@@ -491,9 +503,22 @@ std::string FakeMachine::answer(Store& store, const std::vector<std::string>& wo
                 fail(ErrorKind::NotFound, "fake kernel: no snapshot {}", words[i]);
             if (active(store, id(words[i])))
                 fail(ErrorKind::Busy, "fake kernel: snapshot {} is active", words[i]);
+            for (const auto& [origin, rollback] : store.rollbacks)
+                if (rollback.target == id(words[i]) || rollback.undo == id(words[i]))
+                    fail(ErrorKind::Busy,
+                         "fake kernel: the rollback of origin {} needs snapshot {}", origin,
+                         words[i]);
         }
         for (std::size_t i = 1; i < words.size(); ++i)
             store.snapshots.erase(id(words[i]));
+        return text;
+    }
+    if (words[0] == COWSNAP_MESSAGE_ROLLBACK) {
+        rollBack(store, words);
+        return text;
+    }
+    if (words[0] == COWSNAP_MESSAGE_CANCEL) {
+        cancelRollback(store, words);
         return text;
     }
     if (words[0] == COWSNAP_MESSAGE_FORGET) {
@@ -511,6 +536,86 @@ std::string FakeMachine::answer(Store& store, const std::vector<std::string>& wo
         return text;
     }
     refuse("unknown message " + words[0]);
+}
+
+void FakeMachine::rollBack(Store& store, const std::vector<std::string>& words) {
+    if (words.size() < 4)
+        refuse("rollback");
+    const std::uint32_t origin = id(words[1]);
+    const FakeRollback rollback{false, id(words[2]), id(words[3])};
+    bool force = false;
+    bool schedule = false;
+    for (std::size_t i = 4; i < words.size(); ++i) {
+        bool& flag = words[i] == COWSNAP_ROLLBACK_FORCE ? force : schedule;
+        if (flag || (&flag == &schedule && words[i] != COWSNAP_ROLLBACK_SCHEDULE))
+            refuse("word of rollback " + words[i]);
+        flag = true;
+    }
+    const auto target = store.snapshots.find(rollback.target);
+    if (target == store.snapshots.end() || target->second.origin != origin)
+        fail(ErrorKind::NotFound, "fake kernel: origin {} has no snapshot {}", origin, words[2]);
+    if (store.rollbacks.contains(origin))
+        fail(ErrorKind::Busy, "fake kernel: origin {} has a rollback already", origin);
+    if (store.snapshots.contains(rollback.undo))
+        fail(ErrorKind::Exists, "fake kernel: snapshot {} exists", words[3]);
+    if (target->second.lost)
+        fail(ErrorKind::MetadataCorrupt, "fake kernel: snapshot {} is lost", words[2]);
+    if (target->second.stale && !force)
+        fail(ErrorKind::Stale, "fake kernel: snapshot {} is stale", words[2]);
+    store.rollbacks[origin] = rollback;
+    if (schedule)
+        return;
+    if (!attached(store, origin) || active(store, rollback.target)) {
+        store.rollbacks.erase(origin);
+        fail(ErrorKind::Busy, "fake kernel: origin {} or snapshot {}", origin, words[2]);
+    }
+    beginRollback(store, origin);
+}
+
+void FakeMachine::beginRollback(Store& store, std::uint32_t origin) {
+    FakeRollback& rollback = store.rollbacks.at(origin);
+    rollback.running = true;
+    store.snapshots[rollback.undo] = {origin, 1700000000, store.next_set++};
+}
+
+void FakeMachine::cancelRollback(Store& store, const std::vector<std::string>& words) {
+    if (words.size() != 2)
+        refuse("cancel");
+    const auto rollback = store.rollbacks.find(id(words[1]));
+    if (rollback == store.rollbacks.end())
+        fail(ErrorKind::NotFound, "fake kernel: no rollback of {}", words[1]);
+    if (!rollback->second.running) {
+        store.rollbacks.erase(rollback);
+        return;
+    }
+    if (rollback->second.undo == 0)
+        fail(ErrorKind::Busy, "fake kernel: it is being cancelled");
+    rollback->second = {true, rollback->second.undo, 0};
+}
+
+std::string FakeMachine::rollbackWords(const Store& store, std::uint32_t origin) const {
+    const std::uint64_t blocks = store.origin_sectors.at(origin) / COWSNAP_BLOCK_SECTORS;
+    const auto found = store.rollbacks.find(origin);
+    if (found == store.rollbacks.end())
+        return fmt::format("{} 0 0 0/{}", COWSNAP_ROLLBACK_NONE, blocks);
+    return fmt::format(
+        "{} {} {} {}/{}",
+        found->second.running ? COWSNAP_ROLLBACK_RUNNING : COWSNAP_ROLLBACK_SCHEDULED,
+        found->second.target, found->second.undo, found->second.running ? 32 : 0, blocks);
+}
+
+void FakeMachine::endRollback(std::uint32_t origin_id) {
+    const std::lock_guard lock(mutex_);
+    Store& store = onlyStore();
+    if (store.rollbacks.erase(origin_id) == 0)
+        throw std::logic_error("there is no rollback");
+    raiseLocked(store, COWSNAP_EVENT_ROLLED_BACK, origin_id);
+}
+
+std::string FakeMachine::rollbackOf(std::uint32_t origin_id) const {
+    const std::lock_guard lock(mutex_);
+    const std::string words = rollbackWords(stores_.begin()->second, origin_id);
+    return words.substr(0, words.find(' '));
 }
 
 std::optional<TargetVersion> FakeMachine::targetVersion(const std::string& /*type*/) {

@@ -285,3 +285,28 @@ TEST_CASE("JSON has a schema, in answers and in errors") {
     CHECK(jsonOf(runCli({"store", "close", "main", "--json", "--yes"})).at("closed") == "main");
     CHECK(jsonOf(runCli({"list", "--json"})).at("snapshots").empty());
 }
+
+TEST_CASE("a rollback and its end, on the command line") {
+    BusBed bed;
+    checkDone(runCli({"store", "create", "/dev/store"}), "created");
+    checkDone(runCli({"create", "/dev/one", "--name", "old"}), "created old");
+    bed.machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
+    checkFailed(runCli({"rollback", "old"}), 2, "--yes");
+    checkFailed(runCli({"rollback", "old", "--yes"}), 5, "mounted on /one");
+    checkDone(runCli({"rollback", "old", "--yes", "--schedule"}),
+              "when it is attached the next time");
+    checkDone(runCli({"show", "one"}), "scheduled");
+    checkDone(runCli({"cancel", "one"}), "not scheduled any more");
+    checkFailed(runCli({"cancel", "one", "--yes"}), 3, "no rollback");
+    bed.machine.setUser("/dev/mapper/cowsnap-one", "");
+    const json done = jsonOf(runCli({"rollback", "old", "--yes", "--undo-name", "undo", "--json"}));
+    CHECK(done.at("undo") == "undo");
+    CHECK(done.at("state") == "running");
+    const json shown = jsonOf(runCli({"show", "one", "--json"})).at("origin");
+    CHECK(shown.at("rollback_target") == "old");
+    CHECK(shown.at("rollback_undo") == "undo");
+    CHECK(shown.at("rollback_done") == 32 * 4096);
+    checkFailed(runCli({"delete", "undo", "--yes"}), 5, "rollback");
+    checkFailed(runCli({"cancel", "one"}), 2, "--yes");
+    checkDone(runCli({"cancel", "one", "--yes"}), "goes back to what was before");
+}

@@ -113,6 +113,46 @@ const Scenario kScenarios[] = {
          CHECK(held >= renamed);
          return held && renamed;
      }},
+    {"roll back, cancel",
+     [](CrashBed& bed) {
+         bed.engine->activate(bed.old, true);
+         bed.engine->rollback(bed.old, {"undo"});
+         bed.engine->cancelRollback(bed.one);
+     },
+     [](const CrashBed& bed) {
+         const bool runs = bed.machine.rollbackOf(1) == "running";
+         CHECK(runs == bed.snapshotNamed("undo").has_value());
+         CHECK(runs == bed.store().metadata.origin(bed.one)->rollback.has_value());
+         return bed.store().origins.at(1).status.undo == 0 && runs;
+     }},
+    {"schedule a rollback",
+     [](CrashBed& bed) {
+         bed.machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
+         bed.engine->rollback(bed.old, {"undo", true});
+     },
+     [](const CrashBed& bed) {
+         const std::string state = bed.machine.rollbackOf(1);
+         CHECK((state == "running") == bed.snapshotNamed("undo").has_value());
+         CHECK((state != "none") == bed.store().metadata.origin(bed.one)->rollback.has_value());
+         return state != "none";
+     }},
+    {"roll an interposed origin back",
+     [](CrashBed& bed) {
+         bed.machine.addDisk("/dev/three", kOriginSectors, "three");
+         bed.machine.setUser("/dev/three", "mounted on /three");
+         const Uuid three = bed.engine->attach("/dev/three", bed.store_uuid, "");
+         const Uuid now = bed.engine->createSnapshots({{three, "now"}}, {}).front();
+         bed.machine.setUser("/dev/three", "");
+         bed.engine->rollback(now, {"undo"});
+     },
+     [](const CrashBed& bed) {
+         if (!bed.snapshotNamed("now"))
+             return false;
+         const bool runs = bed.machine.rollbackOf(3) == "running";
+         CHECK(runs == bed.snapshotNamed("undo").has_value());
+         CHECK((bed.store().origins.at(3).method == AttachMethod::Stacked) == runs);
+         return runs;
+     }},
     {"attach",
      [](CrashBed& bed) {
          bed.machine.addDisk("/dev/three", kOriginSectors, "three");
@@ -170,6 +210,11 @@ TEST_CASE("an error at any step is answered as one and leaves a consistent state
             CHECK(bed.store().problem.empty());
             if (!refusal.kind)
                 CHECK(scenario.done(bed));
+            // what is written to these would not be preserved
+            for (const auto& snapshot : bed.store().metadata.snapshots) {
+                const auto id = bed.store().metadata.origin(snapshot.origin)->id;
+                CHECK(bed.store().origins.at(id).mapped);
+            }
             bed.restart();
             CHECK(bed.store().problem.empty());
             CHECK(bed.snapshotNamed("keep"));

@@ -63,6 +63,7 @@ int main(int argc, char** argv) {
     addOrigin(app, run);
     addPrune(app, run);
     addRename(app, run);
+    addRollback(app, run);
     addSet(app, run);
     addShow(app, run);
     addStore(app, run);

@@ -194,6 +194,10 @@ const std::vector<Column>& originColumns() {
         number("preserved", "PreservedBytes", ColumnKind::Bytes, false),
         number("read", "ReadBytes", ColumnKind::Bytes, false),
         number("waiting_bios", "WaitingBios", ColumnKind::Number, false),
+        text("rollback", "Rollback", false),
+        nameOf("rollback_target", "RollbackTarget", false),
+        nameOf("rollback_undo", "RollbackUndo", false),
+        number("rollback_done", "RollbackDoneBytes", ColumnKind::Bytes, false),
         text("problem", "Problem", false),
     };
     return columns;

@@ -36,6 +36,7 @@ void addModify(CLI::App& app, Run& run);
 void addOrigin(CLI::App& app, Run& run);
 void addPrune(CLI::App& app, Run& run);
 void addRename(CLI::App& app, Run& run);
+void addRollback(CLI::App& app, Run& run);
 void addSet(CLI::App& app, Run& run);
 void addShow(CLI::App& app, Run& run);
 void addStore(CLI::App& app, Run& run);

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Rolling back: at once, scheduled, cancelled; what is refused, and what is there afterwards.
+#include <catch2/catch.hpp>
+
+#include "cowsnap_dm.h"
+#include "engine_bed.h"
+
+using namespace cowsnap;
+using namespace cowsnap::test;
+using Catch::Contains;
+
+namespace {
+
+struct RollbackBed : EngineBed {
+    Uuid store_uuid;
+    Uuid one;
+    Uuid old;
+
+    RollbackBed() {
+        store_uuid = makeStore();
+        one = engine->attach("/dev/one", store_uuid, "");
+        old = engine->createSnapshots({{one, "old"}}, {}).front();
+    }
+
+    const OriginRecord& origin() const { return *store().metadata.origin(one); }
+    std::string state() const { return store().origins.at(origin().id).status.rollback; }
+};
+
+}  // namespace
+
+TEST_CASE("an origin is rolled back, and what was there before is a snapshot") {
+    RollbackBed bed;
+    const Uuid undo = bed.engine->rollback(bed.old, {});
+    CHECK(bed.snapshotNamed("undo-old") == undo);
+    const auto* const record = bed.store().metadata.snapshot(undo);
+    REQUIRE(record != nullptr);
+    CHECK_THAT(record->description, Contains("before the rollback to old"));
+    CHECK(bed.state() == COWSNAP_ROLLBACK_RUNNING);
+    CHECK(bed.origin().rollback->target == bed.old);
+    checkRefused(bed, ErrorKind::Busy, "has a rollback", [&] { bed.engine->rollback(undo, {}); });
+    checkRefused(bed, ErrorKind::Busy, "needs snapshot",
+                 [&] { bed.engine->deleteSnapshots({bed.old}); });
+    bed.restart();
+    CHECK(bed.origin().rollback.has_value());
+
+    bed.engine->takeEvents();
+    bed.machine.endRollback(1);
+    bed.engine->refresh();
+    CHECK(bed.state() == COWSNAP_ROLLBACK_NONE);
+    CHECK_FALSE(bed.origin().rollback.has_value());
+    const auto events = bed.engine->takeEvents();
+    REQUIRE(events.size() == 1);
+    CHECK_THAT(events[0].text, Contains("one is rolled back"));
+    // and back again; the name is taken
+    bed.engine->rollback(undo, {"second"});
+    CHECK(bed.snapshotNamed("second"));
+    bed.machine.endRollback(1);
+    bed.engine->refresh();
+    bed.engine->rollback(bed.old, {});
+    CHECK(bed.store().metadata.snapshots.size() == 4);
+}
+
+TEST_CASE("an origin in use is not rolled back, but when it is attached the next time") {
+    RollbackBed bed;
+    bed.machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
+    checkRefused(bed, ErrorKind::Busy, "mounted on /one",
+                 [&] { bed.engine->rollback(bed.old, {}); });
+    CHECK(bed.machine.rollbackOf(1) == COWSNAP_ROLLBACK_NONE);
+    CHECK_FALSE(bed.origin().rollback.has_value());
+    const Uuid undo = bed.engine->rollback(bed.old, {"before", true});
+    CHECK(bed.machine.rollbackOf(1) == COWSNAP_ROLLBACK_SCHEDULED);
+    CHECK_FALSE(bed.snapshotNamed("before"));
+    bed.restart();
+    CHECK(bed.state() == COWSNAP_ROLLBACK_SCHEDULED);
+    checkRefused(bed, ErrorKind::Exists, "named \"before\"", [&] {
+        bed.engine->createSnapshots({{bed.one, "before"}}, {});
+    });
+    SECTION("it begins then") {
+        bed.reboot();
+        CHECK(bed.state() == COWSNAP_ROLLBACK_RUNNING);
+        CHECK(bed.snapshotNamed("before") == undo);
+    }
+    SECTION("it is cancelled") {
+        bed.engine->cancelRollback(bed.one);
+        CHECK_FALSE(bed.origin().rollback.has_value());
+        bed.reboot();
+        CHECK(bed.state() == COWSNAP_ROLLBACK_NONE);
+        CHECK_FALSE(bed.snapshotNamed("before"));
+        CHECK_NOTHROW(bed.engine->createSnapshots({{bed.one, "before"}}, {}));
+    }
+    SECTION("someone cancelled it behind the daemon's back") {
+        bed.machine.message(bed.store().mapped->name, "cancel 1");
+        bed.engine->refresh();
+        CHECK_FALSE(bed.origin().rollback.has_value());
+    }
+}
+
+TEST_CASE("an interposed origin is stacked for a rollback, and interposed again afterwards") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    bed.machine.setUser("/dev/two", "mounted on /two");
+    const Uuid two = bed.engine->attach("/dev/two", store, "");
+    const Uuid old = bed.engine->createSnapshots({{two, "old"}}, {}).front();
+    const auto method = [&] { return bed.store().origins.at(1).method; };
+    REQUIRE(method() == AttachMethod::Interposed);
+    SECTION("at once, if it is not in use") {
+        bed.machine.setUser("/dev/two", "");
+        bed.engine->rollback(old, {});
+    }
+    SECTION("at the next boot, if it is") {
+        checkRefused(bed, ErrorKind::Busy, "mounted on /two",
+                     [&] { bed.engine->rollback(old, {}); });
+        bed.engine->rollback(old, {"", true});
+        CHECK(method() == AttachMethod::Interposed);
+        bed.machine.setUser("/dev/two", "");
+        bed.reboot();
+    }
+    CHECK(method() == AttachMethod::Stacked);
+    CHECK(bed.store().origins.at(1).status.rollback == COWSNAP_ROLLBACK_RUNNING);
+    CHECK(bed.snapshotNamed("undo-old"));
+    bed.reboot();
+    CHECK(method() == AttachMethod::Stacked);
+    bed.machine.endRollback(1);
+    bed.engine->refresh();
+    bed.reboot();
+    CHECK(method() == AttachMethod::Interposed);
+    CHECK(bed.store().origins.at(1).status.rollback == COWSNAP_ROLLBACK_NONE);
+}
+
+TEST_CASE("a rollback that runs is cancelled: it goes back to what was before") {
+    RollbackBed bed;
+    const Uuid undo = bed.engine->rollback(bed.old, {});
+    bed.machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
+    checkRefused(bed, ErrorKind::Busy, "mounted on /one",
+                 [&] { bed.engine->cancelRollback(bed.one); });
+    bed.machine.setUser("/dev/mapper/cowsnap-one", "");
+    bed.engine->cancelRollback(bed.one);
+    CHECK(bed.store().origins.at(1).status.target == bed.store().metadata.snapshot(undo)->id);
+    checkRefused(bed, ErrorKind::Busy, "being cancelled",
+                 [&] { bed.engine->cancelRollback(bed.one); });
+    bed.machine.endRollback(1);
+    bed.engine->refresh();
+    checkRefused(bed, ErrorKind::NotFound, "no rollback",
+                 [&] { bed.engine->cancelRollback(bed.one); });
+}
+
+TEST_CASE("what cannot be rolled back is refused") {
+    RollbackBed bed;
+    const auto refused = [&](ErrorKind kind, const std::string& cause,
+                             const RollbackOptions& options = {}) {
+        checkRefused(bed, kind, cause, [&] { bed.engine->rollback(bed.old, options); });
+        CHECK_FALSE(bed.origin().rollback.has_value());
+        CHECK(bed.machine.rollbackOf(1) == COWSNAP_ROLLBACK_NONE);
+    };
+    refused(ErrorKind::Exists, "named \"old\"", {"old"});
+    refused(ErrorKind::InvalidArgument, "snapshot", {"a/b"});
+    bed.machine.plan(Accident::Fail, 1);
+    refused(ErrorKind::Failed, "nothing was rolled back");
+    bed.machine.planNothing();
+    bed.machine.setOpen(bed.engine->activate(bed.old, true), true);
+    refused(ErrorKind::Busy, "cowsnap-snap-old", {"", true});
+    bed.machine.setOpen("/dev/mapper/cowsnap-snap-old", false);
+    bed.machine.setOpen("/dev/mapper/cowsnap-one", true);
+    refused(ErrorKind::Busy, "in use");
+    bed.machine.setOpen("/dev/mapper/cowsnap-one", false);
+    bed.machine.setModuleMinor(1);
+    refused(ErrorKind::NotSupported, "needs 1.2");
+    bed.machine.setModuleMinor(COWSNAP_DM_VERSION_MINOR);
+    bed.machine.writtenUnseen(1);
+    refused(ErrorKind::Stale, "--force");
+    CHECK_NOTHROW(bed.engine->rollback(bed.old, {"", false, true}));
+}
