@@ -22,3 +22,35 @@ daemon_answers() {
 	done
 	snapd-cli store list
 }
+
+# daemon_start: its process is in $daemon.
+daemon_start() {
+	cowsnapd >>/bed/cowsnapd.log 2>&1 &
+	export daemon=$!
+	daemon_answers || fail "the daemon does not answer"
+}
+
+# cli WORDS COMMAND...: the command line succeeds and says WORDS.
+cli() {
+	local words=$1
+	shift
+	snapd-cli "$@" >/tmp/cli.out 2>&1 </dev/null || fail "'snapd-cli $*': $(</tmp/cli.out)"
+	grep -qF -- "$words" /tmp/cli.out || fail "'snapd-cli $*' does not say '$words': $(</tmp/cli.out)"
+	say "ok: snapd-cli ${*:1:5}: $(head -n 1 /tmp/cli.out)"
+}
+
+# cli_refused STATUS WORDS COMMAND...: it ends with STATUS and says WORDS.
+cli_refused() {
+	local expected=$1 words=$2 status
+	shift 2
+	snapd-cli "$@" >/tmp/cli.out 2>&1 </dev/null
+	status=$?
+	[[ $status == "$expected" ]] && grep -qF -- "$words" /tmp/cli.out ||
+		fail "'snapd-cli $*' ends with $status, not $expected and '$words': $(</tmp/cli.out)"
+	say "ok: snapd-cli ${*:1:5}: $status: $(head -n 1 /tmp/cli.out)"
+}
+
+# column OBJECT NAME: a property of a snapshot or an origin.
+column() {
+	snapd-cli show "$1" -o "$2" --no-headings
+}
