@@ -153,8 +153,10 @@ void resolve_rollbacks(Machine& machine) {
         if (const auto found = world.rollbacks.find(origin->id); found != world.rollbacks.end()) {
             model = found->second;
         }
-        const bool gone = model && model->scheduled && world.deleting.contains(model->target) &&
-                          !cow_snapshot_find(&machine.store(), model->target);
+        // what a store that fails was told last may be there or not
+        const bool may_go = model && model->scheduled &&
+                            (world.deleting.contains(model->target) || world.loss_known_elsewhere);
+        const bool gone = may_go && !cow_snapshot_find(&machine.store(), model->target);
         if (gone) {
             model.reset();
             world.rollbacks.erase(origin->id);
