@@ -9,8 +9,10 @@ down again. See plan.py for the words of a measurement.
 """
 
 import json
+import mmap
 import os
 import pathlib
+import random
 import subprocess
 import sys
 import time
@@ -22,6 +24,9 @@ MIB = 1 << 20
 # Of the store: room for two full copies of the origin, and for 32 COW areas that never fill up in a measurement.
 STORE_FACTOR = 6
 THIN_BLOCK_SECTORS = 128
+BLOCK = 4096
+# That a rollback copies back.
+WRITTEN_BLOCKS = 1000
 
 
 class Failed(Exception):
@@ -141,9 +146,12 @@ class Devices:
 class Peer:
     """Something that is written to; setup() first, teardown() last."""
 
-    def __init__(self, devices, snapshots):
+    def __init__(self, devices, snapshots, *, writable=False, between=None):
+        """writable: snapshots are to be written to. between(top): is called when each of them was made."""
         self.devices = devices
         self.snapshots = snapshots
+        self.writable = writable
+        self.between = between
 
     def setup(self):
         """The device to write to."""
@@ -157,6 +165,10 @@ class Peer:
         return f"/dev/mapper/snap{self.snapshots - 1}" if self.snapshots else None
 
     def teardown(self):
+        raise NotImplementedError
+
+    def roll_back(self):
+        """To the only snapshot; returns when all blocks are copied back. Its device may be gone then."""
         raise NotImplementedError
 
     def open_ends(self, target):
@@ -191,8 +203,22 @@ class DmSnapshot(Peer):
             dm_create(f"snap{i}", f"0 {devices.origin_sectors} snapshot {devices.origin} {area} P {self.CHUNK_SECTORS}")
         return dm_create("top", f"0 {devices.origin_sectors} snapshot-origin {devices.origin}")
 
+    def roll_back(self):
+        dm_remove("snap0")
+        run("dmsetup", "suspend", "top")
+        run("dmsetup", "load", "top", "--table", f"0 {self.devices.origin_sectors} snapshot-merge {self.devices.origin} "
+            f"/dev/mapper/area0 P {self.CHUNK_SECTORS}")
+        run("dmsetup", "resume", "top")
+        while True:
+            used, metadata = run("dmsetup", "status", "top").split()[3:5]
+            if used.split("/")[0] == metadata:
+                return
+            time.sleep(0.02)
+
     def teardown(self):
-        dm_remove("top", *(f"snap{i}" for i in range(self.snapshots)), *(f"area{i}" for i in range(self.snapshots)))
+        dm_remove("top")
+        subprocess.run(["dmsetup", "remove", *(f"snap{i}" for i in range(self.snapshots))], capture_output=True, check=False)
+        dm_remove(*(f"area{i}" for i in range(self.snapshots)))
 
 
 class DmSnapshot64(DmSnapshot):
@@ -237,8 +263,20 @@ class CowSnap(Peer):
         top = dm_create("top", f"0 {devices.origin_sectors} cow-origin /dev/mapper/store 1 {devices.origin}")
         for i in range(self.snapshots):
             message("store", f"create {i + 1} 1")
-        self.open_ends(lambda i: f"cow-snap /dev/mapper/store {i + 1} 1 read_only")
+            if self.between:
+                self.between(top)
+        self.open_ends(lambda i: f"cow-snap /dev/mapper/store {i + 1}{'' if self.writable else ' 1 read_only'}")
         return top
+
+    def free_segments(self):
+        return int(run("dmsetup", "status", "store").split()[6].split("/")[0])
+
+    def roll_back(self):
+        self.close_ends()
+        self.snapshots = 0
+        message("store", "rollback 1 1 2")
+        while run("dmsetup", "status", "top").split()[8] != "none":
+            time.sleep(0.02)
 
     def teardown(self):
         self.close_ends()
@@ -281,38 +319,133 @@ def series():
     return [[int(word) for word in line.split(",")[:2]] for line in log.read_text().splitlines()]
 
 
-def measure(devices, spec):
-    peer = PEERS[spec["peer"]](devices, spec["snapshots"])
-    top = peer.setup()
-    try:
-        looked_at = {path for path in (peer.oldest(), peer.newest()) if path}
-        before = {path: checksum(path) for path in looked_at}
-        if spec["again"]:
-            # all is preserved before what counts
-            run("dd", "if=/dev/urandom", f"of={top}", "bs=1M", f"count={devices.origin_mib}", "oflag=direct", "status=none")
-        counts = {name: device.counts() for name, device in devices.counted.items()}
-        cpu = cpu_seconds()
-        job = load(top, spec, seconds=spec["seconds"])
-        cpu = cpu_seconds() - cpu
+class Counted:
+    """I/Os of all devices and CPU time, from its making to end()."""
+
+    def __init__(self, devices):
+        self._devices = devices
+        self._before = self._counts()
+        self._cpu = cpu_seconds()
+
+    def _counts(self):
+        return {name: device.counts() for name, device in self._devices.counted.items()}
+
+    def end(self):
+        cpu = cpu_seconds() - self._cpu
         run("sync")
-        counts = difference({name: device.counts() for name, device in devices.counted.items()}, counts)
-        wrong = [path for path in looked_at if checksum(path) != before[path]]
-        if wrong:
-            raise Failed(f"{' '.join(wrong)} has changed")
-        if looked_at and before[peer.newest()] == checksum(top):
-            raise Failed("nothing was written")
-    finally:
-        peer.teardown()
-    write = job["write"]
-    percentile = write["clat_ns"].get("percentile", {})
-    result = {"iops": write["iops"], "bytes_per_s": write["bw_bytes"], "writes": write["total_ios"],
-              "mean_ns": write["lat_ns"]["mean"], "p50_ns": percentile.get("50.000000"), "p99_ns": percentile.get("99.000000"),
-              "cpu_s": cpu, "ios": counts}
+        return {"cpu_s": cpu, "ios": difference(self._counts(), self._before)}
+
+
+def of_job(job, kind, spec):
+    """What fio measured of its reads or writes."""
+    part = job[kind]
+    percentile = part["clat_ns"].get("percentile", {})
+    result = {"iops": part["iops"], "bytes_per_s": part["bw_bytes"], "writes": part["total_ios"],
+              "mean_ns": part["lat_ns"]["mean"], "p50_ns": percentile.get("50.000000"), "p99_ns": percentile.get("99.000000")}
     if spec["fsync"]:
         result["mean_ns"] += job["sync"]["lat_ns"]["mean"]
     if spec["series"]:
         result["series"] = series()
     return result
+
+
+def must_not_change(before):
+    wrong = [path for path, expected in before.items() if checksum(path) != expected]
+    if wrong:
+        raise Failed(f"{' '.join(wrong)} has changed")
+
+
+def write(peer, top, spec):
+    """To the origin: what snapshots have stays."""
+    looked_at = {path for path in (peer.oldest(), peer.newest()) if path}
+    before = {path: checksum(path) for path in looked_at}
+    if spec["again"]:
+        # all is preserved before what counts
+        run("dd", "if=/dev/urandom", f"of={top}", "bs=1M", f"count={peer.devices.origin_mib}", "oflag=direct", "status=none")
+    free = peer.free_segments() if isinstance(peer, CowSnap) else 0
+    counted = Counted(peer.devices)
+    job = load(top, spec, seconds=spec["seconds"])
+    result = {**of_job(job, "write", spec), **counted.end()}
+    must_not_change(before)
+    if looked_at and before[peer.newest()] == checksum(top):
+        raise Failed("nothing was written")
+    if isinstance(peer, CowSnap) and peer.snapshots > 1:
+        # of all snapshots but the newest nothing was preserved
+        total = int(run("dmsetup", "status", "store").split()[6].split("/")[1])
+        result["empty_segments"] = total - free
+    return result
+
+
+def write_snapshot(peer, top, spec):
+    """To the newest snapshot: the origin stays."""
+    before = {top: checksum(top)}
+    counted = Counted(peer.devices)
+    job = load(peer.newest(), spec, seconds=spec["seconds"])
+    result = {**of_job(job, "write", spec), **counted.end()}
+    must_not_change(before)
+    if before[top] == checksum(peer.newest()):
+        raise Failed("nothing was written")
+    return result
+
+
+def read_snapshot(path, peer, spec):
+    counted = Counted(peer.devices)
+    job = load(path, spec, seconds=spec["seconds"])
+    return {**of_job(job, "read", spec), **counted.end()}
+
+
+class Spread:
+    """Writes half of all blocks, a part of them after each snapshot; knows what the oldest one has."""
+
+    def __init__(self, devices, snapshots, seed):
+        blocks = devices.origin_mib * MIB // BLOCK
+        self._blocks = random.Random(seed).sample(range(blocks), blocks // 2)
+        self._share = len(self._blocks) // snapshots
+        self.oldest = None
+
+    def __call__(self, top):
+        if self.oldest is None:
+            self.oldest = checksum(top)
+        with mmap.mmap(-1, BLOCK) as page:
+            device = os.open(top, os.O_WRONLY | os.O_DIRECT)
+            for block in self._blocks[:self._share]:
+                page[:] = os.urandom(BLOCK)
+                os.pwritev(device, [page], block * BLOCK)
+            os.close(device)
+        del self._blocks[:self._share]
+
+
+def roll_back(peer, top, spec):
+    expected = checksum(top)
+    words = ["fio", "--name=change", f"--filename={top}", "--direct=1", "--ioengine=libaio", "--iodepth=64", "--rw=randwrite",
+             "--bs=4k", f"--randseed={spec['seed']}", f"--io_size={WRITTEN_BLOCKS * BLOCK}"]
+    run(*words)
+    if checksum(top) == expected:
+        raise Failed("nothing was written")
+    counted = Counted(peer.devices)
+    began = time.monotonic()
+    peer.roll_back()
+    seconds = time.monotonic() - began
+    result = counted.end()
+    must_not_change({top: expected, peer.devices.origin: expected})
+    return {"iops": WRITTEN_BLOCKS / seconds, "bytes_per_s": WRITTEN_BLOCKS * BLOCK / seconds, "writes": WRITTEN_BLOCKS,
+            "mean_ns": 1e9 * seconds / WRITTEN_BLOCKS, "p50_ns": None, "p99_ns": None, **result}
+
+
+def measure(devices, spec):
+    operation = spec["operation"]
+    reads = operation in ("read_oldest", "read_newest")
+    between = Spread(devices, spec["snapshots"], spec["seed"]) if reads else None
+    peer = PEERS[spec["peer"]](devices, spec["snapshots"], writable=operation == "write_snapshot", between=between)
+    top = peer.setup()
+    try:
+        if reads:
+            result = read_snapshot(peer.oldest() if operation == "read_oldest" else peer.newest(), peer, spec)
+            must_not_change({peer.oldest(): between.oldest})
+            return result
+        return {"write": write, "write_snapshot": write_snapshot, "roll_back": roll_back}[operation](peer, top, spec)
+    finally:
+        peer.teardown()
 
 
 def main():

@@ -4,6 +4,9 @@
 A cell is one kind of load on one kind of devices. It becomes measurements, dictionaries that guest.py carries out:
 
     cell, round, peer, snapshots   who; snapshots are made one after the other, before the load
+    operation                      what is measured: "write" to the origin, "write_snapshot" to the newest one, "read_oldest" and
+                                   "read_newest" of snapshots that have half of their blocks from the store, "roll_back" of
+                                   WRITTEN_BLOCKS blocks to the snapshot
     depth, rw, bs, fsync           fio's
     seconds                        0: until every block was written
     again                          the blocks were written, and so preserved, before
@@ -25,6 +28,7 @@ class Cell:
     name: str
     title: str
     peers: dict                    # of each, the numbers of snapshots
+    operation: str = "write"
     depth: int = 32
     rw: str = "randwrite"
     bs: str = "4k"
@@ -47,9 +51,9 @@ class Cell:
                 "together": self.together}
 
     def measurement(self, number, peer, snapshots, seed):
-        return {"cell": self.name, "round": number, "peer": peer, "snapshots": snapshots, "depth": self.depth, "rw": self.rw,
-                "bs": self.bs, "fsync": self.fsync, "again": self.again, "over_and_over": self.over_and_over, "seconds": self.seconds, "series": self.series,
-                "seed": seed}
+        return {"cell": self.name, "round": number, "peer": peer, "snapshots": snapshots, "operation": self.operation,
+                "depth": self.depth, "rw": self.rw, "bs": self.bs, "fsync": self.fsync, "again": self.again,
+                "over_and_over": self.over_and_over, "seconds": self.seconds, "series": self.series, "seed": seed}
 
 
 CELLS = [
@@ -73,6 +77,12 @@ CELLS = [
          seconds=1, over_and_over=True, counted=True),
     Cell("cpu", "random 4K first writes, no delay", {SNAPSHOT_4K: [1], COW: [1]}, depth=16, delay_ns=0, seconds=0,
          origin_mib=32, counted=True, quick={SNAPSHOT_4K: [1], COW: [1]}),
+    *(Cell(f"read-{which}", f"random 4K reads of the {which} of 64 snapshots, no delay", {COW: [64]}, operation=f"read_{which}",
+           depth=16, rw="randread", delay_ns=0, seconds=1, origin_mib=32, counted=True) for which in ("oldest", "newest")),
+    Cell("snapshot-32", "random 4K writes to a writable snapshot, depth 32", {SNAPSHOT_4K: [1], COW: [1]},
+         operation="write_snapshot"),
+    Cell("rollback", "copying blocks of 4K back, 1 ms a command", {SNAPSHOT_4K: [1], COW: [1]}, operation="roll_back",
+         depth=2, delay_ns=MS, most_rounds=3, quick={SNAPSHOT_4K: [1], COW: [1]}),
     *(Cell(f"depth-{depth}", f"random 4K first writes, depth {depth}", {LINEAR: [0], SNAPSHOT_4K: [1], THIN: [1], COW: [1]},
            depth=depth, seconds=4, most_rounds=2) for depth in (2, 4, 8, 16)),
     Cell("becoming", "random 4K writes while the device becomes preserved, depth 32",
@@ -128,6 +138,10 @@ def per_write(device, key):
 
 def bytes_per_write(record):
     return sum(512 * (counts["sectors_read"] + counts["sectors_written"]) for counts in record["ios"].values()) / record["writes"]
+
+
+def store_bytes_per_byte(record):
+    return 512 * record["ios"]["store"]["sectors_written"] / (4 * KIB * record["writes"])
 
 
 def origin_bytes_read(record):
@@ -186,6 +200,17 @@ def _bars():
               plain("first-32", (COW, 1), bytes_per_write), at_most=14 * KIB)
     yield Bar("first write, depth 32: bytes read from the origin a write", "first-32",
               plain("first-32", (COW, 1), origin_bytes_read), at_most=4.2 * KIB)
+    yield Bar("first write, depth 32: store bytes a preserved byte", "first-32",
+              plain("first-32", (COW, 1), store_bytes_per_byte), at_most=1.3)
+    yield Bar("store space of a snapshot whose epoch preserved nothing, segments", "first-32",
+              plain("first-32", (COW, 32), lambda record: record["empty_segments"]), at_most=0)
+    yield Bar("reads of the oldest of 64 snapshots, no delay: throughput to the newest", "read-oldest",
+              lambda results: [one / other for one, other in zip(results.each("read-oldest", (COW, 64), iops),
+                                                                 results.each("read-newest", (COW, 64), iops))], at_least=0.8)
+    yield Bar("writes to a writable snapshot, depth 32: throughput to dm-snapshot, 4 KiB", "snapshot-32",
+              ratio("snapshot-32", (COW, 1), (SNAPSHOT_4K, 1), iops), at_least=1.5)
+    yield Bar("rolling back: blocks a second to dm-snapshot's merge", "rollback",
+              ratio("rollback", (COW, 1), (SNAPSHOT_4K, 1), iops), at_least=4)
     for snapshots, bar in ((1, 1.1), (4, 2.2), (8, 4)):
         yield Bar(f"fast device, depth 16, {snapshots} snapshots: throughput to dm-snapshot, 4 KiB", "fast-16",
                   ratio("fast-16", (COW, snapshots), (SNAPSHOT_4K, snapshots), iops), at_least=bar)
