@@ -217,6 +217,7 @@ private:
     bool passed(std::uint32_t origin, int r);
     void give_back(std::uint32_t origin);
     bool extend_for_rollback();
+    bool help(std::uint32_t origin);
     int create_members(std::vector<cow_member> list);
     RollbackChange now(std::uint32_t origin) const;
     Contents contents_of(std::uint32_t snapshot) const;

@@ -93,7 +93,9 @@ int Machine::schedule(std::uint32_t origin, std::uint32_t target, std::uint32_t 
     if (!r) {
         become(*world_.changing);
     }
-    world_.changing.reset();
+    if (!r || !store_.broken) {  // else it may be recorded or not
+        world_.changing.reset();
+    }
     point();
     return r;
 }
@@ -143,7 +145,8 @@ int Machine::cancel(std::uint32_t id) {
         world_.changing = before;
     }
     engine();
-    if (!unknown) {
+    const bool recorded_or_not = !running && r && store_.broken;
+    if (!unknown && !recorded_or_not) {
         world_.changing.reset();
     }
     if (running) {
@@ -364,6 +367,26 @@ bool Machine::copy(std::uint32_t id) {
     return true;
 }
 
+// What the user does when copying waits for good: what cannot be had any more is written anew;
+// where nobody knows what was written, the rollback is cancelled. False: there is nothing to do.
+bool Machine::help(std::uint32_t id) {
+    const cow_rollback& rollback = origin_of(store_, id)->rollback;
+    if (rollback.shown.overlay->incomplete) {
+        return rollback.undo && cancel(id) == 0;
+    }
+    const auto is_writing = [id](const auto& write) { return write.second->origin == id; };
+    if (std::any_of(writes_.begin(), writes_.end(), is_writing)) {
+        return false;  // perhaps for room
+    }
+    Copier& copier = copiers_.at(id);
+    for (const std::uint64_t block : copier.unreadable) {
+        write(id, block, 1);
+    }
+    copier.phase = copier.unreadable.empty() ? Copier::Phase::open : Copier::Phase::stuck;
+    copier.unreadable.clear();
+    return true;
+}
+
 bool Machine::copy() {
     bool more = false;
     for (const auto& [id, disk] : world_.origins) {
@@ -373,13 +396,7 @@ bool Machine::copy() {
             more |= copy(id);
             const auto found = copiers_.find(id);
             if (found != copiers_.end() && found->second.phase == Copier::Phase::stuck) {
-                // What cannot be had any more is written anew, by the user.
-                const std::set<std::uint64_t> unreadable = found->second.unreadable;
-                found->second.phase = Copier::Phase::open;
-                for (const std::uint64_t block : unreadable) {
-                    write(id, block, 1);
-                }
-                more = true;
+                more |= help(id);
             }
         }
     }
