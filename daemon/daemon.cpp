@@ -9,18 +9,14 @@ namespace cowsnap {
 Daemon::Daemon(DeviceMapper& mapper, BlockDevices& devices,
                const std::filesystem::path& state_directory)
     : engine_(mapper, devices, StoreRegistry(state_directory)),
-      service_(loop_, worker_, engine_, mapper) {}
-
-Daemon::~Daemon() {
-    worker_.join();
-}
+      service_(loop_, queue_, engine_, mapper) {}
 
 std::string Daemon::run(std::function<void()> on_ready) {
     service_.start(std::move(on_ready));
-    // While the worker is the only one who works, the loop has nothing to wait for.
+    // While only the threads of the queue work, the loop has nothing to wait for.
     const auto work = boost::asio::make_work_guard(loop_);
     loop_.run();
-    worker_.join();  // what was begun is finished
+    queue_.stop();  // what was begun is finished
     return service_.failure();
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The parts of cowsnapd put together: loop, worker, engine, bus. Knows nothing of
+// The parts of cowsnapd put together: loop, work queue, engine, bus. Knows nothing of
 // the command line or of what kind of device-mapper it is given.
 #ifndef COWSNAP_DAEMON_DAEMON_H
 #define COWSNAP_DAEMON_DAEMON_H
@@ -7,13 +7,13 @@
 #include <utility>
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/thread_pool.hpp>
 
 #include <filesystem>
 #include <functional>
 #include <string>
 
 #include "bus/service.h"
+#include "jobs/work_queue.h"
 #include "model/engine.h"
 
 namespace cowsnap {
@@ -22,7 +22,6 @@ class Daemon {
 public:
     Daemon(DeviceMapper& mapper, BlockDevices& devices,
            const std::filesystem::path& state_directory);
-    ~Daemon();
     Daemon(const Daemon&) = delete;
     Daemon& operator=(const Daemon&) = delete;
 
@@ -36,8 +35,9 @@ public:
 
 private:
     boost::asio::io_context loop_;
-    boost::asio::thread_pool worker_{1};
     Engine engine_;
+    // After the service, which its work uses, is gone nothing may run any more: run() sees to it.
+    WorkQueue queue_;
     Service service_;
 };
 

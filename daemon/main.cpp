@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // cowsnapd: command line, logging, signals, and the real device-mapper.
+#include <pthread.h>
 #include <sys/mman.h>
 #include <systemd/sd-daemon.h>
 
@@ -30,6 +31,15 @@ void setUpLog(const std::string& level) {
 }
 
 void lockMemory() {
+    // Each thread's stack is locked too: the 8 MiB that are usual would add up.
+    constexpr std::size_t stack_bytes = std::size_t{1} << 20;
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) == 0) {
+        if (pthread_attr_setstacksize(&attributes, stack_bytes) != 0 ||
+            pthread_setattr_default_np(&attributes) != 0)
+            spdlog::warn("cannot set the size of stacks");
+        pthread_attr_destroy(&attributes);
+    }
     // The device under the root file system may be an origin that waits for us.
     if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
         spdlog::warn("cannot lock memory: {}", std::strerror(errno));
@@ -57,8 +67,8 @@ int serve(const std::string& state_directory) {
     const auto lock = beTheOnlyOne(state_directory);
     const auto mapper = cowsnap::openDeviceMapper();
     cowsnap::LinuxBlockDevices devices;
-    cowsnap::Daemon daemon(*mapper, devices, state_directory);
     lockMemory();
+    cowsnap::Daemon daemon(*mapper, devices, state_directory);
     boost::asio::signal_set signals(daemon.loop(), SIGTERM, SIGINT);
     signals.async_wait([&](const boost::system::error_code& error, int) {
         if (error)

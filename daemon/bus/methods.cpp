@@ -16,9 +16,19 @@ namespace cowsnap {
 
 namespace {
 
-using Reader = Work (*)(Message& call);
+using Reader = Operation (*)(Message& call);
+using About = Operation::About;
 
-Work createStore(Message& call) {
+Operation about(std::vector<ObjectPath> objects, Work work) {
+    return {About::Objects, std::move(objects), std::move(work)};
+}
+
+/// About the object that is called.
+Operation aboutItself(const Message& call, Work work) {
+    return about({{call.path()}}, std::move(work));
+}
+
+Operation createStore(Message& call) {
     auto devices = call.readStrings();
     auto name = call.readString();
     Options options(call);
@@ -26,16 +36,19 @@ Work createStore(Message& call) {
     store_options.full_wait_ms = options.take<std::uint64_t>("full_wait_ms");
     store_options.segment_sectors = options.take<std::uint64_t>("segment_sectors");
     options.finish();
-    return
-        [=](Engine& engine) { return storePath(engine.createStore(devices, name, store_options)); };
+    return {About::UnknownStores, {}, [=](Engine& engine) {
+                return storePath(engine.createStore(devices, name, store_options));
+            }};
 }
 
-Work openStore(Message& call) {
+Operation openStore(Message& call) {
     auto devices = call.readStrings();
     Options options(call);
     auto name = options.take<std::string>("name").value_or("");
     options.finish();
-    return [=](Engine& engine) { return storePath(engine.openStore(devices, name)); };
+    return {About::UnknownStores, {}, [=](Engine& engine) {
+                return storePath(engine.openStore(devices, name));
+            }};
 }
 
 /// Nothing: the one that fits.
@@ -50,14 +63,17 @@ std::optional<AttachMethod> methodFrom(const std::string& text) {
          "the option \"method\" is auto, stack or interpose, not \"{}\"", text);
 }
 
-Work attach(Message& call) {
+Operation attach(Message& call) {
     auto device = call.readString();
-    const Uuid store = uuidInPath(call.readObjectPath(), "store");
+    const ObjectPath store_path = call.readObjectPath();
+    const Uuid store = uuidInPath(store_path, "store");
     Options options(call);
     auto name = options.take<std::string>("name").value_or("");
     const auto method = methodFrom(options.take<std::string>("method").value_or("auto"));
     options.finish();
-    return [=](Engine& engine) { return originPath(engine.attach(device, store, name, method)); };
+    return about({store_path}, [=](Engine& engine) {
+        return originPath(engine.attach(device, store, name, method));
+    });
 }
 
 std::set<std::string> namesIn(Options& options, const std::string& option) {
@@ -65,10 +81,13 @@ std::set<std::string> namesIn(Options& options, const std::string& option) {
     return names ? std::set<std::string>(names->begin(), names->end()) : std::set<std::string>();
 }
 
-Work createSnapshots(Message& call) {
+Operation createSnapshots(Message& call) {
     std::vector<std::pair<Uuid, std::string>> members;
-    for (const auto& [origin, name] : call.readPairs())
+    std::vector<ObjectPath> origins;
+    for (const auto& [origin, name] : call.readPairs()) {
         members.emplace_back(uuidInPath(origin, "origin"), name);
+        origins.push_back(origin);
+    }
     Options options(call);
     SnapshotOptions snapshot_options;
     snapshot_options.writable = options.take<bool>("writable").value_or(false);
@@ -77,48 +96,51 @@ Work createSnapshots(Message& call) {
     snapshot_options.holds = namesIn(options, "holds");
     snapshot_options.expires = options.take<std::uint64_t>("expires").value_or(0);
     options.finish();
-    return [=](Engine& engine) {
+    return about(origins, [=](Engine& engine) {
         std::vector<ObjectPath> paths;
         for (const Uuid& uuid : engine.createSnapshots(members, snapshot_options))
             paths.push_back(snapshotPath(uuid));
         return paths;
-    };
+    });
 }
 
-std::vector<Uuid> readSnapshots(Message& call) {
-    std::vector<Uuid> snapshots;
-    for (const auto& path : call.readObjectPaths())
-        snapshots.push_back(uuidInPath(path, "snapshot"));
-    return snapshots;
+std::vector<Uuid> uuidsIn(const std::vector<ObjectPath>& paths, std::string_view kind) {
+    std::vector<Uuid> uuids;
+    for (const auto& path : paths)
+        uuids.push_back(uuidInPath(path, kind));
+    return uuids;
 }
 
-Work deleteSnapshots(Message& call) {
-    const auto snapshots = readSnapshots(call);
+Operation deleteSnapshots(Message& call) {
+    const auto paths = call.readObjectPaths();
+    const auto snapshots = uuidsIn(paths, "snapshot");
     Options(call).finish();
-    return [=](Engine& engine) {
+    return about(paths, [=](Engine& engine) {
         engine.deleteSnapshots(snapshots);
         return std::nullopt;
-    };
+    });
 }
 
-Work holdSnapshots(Message& call) {
-    const auto snapshots = readSnapshots(call);
+Operation holdSnapshots(Message& call) {
+    const auto paths = call.readObjectPaths();
+    const auto snapshots = uuidsIn(paths, "snapshot");
     const auto hold = call.readString();
     Options(call).finish();
-    return [=](Engine& engine) {
+    return about(paths, [=](Engine& engine) {
         engine.holdSnapshots(snapshots, hold);
         return std::nullopt;
-    };
+    });
 }
 
-Work releaseSnapshots(Message& call) {
-    const auto snapshots = readSnapshots(call);
+Operation releaseSnapshots(Message& call) {
+    const auto paths = call.readObjectPaths();
+    const auto snapshots = uuidsIn(paths, "snapshot");
     const auto hold = call.readString();
     Options(call).finish();
-    return [=](Engine& engine) {
+    return about(paths, [=](Engine& engine) {
         engine.releaseSnapshots(snapshots, hold);
         return std::nullopt;
-    };
+    });
 }
 
 /// The rules among the options; nothing if there is none.
@@ -157,17 +179,16 @@ std::string actionName(PruneResult::Action action) {
     return "keep";
 }
 
-Work prune(Message& call) {
-    std::vector<Uuid> origins;
-    for (const auto& path : call.readObjectPaths())
-        origins.push_back(uuidInPath(path, "origin"));
+Operation prune(Message& call) {
+    const auto paths = call.readObjectPaths();
+    const auto origins = uuidsIn(paths, "origin");
     Options options(call);
     PruneOptions prune_options;
     prune_options.rules = takeRules(options).value_or(RetentionRules());
     prune_options.tags = namesIn(options, "tags");
     prune_options.dry_run = options.take<bool>("dry_run").value_or(false);
     options.finish();
-    return [=](Engine& engine) mutable {
+    const Work work = [=](Engine& engine) mutable {
         prune_options.now = static_cast<std::uint64_t>(std::time(nullptr));
         std::vector<Dictionary> answer;
         for (const auto& result : engine.prune(origins, prune_options))
@@ -177,119 +198,117 @@ Work prune(Message& call) {
                               {"Reason", result.reason}});
         return answer;
     };
+    return {paths.empty() ? About::AllStores : About::Objects, paths, work};
 }
 
-Work getMetrics(Message& call) {
+Operation getMetrics(Message& call) {
     Options(call).finish();
-    return [](Engine& engine) { return metricsText(engine.stores()); };
+    return {About::NoStore, {}, [](Engine& engine) { return metricsText(engine.stores()); }};
 }
 
-Work refresh(Message& call) {
+Operation refresh(Message& call) {
     Options(call).finish();
-    return [](Engine& engine) {
-        engine.refresh();
-        return std::nullopt;
-    };
+    return {About::Refresh, {}, {}};
 }
 
-Work extendStore(Message& call) {
+Operation extendStore(Message& call) {
     const Uuid store = uuidInPath({call.path()}, "store");
     auto devices = call.readStrings();
     Options(call).finish();
-    return [=](Engine& engine) {
+    return aboutItself(call, [=](Engine& engine) {
         engine.extendStore(store, devices);
         return std::nullopt;
-    };
+    });
 }
 
-Work closeStore(Message& call) {
+Operation closeStore(Message& call) {
     const Uuid store = uuidInPath({call.path()}, "store");
     Options(call).finish();
-    return [=](Engine& engine) {
+    return aboutItself(call, [=](Engine& engine) {
         engine.closeStore(store);
         return std::nullopt;
-    };
+    });
 }
 
-Work detach(Message& call) {
+Operation detach(Message& call) {
     const Uuid origin = uuidInPath({call.path()}, "origin");
     Options(call).finish();
-    return [=](Engine& engine) {
+    return aboutItself(call, [=](Engine& engine) {
         engine.detach(origin);
         return std::nullopt;
-    };
+    });
 }
 
-Work deleteSnapshot(Message& call) {
+Operation deleteSnapshot(Message& call) {
     const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
     Options(call).finish();
-    return [=](Engine& engine) {
+    return aboutItself(call, [=](Engine& engine) {
         engine.deleteSnapshots({snapshot});
         return std::nullopt;
-    };
+    });
 }
 
-Work renameSnapshot(Message& call) {
+Operation renameSnapshot(Message& call) {
     const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
     const auto name = call.readString();
     Options(call).finish();
-    return [=](Engine& engine) {
+    return aboutItself(call, [=](Engine& engine) {
         engine.renameSnapshot(snapshot, name);
         return std::nullopt;
-    };
+    });
 }
 
-Work setDescription(Message& call) {
+Operation setDescription(Message& call) {
     const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
     const auto description = call.readString();
     Options(call).finish();
-    return [=](Engine& engine) {
+    return aboutItself(call, [=](Engine& engine) {
         engine.setDescription(snapshot, description);
         return std::nullopt;
-    };
+    });
 }
 
-Work setTags(Message& call) {
+Operation setTags(Message& call) {
     const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
     const auto tags = call.readStrings();
     Options(call).finish();
-    return [=](Engine& engine) {
+    return aboutItself(call, [=](Engine& engine) {
         engine.setTags(snapshot, tags);
         return std::nullopt;
-    };
+    });
 }
 
-Work setExpiry(Message& call) {
+Operation setExpiry(Message& call) {
     const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
     const auto expires = call.readUint64();
     Options(call).finish();
-    return [=](Engine& engine) {
+    return aboutItself(call, [=](Engine& engine) {
         engine.setExpiry(snapshot, expires);
         return std::nullopt;
-    };
+    });
 }
 
-Work holdSnapshot(Message& call) {
+Operation holdSnapshot(Message& call) {
     const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
     const auto hold = call.readString();
     Options(call).finish();
-    return [=](Engine& engine) {
+    return aboutItself(call, [=](Engine& engine) {
         engine.holdSnapshots({snapshot}, hold);
         return std::nullopt;
-    };
+    });
 }
 
-Work releaseSnapshot(Message& call) {
+Operation releaseSnapshot(Message& call) {
     const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
     const auto hold = call.readString();
     Options(call).finish();
-    return [=](Engine& engine) {
+    return aboutItself(call, [=](Engine& engine) {
         engine.releaseSnapshots({snapshot}, hold);
         return std::nullopt;
-    };
+    });
 }
 
-Work rollback(Message& call) {
+Operation rollback(Message& call) {
     const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
     Options options(call);
     RollbackOptions rollback_options;
@@ -297,34 +316,35 @@ Work rollback(Message& call) {
     rollback_options.schedule = options.take<bool>("schedule").value_or(false);
     rollback_options.force = options.take<bool>("force").value_or(false);
     options.finish();
-    return
-        [=](Engine& engine) { return snapshotPath(engine.rollback(snapshot, rollback_options)); };
+    return aboutItself(call, [=](Engine& engine) {
+        return snapshotPath(engine.rollback(snapshot, rollback_options));
+    });
 }
 
-Work cancelRollback(Message& call) {
+Operation cancelRollback(Message& call) {
     const Uuid origin = uuidInPath({call.path()}, "origin");
     Options(call).finish();
-    return [=](Engine& engine) {
+    return aboutItself(call, [=](Engine& engine) {
         engine.cancelRollback(origin);
         return std::nullopt;
-    };
+    });
 }
 
-Work activate(Message& call) {
+Operation activate(Message& call) {
     const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
     Options options(call);
     const bool read_only = options.take<bool>("read_only").value_or(true);
     options.finish();
-    return [=](Engine& engine) { return engine.activate(snapshot, read_only); };
+    return aboutItself(call, [=](Engine& engine) { return engine.activate(snapshot, read_only); });
 }
 
-Work deactivate(Message& call) {
+Operation deactivate(Message& call) {
     const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
     Options(call).finish();
-    return [=](Engine& engine) {
+    return aboutItself(call, [=](Engine& engine) {
         engine.deactivate(snapshot);
         return std::nullopt;
-    };
+    });
 }
 
 const std::map<std::pair<std::string, std::string>, Reader> kReaders{
@@ -360,7 +380,7 @@ bool onlyReads(const Message& call) {
     return call.interface() == kManagerInterface && call.member() == "GetMetrics";
 }
 
-Work readCall(Message& call) {
+Operation readCall(Message& call) {
     const auto reader = kReaders.find({call.interface(), call.member()});
     if (reader == kReaders.end())
         fail(ErrorKind::InvalidArgument, "there is no method {}.{}", call.interface(),

@@ -17,14 +17,29 @@ namespace cowsnap {
 /// What a method answers: one value, or a list of dictionaries.
 using Answer = std::variant<Value, std::vector<Dictionary>>;
 
-/// Runs on the worker; returns what the method answers, if anything.
+/// Runs in a turn at the engine; returns what the method answers, if anything.
 using Work = std::function<std::optional<Answer>(Engine&)>;
+
+/// What a call asks for.
+struct Operation {
+    /// Which stores it needs for itself.
+    enum class About {
+        Objects,        ///< those of its objects
+        UnknownStores,  ///< one that it makes or opens
+        AllStores,
+        NoStore,  ///< none: it only looks
+        Refresh,  ///< those that are free: all of them are to be read again, there is no work
+    };
+    About about = About::Objects;
+    std::vector<ObjectPath> objects;
+    Work work;
+};
 
 /// Whether a call changes nothing, so that everybody may make it, as everybody may read properties.
 bool onlyReads(const Message& call);
 
-/// The work that a call asks for. Throws Error (InvalidArgument) for wrong arguments.
-Work readCall(Message& call);
+/// The operation that a call asks for. Throws Error (InvalidArgument) for wrong arguments.
+Operation readCall(Message& call);
 
 }  // namespace cowsnap
 

@@ -8,7 +8,7 @@
 
 #include <chrono>
 #include <cstring>
-#include <set>
+#include <memory>
 
 #include "base/error.h"
 #include "cowsnap_dm.h"
@@ -24,92 +24,123 @@ constexpr std::chrono::seconds kRefreshInterval{10};
 
 }  // namespace
 
-Service::Service(asio::io_context& loop, asio::thread_pool& worker, Engine& engine,
-                 DeviceMapper& mapper)
+Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, DeviceMapper& mapper)
     : loop_(loop),
-      worker_(worker),
+      queue_(queue),
       engine_(engine),
       mapper_(mapper),
       bus_(Bus::openSystem()),
+      objects_(bus_, [this](Message call) { handle(std::move(call)); }),
       pump_(loop, bus_,
             [this](int error_number) {
                 stop(fmt::format("the connection to the bus is lost: {}",
                                  std::strerror(error_number)));
             }),
       event_source_(loop, mapper),
-      refresh_timer_(loop) {
-    for (const char* const interface :
-         {kManagerInterface, kStoreInterface, kOriginInterface, kSnapshotInterface})
-        vtables_.emplace(interface, VTable(interface, onCall, onGet));
-}
+      refresh_timer_(loop) {}
 
 void Service::stop(const std::string& why) {
     failure_ = why;
     loop_.stop();
 }
 
-const VTable& Service::vtableOf(const std::string& interface) const {
-    return vtables_.at(interface);
-}
-
 void Service::start(std::function<void()> on_ready) {
-    object_manager_ = bus_.addObjectManager(kRootPath);
-    addObject({kRootPath,
-               kManagerInterface,
-               {{"Version", std::string(COWSNAP_VERSION)}, {"ModuleVersion", std::string()}}},
-              false);
+    objects_.put({kRootPath,
+                  kManagerInterface,
+                  {{"Version", std::string(COWSNAP_VERSION)}, {"ModuleVersion", std::string()}}});
     const Work start_engine = [this](Engine& engine) {
         mapper_.armEvents();
         engine.start();
         return std::nullopt;
     };
-    run(start_engine, [this, on_ready = std::move(on_ready)](const Outcome& outcome) {
-        if (!outcome.error_name.empty()) {
-            stop(outcome.error_text);
-            return;
-        }
-        try {
-            bus_.requestName(kBusName);
-        } catch (const Error& error) {
-            stop(error.what());
-            return;
-        }
-        announced_ = true;
-        watch();
-        scheduleRefresh();
-        on_ready();
-    });
+    run({kUnknownStores}, start_engine,
+        [this, on_ready = std::move(on_ready)](const Outcome& outcome) {
+            if (!outcome.error_name.empty()) {
+                stop(outcome.error_text);
+                return;
+            }
+            try {
+                bus_.requestName(kBusName);
+            } catch (const Error& error) {
+                stop(error.what());
+                return;
+            }
+            objects_.announce();
+            watch();
+            scheduleRefresh();
+            on_ready();
+        });
 }
 
 void Service::watch() {
-    event_source_.wait([this] { refreshNow([this] { watch(); }); });
+    event_source_.wait([this] { handleEvents(); });
+}
+
+void Service::handleEvents() {
+    const Work arm = [this](Engine& engine) {
+        mapper_.armEvents();
+        engine.recordLosses();
+        return std::nullopt;
+    };
+    run({kNoStore}, arm, [this](const Outcome& outcome) {
+        if (!outcome.error_name.empty())
+            spdlog::error("{}", outcome.error_text);
+        for (const Uuid& store : objects_.stores())
+            refreshInTurn(store);
+        watch();
+    });
+}
+
+void Service::refreshInTurn(const Uuid& store) {
+    if (const auto [found, is_new] = refreshing_.try_emplace(store, false); !is_new) {
+        found->second = true;
+        return;
+    }
+    const Work refresh = [store](Engine& engine) {
+        engine.refresh(store);
+        return std::nullopt;
+    };
+    run({store}, refresh, [this, store](const Outcome&) {
+        if (const auto done = refreshing_.extract(store); done.mapped())
+            refreshInTurn(store);
+    });
+}
+
+void Service::refreshIdle(const std::function<void()>& done) {
+    StoreSet idle;
+    for (const Uuid& store : objects_.stores())
+        if (!operations_at_.contains(store))
+            idle.insert(store);
+    // Also if there is none: a module that was loaded meanwhile is noticed.
+    idle.insert(kNoStore);
+    auto left = std::make_shared<std::size_t>(idle.size());
+    for (const Uuid& store : idle) {
+        const Work refresh = [store](Engine& engine) {
+            engine.refresh(store);
+            return std::nullopt;
+        };
+        run({store}, refresh, [left, done](const Outcome&) {
+            if (--*left == 0)
+                done();
+        });
+    }
 }
 
 void Service::scheduleRefresh() {
     refresh_timer_.expires_after(kRefreshInterval);
     refresh_timer_.async_wait([this](const boost::system::error_code& error) {
         if (!error)
-            refreshNow([this] { scheduleRefresh(); });
+            refreshIdle([this] { scheduleRefresh(); });
     });
 }
 
-void Service::refreshNow(std::function<void()> done) {
-    const Work refresh = [this](Engine& engine) {
-        mapper_.armEvents();
-        engine.refresh();
-        return std::nullopt;
-    };
-    run(refresh, [done = std::move(done)](const Outcome& outcome) {
-        if (!outcome.error_name.empty())
-            spdlog::error("cannot read the state again: {}", outcome.error_text);
-        done();
-    });
-}
-
-Service::Outcome Service::perform(const Work& work) {
+Service::Outcome Service::perform(const StoreSet& stores, const Work& work) {
     Outcome outcome;
+    const Turn turn(engine_.turns(), stores);
     try {
         outcome.answer = work(engine_);
+    } catch (const OutOfTurn& missing) {
+        outcome.missing_store = missing.store();
     } catch (const Error& error) {
         outcome.error_name = error.busName();
         outcome.error_text = error.what();
@@ -118,10 +149,9 @@ Service::Outcome Service::perform(const Work& work) {
         outcome.error_text = error.what();
         spdlog::error("an operation ended in an unexpected way: {}", error.what());
     }
-    outcome.objects = publish(engine_);
-    outcome.events = engine_.takeEvents();
-    outcome.space = engine_.takeSpaceWarnings();
-    outcome.dropped = engine_.takeDropped();
+    outcome.stores = turn.stores();
+    outcome.objects = publish(engine_, outcome.stores);
+    outcome.notices = engine_.takeNotices(outcome.stores);
     try {
         if (const auto version = mapper_.targetVersion(COWSNAP_TARGET_STORE))
             outcome.module_version =
@@ -132,68 +162,36 @@ Service::Outcome Service::perform(const Work& work) {
     return outcome;
 }
 
-void Service::run(Work work, std::function<void(const Outcome&)> done) {
-    asio::post(worker_, [this, work = std::move(work), done = std::move(done)] {
-        asio::post(loop_, [this, outcome = perform(work), done] {
+void Service::run(const StoreSet& stores, const Work& work, const Done& done) {
+    queue_.add(stores, [this, stores, work, done] {
+        // Posted before the stores are free again: what comes after is taken in after.
+        asio::post(loop_, [this, outcome = perform(stores, work), work, done] {
             takeIn(outcome);
-            done(outcome);
+            if (outcome.missing_store) {
+                StoreSet more = outcome.stores;
+                more.insert(*outcome.missing_store);
+                run(more, work, done);
+            } else {
+                done(outcome);
+            }
             pump_.process();
         });
     });
 }
 
-void Service::addObject(const PublishedObject& published, bool announce) {
-    auto object = std::make_unique<Object>();
-    object->service = this;
-    object->state = published;
-    object->slot = bus_.addObjectVTable(published.path, published.interface,
-                                        vtableOf(published.interface).get(), object.get());
-    objects_.insert_or_assign(published.path, std::move(object));
-    if (announce)
-        bus_.emitObjectAdded(published.path);
-}
-
-void Service::update(Object& object, const PublishedObject& now) {
-    std::vector<std::string> changed;
-    for (const auto& [name, value] : now.properties) {
-        const auto before = object.state.properties.find(name);
-        if (before == object.state.properties.end() || before->second != value)
-            changed.push_back(name);
-    }
-    object.state = now;
-    if (!changed.empty() && announced_)
-        bus_.emitPropertiesChanged(now.path, now.interface, changed);
-}
-
 void Service::takeIn(const Outcome& outcome) {
-    std::set<std::string> present{kRootPath};
-    for (const auto& published : outcome.objects) {
-        present.insert(published.path);
-        const auto found = objects_.find(published.path);
-        if (found == objects_.end())
-            addObject(published, announced_);
-        else
-            update(*found->second, published);
-    }
-    Object& manager = *objects_.at(kRootPath);
-    PublishedObject manager_now = manager.state;
-    manager_now.properties["ModuleVersion"] = outcome.module_version;
-    update(manager, manager_now);
-    if (announced_)
-        emitNotices(outcome);
-    for (auto object = objects_.begin(); object != objects_.end();) {
-        if (present.contains(object->first)) {
-            ++object;
-            continue;
-        }
-        if (announced_)
-            bus_.emitObjectRemoved(object->first);
-        object = objects_.erase(object);
-    }
+    for (const auto& published : outcome.objects)
+        objects_.put(published);
+    PublishedObject manager = *objects_.find(kRootPath);
+    manager.properties["ModuleVersion"] = outcome.module_version;
+    objects_.put(manager);
+    emitNotices(outcome.notices);
+    for (const auto& path : objects_.goneFrom(outcome.stores, outcome.objects))
+        objects_.remove(path);
 }
 
-void Service::emitNotices(const Outcome& outcome) {
-    for (const auto& event : outcome.events) {
+void Service::emitNotices(const Notices& notices) {
+    for (const auto& event : notices.events) {
         Message signal = bus_.newSignal(storePath(event.store).path, kStoreInterface, "Event");
         signal.append(Value(event.number));
         signal.append(Value(event.event));
@@ -201,14 +199,14 @@ void Service::emitNotices(const Outcome& outcome) {
         signal.append(Value(event.text));
         bus_.send(signal);
     }
-    for (const auto& warning : outcome.space) {
+    for (const auto& warning : notices.space) {
         Message signal =
             bus_.newSignal(storePath(warning.store).path, kStoreInterface, "SpaceWarning");
         signal.append(Value(std::uint32_t{warning.percent}));
         signal.append(Value(warning.free_bytes));
         bus_.send(signal);
     }
-    for (const auto& dropped : outcome.dropped) {
+    for (const auto& dropped : notices.dropped) {
         Message signal =
             bus_.newSignal(storePath(dropped.store).path, kStoreInterface, "SnapshotDropped");
         signal.append(Value(snapshotPath(dropped.snapshot)));
@@ -232,7 +230,7 @@ void Service::handle(Message call) {
         if (auto id = requestIdOf(call))
             request.emplace(user_id, std::move(*id));
         // Before the id is taken note of: what is refused here can be put right and sent again.
-        Work work = readCall(call);
+        Operation operation = readCall(call);
         if (request) {
             const auto verdict = requests_.begin(*request, call, Requests::Clock::now());
             if (verdict.action == Requests::Verdict::Action::Answer) {
@@ -243,7 +241,7 @@ void Service::handle(Message call) {
             if (verdict.action != Requests::Verdict::Action::Perform)
                 return;
         }
-        perform(call, std::move(work), std::move(request));
+        perform(call, std::move(operation), std::move(request));
     } catch (const Error& error) {
         Outcome refused;
         refused.error_name = error.busName();
@@ -252,14 +250,42 @@ void Service::handle(Message call) {
     }
 }
 
-void Service::perform(const Message& call, Work work, std::optional<Requests::Key> request) {
-    run(std::move(work), [this, call, request = std::move(request)](const Outcome& outcome) {
+StoreSet Service::storesOf(const Operation& operation) const {
+    StoreSet stores;
+    if (operation.about == Operation::About::UnknownStores)
+        stores.insert(kUnknownStores);
+    if (operation.about == Operation::About::AllStores)
+        stores = objects_.stores();
+    for (const auto& object : operation.objects)
+        if (const auto* const published = objects_.find(object.path);
+            published != nullptr && published->store)
+            stores.insert(*published->store);
+    // The engine says so if it needs a store that is not known here.
+    if (stores.empty())
+        stores.insert(kNoStore);
+    return stores;
+}
+
+void Service::perform(const Message& call, Operation operation,
+                      std::optional<Requests::Key> request) {
+    const auto finish = [this, call, request = std::move(request)](const Outcome& outcome) {
         answer(call, outcome);
         if (!request)
             return;
         for (const auto& waiting : requests_.finished(*request, outcome.error_name.empty(),
                                                       outcome.answer, Requests::Clock::now()))
             answer(waiting, outcome);
+    };
+    if (operation.about == Operation::About::Refresh) {
+        refreshIdle([finish] { finish({}); });
+        return;
+    }
+    const StoreSet stores = storesOf(operation);
+    operations_at_.insert(stores.begin(), stores.end());
+    run(stores, operation.work, [this, stores, finish](const Outcome& outcome) {
+        for (const Uuid& store : stores)
+            operations_at_.extract(store);
+        finish(outcome);
     });
 }
 
@@ -275,22 +301,6 @@ void Service::answer(const Message& call, const Outcome& outcome) {
         bus_.send(reply);
     } catch (const Error& error) {
         spdlog::warn("cannot answer {}: {}", call.sender(), error.what());
-    }
-}
-
-int Service::onCall(sd_bus_message* message, void* userdata, sd_bus_error* /*error*/) {
-    static_cast<Object*>(userdata)->service->handle(Message::share(message));
-    return 1;
-}
-
-int Service::onGet(sd_bus* /*bus*/, const char* /*path*/, const char* /*interface*/,
-                   const char* property, sd_bus_message* reply, void* userdata,
-                   sd_bus_error* error) {
-    try {
-        Message::share(reply).append(static_cast<Object*>(userdata)->state.properties.at(property));
-        return 1;
-    } catch (const std::exception& exception) {
-        return sd_bus_error_set(error, SD_BUS_ERROR_FAILED, exception.what());
     }
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The operations on stores, origins and snapshots, each validated, made durable in
 // the metadata before the kernel is told, and finished or undone at the next start
-// if it was interrupted. Blocks; runs on the daemon's one worker thread. Knows
-// nothing of D-Bus.
+// if it was interrupted. Blocks. Threads that use one engine take turns (see turns.h), and each
+// operation needs a turn at the stores that it is about. Knows nothing of D-Bus.
 #ifndef COWSNAP_MODEL_ENGINE_H
 #define COWSNAP_MODEL_ENGINE_H
 
@@ -18,8 +18,11 @@
 #include "block/block_devices.h"
 #include "dm/device_mapper.h"
 #include "meta/registry.h"
+#include "model/claims.h"
 #include "model/retention.h"
+#include "model/stepping_out.h"
 #include "model/store_state.h"
+#include "model/turns.h"
 
 namespace cowsnap {
 
@@ -53,7 +56,10 @@ struct PruneResult {
     std::string reason;
 };
 
-/// All methods throw Error; then nothing has changed, or the message says what has.
+/// All methods throw Error; then nothing has changed, or the message says what has. Where turns are
+/// taken they throw OutOfTurn before anything has changed if they need a store that the turn is not
+/// at; which stores they need is theirs to know. createStore() and openStore() also need
+/// kUnknownStores.
 class Engine {
 public:
     Engine(DeviceMapper& mapper, BlockDevices& devices, StoreRegistry registry);
@@ -116,17 +122,23 @@ public:
     std::string activate(const Uuid& snapshot, bool read_only);
     void deactivate(const Uuid& snapshot);
 
-    /// Reads everything again from the kernel and takes in what happened meanwhile.
-    void refresh();
+    /// Reads the state of a store again from the kernel and takes in what happened meanwhile.
+    /// Nothing happens if it is not there any more.
+    void refresh(const Uuid& store);
+    /// Writes down what failing stores cannot be told themselves. Needs no store: a store whose
+    /// turn another has may be waiting for this.
+    void recordLosses();
 
+    Turns& turns() { return turns_; }
+    /// May be looked at by who is in, whatever the turn is at.
     const std::map<Uuid, StoreState>& stores() const { return stores_; }
-    std::vector<EventNotice> takeEvents() { return std::exchange(events_, {}); }
-    std::vector<SpaceNotice> takeSpaceWarnings() { return std::exchange(space_, {}); }
-    std::vector<DroppedNotice> takeDropped() { return std::exchange(dropped_, {}); }
+    /// What happened to these stores and was not taken yet.
+    Notices takeNotices(const StoreSet& stores);
 
 private:
     // engine_stores.cpp
-    std::vector<BlockDevice> describeNewStoreDevices(const std::vector<std::string>& paths);
+    std::vector<BlockDevice> describeAll(const std::vector<std::string>& paths);
+    void checkNewStoreDevices(const std::vector<BlockDevice>& described);
     void checkNewStoreDevice(const BlockDevice& device);
     void checkOpenedDevice(const BlockDevice& device, const Uuid& opened);
     void takeActive(StoreState& store, ActiveStore&& active);
@@ -178,20 +190,20 @@ private:
     void readKernel(StoreState& store, const std::vector<MappedDevice>& devices);
     void checkSpace(StoreState& store);
     void readEvents(StoreState& store);
-    void recordLoss(const StoreState& store, const MappedDevice& mapped);
+    void recordLoss(const Uuid& store, const MappedDevice& mapped);
     void reconcile(StoreState& store);
     void finishInterrupted(StoreState& store);
     std::string dropReason(const StoreState& store, const SnapshotRecord& snapshot) const;
 
-    DeviceMapper& mapper_;
-    BlockDevices& devices_;
+    Turns turns_;
+    SteppingOutMapper mapper_;
+    SteppingOutDevices devices_;
     StoreAssembly assembly_;
     StoreRegistry registry_;
     LossRecords losses_;
+    Claims claims_;
     std::map<Uuid, StoreState> stores_;
-    std::vector<EventNotice> events_;
-    std::vector<SpaceNotice> space_;
-    std::vector<DroppedNotice> dropped_;
+    Notices notices_;
 };
 
 }  // namespace cowsnap

@@ -172,6 +172,7 @@ Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::
     StoreState& store = usableStore(store_uuid);
     load(store);
     const BlockDevice device = devices_.describe(path);
+    const auto claim = claims_.claim(devices_, {device});
     const auto user = devices_.user(device.identity.path);
     const OriginRecord* const known = knownOrigin(store.metadata, device.identity, name);
     const bool has_snapshots = known != nullptr && hasSnapshots(store.metadata, known->uuid);

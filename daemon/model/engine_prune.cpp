@@ -39,14 +39,20 @@ std::vector<PruneResult> Engine::prune(const std::vector<Uuid>& origins,
     for (const auto& origin : origins)
         storeOfOrigin(origin);
     const std::set<Uuid> chosen(origins.begin(), origins.end());
+    const auto is_chosen = [&](const Uuid& origin) {
+        return chosen.empty() || chosen.contains(origin);
+    };
+    // Before the first one is pruned: others may appear meanwhile.
+    std::vector<Uuid> of_stores;
+    for (const auto& [uuid, store] : stores_)
+        if (std::any_of(store.metadata.origins.begin(), store.metadata.origins.end(),
+                        [&](const auto& origin) { return is_chosen(origin.uuid); })) {
+            turns_.require(uuid);
+            of_stores.push_back(uuid);
+        }
     std::vector<PruneResult> results;
-    for (auto& [uuid, store] : stores_) {
-        const auto is_chosen = [&](const Uuid& origin) {
-            return chosen.empty() || chosen.contains(origin);
-        };
-        if (std::none_of(store.metadata.origins.begin(), store.metadata.origins.end(),
-                         [&](const auto& origin) { return is_chosen(origin.uuid); }))
-            continue;
+    for (const Uuid& uuid : of_stores) {
+        StoreState& store = stores_.at(uuid);
         if (!store.problem.empty()) {
             // Of one that was named storeOfOrigin() has said so.
             spdlog::warn("the store {} is not pruned, it cannot be used: {}", store.name,

@@ -81,19 +81,54 @@ void Engine::load(StoreState& store) {
     reconcile(store);
 }
 
-void Engine::refresh() {
-    for (auto& [uuid, store] : stores_) {
-        if (!store.slots)
-            continue;  // its metadata was never read: only opening it again helps
+void Engine::refresh(const Uuid& uuid) {
+    const auto found = stores_.find(uuid);
+    if (found == stores_.end())
+        return;
+    turns_.require(uuid);
+    StoreState& store = found->second;
+    if (!store.slots)
+        return;  // its metadata was never read: only opening it again helps
+    try {
+        load(store);
+        store.problem.clear();
+    } catch (const Error& error) {
+        spdlog::error("cannot read the state of the store {}: {}", store.name, error.what());
+        store.problem = error.what();
+        store.problem_kind = error.kind();
+    }
+}
+
+void Engine::recordLosses() {
+    std::vector<std::pair<Uuid, MappedDevice>> running;
+    for (const auto& [uuid, store] : stores_)
+        if (store.mapped)
+            running.emplace_back(uuid, *store.mapped);
+    for (const auto& [uuid, mapped] : running) {
         try {
-            load(store);
-            store.problem.clear();
+            recordLoss(uuid, mapped);
         } catch (const Error& error) {
-            spdlog::error("cannot read the state of the store {}: {}", store.name, error.what());
-            store.problem = error.what();
-            store.problem_kind = error.kind();
+            // It is tried again when the store has its turn.
+            spdlog::warn("cannot write down what the store {} lost: {}", uuid.dashed(),
+                         error.what());
         }
     }
+}
+
+Notices Engine::takeNotices(const StoreSet& stores) {
+    Notices taken;
+    const auto take = [&](auto& from, auto& to) {
+        std::erase_if(from, [&](const auto& notice) {
+            const bool wanted = stores.contains(notice.store);
+            if (wanted)
+                to.push_back(notice);
+            return wanted;
+        });
+    };
+    take(notices_.events, taken.events);
+    take(notices_.space, taken.space);
+    take(notices_.dropped, taken.dropped);
+    return taken;
 }
 
 void Engine::readOriginTable(OriginState& state) {
@@ -168,13 +203,13 @@ void Engine::readKernel(StoreState& store, const std::vector<MappedDevice>& devi
 }
 
 /// What a store that fails could not be told is written down here before its origins go on.
-void Engine::recordLoss(const StoreState& store, const MappedDevice& mapped) {
+void Engine::recordLoss(const Uuid& store, const MappedDevice& mapped) {
     if (storeStatus(mapper_, mapped).state != COWSNAP_STORE_FAILED)
         return;
     for (const auto& event :
          parseEventsAnswer(mapper_.message(mapped.name, COWSNAP_MESSAGE_EVENTS)))
         if (event.event == COWSNAP_EVENT_UNRECORDED) {
-            losses_.put(store.uuid, event.id);
+            losses_.put(store, event.id);
             mapper_.message(mapped.name, COWSNAP_MESSAGE_LOSS_RECORDED);
         }
 }
@@ -192,7 +227,7 @@ void Engine::checkSpace(StoreState& store) {
     if (level > store.told_percent) {
         const std::uint64_t free_bytes =
             (total - used) * store.status.segment_sectors * kSectorBytes;
-        space_.push_back({store.uuid, level, free_bytes});
+        notices_.space.push_back({store.uuid, level, free_bytes});
         spdlog::warn("the store {} is used to {} %, {} are free: extend it, or delete snapshots",
                      store.name, used * 100 / total, sizeText(free_bytes));
         store.told_percent = level;
@@ -218,15 +253,16 @@ void Engine::readEvents(StoreState& store) {
     // First, and again if it fails: writes to the origins wait for it.
     if (std::any_of(lines.begin(), lines.end(),
                     [](const auto& line) { return line.event == COWSNAP_EVENT_UNRECORDED; }))
-        recordLoss(store, *store.mapped);
+        recordLoss(store.uuid, *store.mapped);
     for (const auto& line : lines) {
         store.last_event = std::max(store.last_event, line.number);
         remembered.push_back(line);
         // What happened before this daemon ran was told by the one before it.
         if (!store.events_known)
             continue;
-        events_.push_back({store.uuid, line.number, line.event, line.id, eventText(store, line)});
-        spdlog::warn("{}", events_.back().text);
+        notices_.events.push_back(
+            {store.uuid, line.number, line.event, line.id, eventText(store, line)});
+        spdlog::warn("{}", notices_.events.back().text);
     }
     store.events_known = true;
     if (remembered.size() > COWSNAP_EVENTS_KEPT)
@@ -334,8 +370,9 @@ void Engine::reconcile(StoreState& store) {
         different = true;
         if (record.deleting)
             return true;
-        dropped_.push_back({store.uuid, record.uuid, record.name, dropReason(store, record)});
-        spdlog::warn("the snapshot {} is gone: {}", record.name, dropped_.back().reason);
+        notices_.dropped.push_back(
+            {store.uuid, record.uuid, record.name, dropReason(store, record)});
+        spdlog::warn("the snapshot {} is gone: {}", record.name, notices_.dropped.back().reason);
         return true;
     });
     for (auto& origin : changed.origins)

@@ -16,9 +16,9 @@
 namespace cowsnap {
 
 Engine::Engine(DeviceMapper& mapper, BlockDevices& devices, StoreRegistry registry)
-    : mapper_(mapper),
-      devices_(devices),
-      assembly_(mapper, devices),
+    : mapper_(mapper, turns_),
+      devices_(devices, turns_),
+      assembly_(mapper_, devices_),
       registry_(std::move(registry)),
       losses_(registry_.directory()) {}
 
@@ -48,6 +48,7 @@ void Engine::start() {
     }
     for (const auto& entry : registered) {
         StoreState& store = stores_[entry.uuid];
+        turns_.addNew(entry.uuid);
         store.uuid = entry.uuid;
         store.name = entry.name;
         store.devices = entry.devices;
@@ -84,7 +85,7 @@ void Engine::takeActive(StoreState& store, ActiveStore&& active) {
 void Engine::bringUp(StoreState& store) {
     requireModule(mapper_);
     if (const auto running = assembly_.find(store.uuid, COWSNAP_DM_ROLE_STORE))
-        recordLoss(store, *running);
+        recordLoss(store.uuid, *running);
     try {
         takeActive(store, activateStore(mapper_, devices_, losses_,
                                         {store.uuid, store.name, store.devices}));
@@ -119,6 +120,7 @@ StoreState& Engine::usableStore(const Uuid& uuid) {
         fail(ErrorKind::NotFound,
              "there is no store {}: \"snapd-cli store list\" shows those that are open",
              uuid.dashed());
+    turns_.require(uuid);
     StoreState& store = found->second;
     if (!store.problem.empty())
         fail(store.problem_kind, "the store {} cannot be used: {}", store.name, store.problem);
@@ -194,7 +196,7 @@ void Engine::checkNewStoreDevice(const BlockDevice& device) {
         fail(ErrorKind::Busy, "{} is {}: a store needs it for itself", path, user->text);
 }
 
-std::vector<BlockDevice> Engine::describeNewStoreDevices(const std::vector<std::string>& paths) {
+std::vector<BlockDevice> Engine::describeAll(const std::vector<std::string>& paths) {
     if (paths.empty())
         fail(ErrorKind::InvalidArgument, "a store needs at least one device");
     std::vector<BlockDevice> described;
@@ -204,10 +206,14 @@ std::vector<BlockDevice> Engine::describeNewStoreDevices(const std::vector<std::
             fail(ErrorKind::NotSupported,
                  "{} is a file: stores in files are not there yet, give a block device", path);
         described.push_back(devices_.describe(path));
-        checkNewStoreDevice(described.back());
     }
-    checkApart(devices_, described);
     return described;
+}
+
+void Engine::checkNewStoreDevices(const std::vector<BlockDevice>& described) {
+    for (const auto& device : described)
+        checkNewStoreDevice(device);
+    checkApart(devices_, described);
 }
 
 namespace {
@@ -258,7 +264,9 @@ Uuid Engine::createStore(const std::vector<std::string>& paths, const std::strin
     for (const auto& [uuid, store] : stores_)
         if (store.name == name)
             fail(ErrorKind::Exists, "there is a store named \"{}\" already", name);
-    const auto described = describeNewStoreDevices(paths);
+    const auto described = describeAll(paths);
+    const auto claim = claims_.claim(devices_, described);
+    checkNewStoreDevices(described);
     std::uint64_t sectors = 0;
     for (const auto& device : described) {
         checkBlank(devices_, device.identity.path);
@@ -290,6 +298,7 @@ Uuid Engine::createStore(const std::vector<std::string>& paths, const std::strin
              name, described.front().identity.path, error.what());
     }
     stores_.insert_or_assign(uuid, std::move(store));
+    turns_.addNew(uuid);
     spdlog::info("created the store {} ({})", name, uuid.dashed());
     return uuid;
 }
@@ -322,6 +331,7 @@ Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string&
              "no store starts on {}: name the devices of a store in their order",
              first.identity.path);
     if (const auto known = stores_.find(header->uuid); known != stores_.end()) {
+        turns_.require(header->uuid);
         if (known->second.problem.empty())
             fail(ErrorKind::Exists, "the store {} is open already", known->second.name);
     }
@@ -329,6 +339,7 @@ Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string&
     std::vector<BlockDevice> described;
     for (const auto& path : paths)
         described.push_back(devices_.describe(path));
+    const auto claim = claims_.claim(devices_, described);
     checkApart(devices_, described);
     if (assembly_.find(header->uuid, COWSNAP_DM_ROLE_DATA)) {
         if (const auto running = assembly_.devicesOf(header->uuid);
@@ -354,7 +365,8 @@ Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string&
             assembly_.takeApart(store.uuid);
         throw;
     }
-    stores_.insert_or_assign(store.uuid, std::move(store));
+    stores_.insert_or_assign(header->uuid, std::move(store));
+    turns_.addNew(header->uuid);
     return header->uuid;
 }
 
@@ -363,10 +375,11 @@ void Engine::extendStore(const Uuid& uuid, const std::vector<std::string>& paths
     if (paths.empty())
         fail(ErrorKind::InvalidArgument, "name at least one device to extend the store {} with",
              store.name);
-    const auto described = describeNewStoreDevices(paths);
-    for (const auto& device : described) {
+    const auto described = describeAll(paths);
+    const auto claim = claims_.claim(devices_, described);
+    checkNewStoreDevices(described);
+    for (const auto& device : described)
         checkBlank(devices_, device.identity.path);
-    }
     std::vector<BlockDevice> all;
     for (const auto& identity : store.devices)
         all.push_back(findDevice(devices_, identity));
@@ -391,6 +404,7 @@ void Engine::closeStore(const Uuid& uuid) {
     const auto found = stores_.find(uuid);
     if (found == stores_.end())
         fail(ErrorKind::NotFound, "there is no store {}", uuid.dashed());
+    turns_.require(uuid);
     const StoreState& store = found->second;
     if (!store.metadata.origins.empty())
         fail(ErrorKind::Busy, "the store {} still has origins ({}): detach them first", store.name,

@@ -41,7 +41,8 @@ PublishedObject publishStore(const StoreState& store) {
                 {"DamagedBytes", store.status.damaged_blocks * COWSNAP_BLOCK_BYTES},
                 {"OriginCount", count(store.metadata.origins.size())},
                 {"SnapshotCount", count(store.metadata.snapshots.size())},
-            }};
+            },
+            store.uuid};
 }
 
 struct PublishedRollback {
@@ -98,7 +99,8 @@ PublishedObject publishOrigin(const StoreState& store, const OriginRecord& origi
                 {"RollbackTarget", rollback.target},
                 {"RollbackUndo", rollback.undo},
                 {"RollbackDoneBytes", state.status.done_blocks * COWSNAP_BLOCK_BYTES},
-            }};
+            },
+            store.uuid};
 }
 
 PublishedObject publishSnapshot(const StoreState& store, const SnapshotRecord& snapshot) {
@@ -131,14 +133,19 @@ PublishedObject publishSnapshot(const StoreState& store, const SnapshotRecord& s
                 {"SizeBytes", size_sectors * kSectorBytes},
                 {"UsedBytes", state.line.blocks * COWSNAP_BLOCK_BYTES},
                 {"OverlayBytes", state.line.overlay_blocks * COWSNAP_BLOCK_BYTES},
-            }};
+            },
+            store.uuid};
 }
 
 }  // namespace
 
-std::vector<PublishedObject> publish(const Engine& engine) {
+std::vector<PublishedObject> publish(const Engine& engine, const StoreSet& stores) {
     std::vector<PublishedObject> objects;
-    for (const auto& [uuid, store] : engine.stores()) {
+    for (const Uuid& uuid : stores) {
+        const auto found = engine.stores().find(uuid);
+        if (found == engine.stores().end())
+            continue;
+        const StoreState& store = found->second;
         objects.push_back(publishStore(store));
         for (const auto& origin : store.metadata.origins)
             objects.push_back(publishOrigin(store, origin));

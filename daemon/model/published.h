@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The objects that clients see, with their properties: made from the engine's
-// state on the worker, compared and announced by the bus side.
+// state in a turn at it, compared and announced by the bus side.
 #ifndef COWSNAP_MODEL_PUBLISHED_H
 #define COWSNAP_MODEL_PUBLISHED_H
 
@@ -25,10 +25,11 @@ struct PublishedObject {
     std::string path;
     std::string interface;
     Dictionary properties;
+    std::optional<Uuid> store{};  ///< which it is, or is of
 };
 
-/// All objects but the manager.
-std::vector<PublishedObject> publish(const Engine& engine);
+/// All objects of these stores.
+std::vector<PublishedObject> publish(const Engine& engine, const StoreSet& stores);
 
 ObjectPath storePath(const Uuid& uuid);
 ObjectPath originPath(const Uuid& uuid);

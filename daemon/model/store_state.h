@@ -89,6 +89,13 @@ struct DroppedNotice {
     std::string reason;
 };
 
+/// What there is to tell clients.
+struct Notices {
+    std::vector<EventNotice> events;
+    std::vector<SpaceNotice> space;
+    std::vector<DroppedNotice> dropped;
+};
+
 }  // namespace cowsnap
 
 #endif

@@ -57,8 +57,9 @@ struct TargetVersion {
     unsigned patch = 0;
 };
 
-/// Device-mapper. All calls may block; use one object from one thread at a time.
-/// They throw Error; its kind follows from the errno of the ioctl.
+/// Device-mapper. All calls may block; create(), reload(), remove() and message() may be called on
+/// several threads at a time, also beside one of the others. They throw Error; its kind follows
+/// from the errno of the ioctl.
 class DeviceMapper {
 public:
     DeviceMapper() = default;

@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <mutex>
 
 #include "base/error.h"
 #include "cowsnap_dm.h"
@@ -42,6 +43,12 @@ void logFromLibrary(int level, const char* /*file*/, int /*line*/, int /*error_c
     std::vsnprintf(text.data(), text.size(), format, arguments);
     va_end(arguments);
     spdlog::debug("libdevmapper: {}", text.data());
+}
+
+/// libdevmapper has one list for all threads of the nodes that are to be made or removed.
+std::mutex& nodesMutex() {
+    static std::mutex mutex;
+    return mutex;
 }
 
 struct TaskDeleter {
@@ -99,12 +106,14 @@ public:
                                               DM_UDEV_DISABLE_OTHER_RULES_FLAG;
         require(dm_task_set_cookie(get(), &cookie, flags), "cannot set the udev cookie");
         try {
+            const std::lock_guard lock(nodesMutex());
             run(what);
         } catch (...) {
             dm_udev_wait(cookie);
             throw;
         }
         dm_udev_wait(cookie);
+        const std::lock_guard lock(nodesMutex());
         dm_task_update_nodes();
     }
 

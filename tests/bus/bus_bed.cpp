@@ -200,32 +200,72 @@ CallFailure BusBed::failureOfCall(const std::string& path, const std::string& in
     return {};
 }
 
-std::vector<std::string> BusBed::callTogether(unsigned times, const std::string& path,
-                                              const std::string& interface,
-                                              const std::string& member,
-                                              const std::function<void(Message&)>& append,
-                                              const Dictionary& options) {
-    std::vector<std::string> errors;
+std::shared_ptr<PendingCall> BusBed::begin(const std::string& path, const std::string& interface,
+                                           const std::string& member,
+                                           const std::function<void(Message&)>& append,
+                                           const Dictionary& options) {
+    Message message = bus_->newMethodCall("org.cowsnap1", path, interface, member);
+    if (append)
+        append(message);
+    message.append(options);
+    // sd-bus has a share in it until the answer comes.
+    using Shared = std::shared_ptr<PendingCall>;
+    auto shared = std::make_unique<Shared>(std::make_shared<PendingCall>());
     const auto on_reply = [](sd_bus_message* reply, void* userdata, sd_bus_error*) {
-        const sd_bus_error* const error = sd_bus_message_get_error(reply);
-        static_cast<std::vector<std::string>*>(userdata)->push_back(error != nullptr ? error->name
-                                                                                     : "");
+        PendingCall& call = **static_cast<Shared*>(userdata);
+        call.done = true;
+        call.answer = Message::share(reply);
+        if (const sd_bus_error* const error = sd_bus_message_get_error(reply))
+            call.failure = {error->name, error->message != nullptr ? error->message : ""};
         return 0;
     };
-    for (unsigned i = 0; i < times; ++i) {
-        Message message = bus_->newMethodCall("org.cowsnap1", path, interface, member);
-        append(message);
-        message.append(options);
-        if (sd_bus_call_async(bus_->get(), nullptr, message.get(), on_reply, &errors,
-                              kCallTimeoutUs) < 0)
-            throw std::runtime_error("cannot call");
-    }
-    while (errors.size() < times) {
+    sd_bus_slot* slot = nullptr;
+    if (sd_bus_call_async(bus_->get(), &slot, message.get(), on_reply, shared.get(),
+                          kCallTimeoutUs) < 0)
+        throw std::runtime_error("cannot call");
+    sd_bus_slot_set_destroy_callback(slot, [](void* userdata) {
+        const std::unique_ptr<Shared> gone(static_cast<Shared*>(userdata));
+    });
+    sd_bus_slot_set_floating(slot, 1);
+    sd_bus_slot_unref(slot);
+    Shared result = *shared.release();
+    if (sd_bus_flush(bus_->get()) < 0)
+        throw std::runtime_error("cannot send");
+    return result;
+}
+
+void BusBed::finish(const PendingCall& call) {
+    while (!call.done) {
         const int done = sd_bus_process(bus_->get(), nullptr);
         if (done < 0)
             throw std::runtime_error("the connection is lost");
         if (done == 0)
             sd_bus_wait(bus_->get(), kCallTimeoutUs);
+    }
+}
+
+std::shared_ptr<PendingCall> BusBed::beginCreate(const std::string& origin, const std::string& name,
+                                                 const Dictionary& options) {
+    return begin(
+        kRoot, kManager, "CreateSnapshots",
+        [&](Message& message) {
+            message.append(std::vector<std::pair<ObjectPath, std::string>>{{{origin}, name}});
+        },
+        options);
+}
+
+std::vector<std::string> BusBed::callTogether(unsigned times, const std::string& path,
+                                              const std::string& interface,
+                                              const std::string& member,
+                                              const std::function<void(Message&)>& append,
+                                              const Dictionary& options) {
+    std::vector<std::shared_ptr<PendingCall>> calls;
+    for (unsigned i = 0; i < times; ++i)
+        calls.push_back(begin(path, interface, member, append, options));
+    std::vector<std::string> errors;
+    for (const auto& call : calls) {
+        finish(*call);
+        errors.push_back(call->failure.name);
     }
     return errors;
 }

@@ -54,6 +54,13 @@ struct SeenSignal {
     std::string member;
 };
 
+/// A call that may not be answered yet.
+struct PendingCall {
+    bool done = false;
+    CallFailure failure;
+    Message answer;
+};
+
 class BusBed {
 public:
     BusBed();
@@ -70,6 +77,16 @@ public:
                               const std::string& member,
                               const std::function<void(Message&)>& append,
                               const Dictionary& options = {});
+
+    /// Sends a call and does not wait for its answer.
+    std::shared_ptr<PendingCall> begin(const std::string& path, const std::string& interface,
+                                       const std::string& member,
+                                       const std::function<void(Message&)>& append,
+                                       const Dictionary& options = {});
+    /// Waits for the answer.
+    void finish(const PendingCall& call);
+    std::shared_ptr<PendingCall> beginCreate(const std::string& origin, const std::string& name,
+                                             const Dictionary& options = {});
 
     /// Sends the same call several times before it waits for an answer. The names of the errors.
     std::vector<std::string> callTogether(unsigned times, const std::string& path,

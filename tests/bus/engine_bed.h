@@ -49,6 +49,16 @@ struct EngineBed {
     }
 
     Uuid makeStore() { return engine->createStore({"/dev/store"}, "main", {}); }
+    /// All stores.
+    void refresh() {
+        for (const Uuid& uuid : storeUuids())
+            engine->refresh(uuid);
+    }
+
+    std::vector<EventNotice> takeEvents() { return take(&Notices::events); }
+    std::vector<SpaceNotice> takeSpaceWarnings() { return take(&Notices::space); }
+    std::vector<DroppedNotice> takeDropped() { return take(&Notices::dropped); }
+
     const StoreState& store() const { return engine->stores().begin()->second; }
 
     std::optional<Uuid> snapshotNamed(const std::string& name) const {
@@ -57,6 +67,28 @@ struct EngineBed {
                 return snapshot.uuid;
         return std::nullopt;
     }
+
+private:
+    StoreSet storeUuids() const {
+        StoreSet uuids;
+        for (const auto& [uuid, store] : engine->stores())
+            uuids.insert(uuid);
+        return uuids;
+    }
+
+    template <typename Notice>
+    std::vector<Notice> take(std::vector<Notice> Notices::*kind) {
+        Notices now = engine->takeNotices(storeUuids());
+        const auto keep = [](auto& kept, const auto& more) {
+            kept.insert(kept.end(), more.begin(), more.end());
+        };
+        keep(notices_.events, now.events);
+        keep(notices_.space, now.space);
+        keep(notices_.dropped, now.dropped);
+        return std::exchange(notices_.*kind, {});
+    }
+
+    Notices notices_;  ///< that nobody took yet
 };
 
 /// What an action failed with: the kind and the message.

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <sstream>
 
 #include "base/error.h"
@@ -183,6 +184,37 @@ void FakeMachine::damageSlot(unsigned slot) {
 void FakeMachine::useSegments(std::uint64_t segments) {
     const std::lock_guard lock(mutex_);
     onlyStore().used_segments = segments;
+}
+
+void FakeMachine::hold(const std::string& word, const std::string& mapped_name) {
+    const std::lock_guard lock(mutex_);
+    held_word_ = word;
+    held_mapped_name_ = mapped_name;
+}
+
+void FakeMachine::letGo() {
+    const std::lock_guard lock(mutex_);
+    held_word_.clear();
+    held_changed_.notify_all();
+}
+
+bool FakeMachine::waitUntilHeld(unsigned calls) {
+    constexpr std::chrono::seconds patience{10};
+    std::unique_lock lock(mutex_);
+    return held_changed_.wait_for(lock, patience, [&] { return held_ == calls; });
+}
+
+void FakeMachine::waitWhileHeld(std::unique_lock<std::mutex>& lock, const std::string& name,
+                                const std::string& word) {
+    const auto is_held = [&] {
+        return word == held_word_ && (held_mapped_name_.empty() || held_mapped_name_ == name);
+    };
+    if (!is_held())
+        return;
+    ++held_;
+    held_changed_.notify_all();
+    held_changed_.wait(lock, [&] { return !is_held(); });
+    --held_;
 }
 
 void FakeMachine::plan(Accident accident, unsigned step) {

@@ -5,6 +5,7 @@
 #ifndef COWSNAP_TESTS_FAKE_MACHINE_H
 #define COWSNAP_TESTS_FAKE_MACHINE_H
 
+#include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -23,6 +24,9 @@ namespace cowsnap::test {
 
 inline constexpr std::uint64_t kSlotSectors = 128;  // 64 KiB
 inline constexpr std::uint64_t kSlotBlock = 1024;   // on a store's first disk
+
+/// See FakeMachine::hold(): no message.
+inline constexpr const char* kHeldTables = "a new table";
 
 /// The program was killed: nothing of it may catch this.
 class Killed : public std::exception {
@@ -80,6 +84,13 @@ public:
     void createBehindTheBack(std::uint32_t snapshot_id, std::uint32_t origin_id);
     void damageSlot(unsigned slot);
     void useSegments(std::uint64_t segments);
+
+    /// Messages that begin with this word wait in the kernel until letGo(), those to the device
+    /// with this name or all; for kHeldTables the making of devices.
+    void hold(const std::string& word, const std::string& mapped_name = {});
+    void letGo();
+    /// Waits until so many calls wait; false if it takes too long.
+    bool waitUntilHeld(unsigned calls);
 
     /// The accident happens at the step with this number, counted from now, from 0.
     void plan(Accident accident, unsigned step);
@@ -181,6 +192,8 @@ private:
         bool failed = false;
     };
 
+    void waitWhileHeld(std::unique_lock<std::mutex>& lock, const std::string& name,
+                       const std::string& word);
     static std::string stateOf(const Store& store, const FakeSnapshot& snapshot);
     void step(bool& tear, bool& kill_after);
     Disk& disk(const std::string& path);
@@ -211,6 +224,10 @@ private:
     Store& onlyStore();
 
     mutable std::mutex mutex_;
+    std::condition_variable held_changed_;
+    std::string held_word_;
+    std::string held_mapped_name_;
+    unsigned held_ = 0;
     std::map<std::string, Disk> disks_;
     std::map<std::string, Mapped> mapped_;
     std::map<Uuid, Store> stores_;

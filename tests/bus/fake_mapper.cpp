@@ -305,7 +305,8 @@ bool FakeMachine::nameTaken(const std::string& name) {
 void FakeMachine::create(const std::string& name, const std::string& uuid,
                          const std::vector<MappedTarget>& table, Visibility visibility,
                          bool read_only) {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    waitWhileHeld(lock, name, kHeldTables);
     bool tear = false;
     bool kill_after = false;
     step(tear, kill_after);
@@ -394,10 +395,11 @@ std::vector<MappedTarget> FakeMachine::status(const std::string& name) {
 }
 
 std::string FakeMachine::message(const std::string& name, const std::string& text) {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     const auto words = split(text);
     if (words.empty())
         refuse("empty message");
+    waitWhileHeld(lock, name, words[0]);
     Store& store = storeBelow(name);
     const bool changes = words[0] == COWSNAP_MESSAGE_CREATE || words[0] == COWSNAP_MESSAGE_DELETE ||
                          words[0] == COWSNAP_MESSAGE_FORGET || words[0] == COWSNAP_MESSAGE_LOST ||

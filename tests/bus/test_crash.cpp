@@ -206,7 +206,7 @@ TEST_CASE("an error at any step is answered as one and leaves a consistent state
             const Refusal refusal = refusalOf([&] { scenario.operation(bed); });
             reached_end = !bed.machine.accidentHappened();
             bed.machine.planNothing();
-            bed.engine->refresh();
+            bed.refresh();
             CHECK(bed.store().problem.empty());
             if (!refusal.kind)
                 CHECK(scenario.done(bed));

@@ -58,7 +58,7 @@ TEST_CASE("metrics say what the state is") {
     bed.machine.writtenUnseen(1);
     bed.engine->createSnapshots({{one, "d"}}, {});
     bed.machine.useSegments(50);
-    bed.engine->refresh();
+    bed.refresh();
     const std::string labels = "store=\"a \\\"b\\\" \\\\\"";
     const std::string of_store = "{" + labels + ",store_uuid=\"" + store.dashed() + "\"}";
     const auto of_origin = [&](const std::string& name, const Uuid& uuid) {
@@ -93,7 +93,7 @@ TEST_CASE("metrics say what the state is") {
 
     // What is not known is left out, not zero.
     bed.machine.remove("cowsnap-two", Visibility::Visible);
-    bed.engine->refresh();
+    bed.refresh();
     const auto later = samplesIn(metricsText(bed.engine->stores()));
     CHECK(later.at("cowsnap_origin_attached{" + of_origin("two", two) + "}") == 0);
     CHECK_FALSE(later.contains("cowsnap_origin_waiting_bios{" + of_origin("two", two) + "}"));

@@ -110,8 +110,8 @@ TEST_CASE("a hold yields when the kernel needs room, and that is told") {
     bed.engine->holdSnapshots({bed.a}, "backup");
     bed.machine.drop(1);
     bed.machine.drop(2);
-    bed.engine->refresh();
-    const auto dropped = bed.engine->takeDropped();
+    bed.refresh();
+    const auto dropped = bed.takeDropped();
     REQUIRE(dropped.size() == 2);
     CHECK_THAT(dropped[0].reason,
                Contains("make room") && Contains("although it was held (backup)"));

@@ -43,19 +43,19 @@ TEST_CASE("an origin is rolled back, and what was there before is a snapshot") {
     bed.restart();
     CHECK(bed.origin().rollback.has_value());
 
-    bed.engine->takeEvents();
+    bed.takeEvents();
     bed.machine.endRollback(1);
-    bed.engine->refresh();
+    bed.refresh();
     CHECK(bed.state() == COWSNAP_ROLLBACK_NONE);
     CHECK_FALSE(bed.origin().rollback.has_value());
-    const auto events = bed.engine->takeEvents();
+    const auto events = bed.takeEvents();
     REQUIRE(events.size() == 1);
     CHECK_THAT(events[0].text, Contains("one is rolled back"));
     // and back again; the name is taken
     bed.engine->rollback(undo, {"second"});
     CHECK(bed.snapshotNamed("second"));
     bed.machine.endRollback(1);
-    bed.engine->refresh();
+    bed.refresh();
     bed.engine->rollback(bed.old, {});
     CHECK(bed.store().metadata.snapshots.size() == 4);
 }
@@ -90,7 +90,7 @@ TEST_CASE("an origin in use is not rolled back, but when it is attached the next
     }
     SECTION("someone cancelled it behind the daemon's back") {
         bed.machine.message(bed.store().mapped->name, "cancel 1");
-        bed.engine->refresh();
+        bed.refresh();
         CHECK_FALSE(bed.origin().rollback.has_value());
     }
 }
@@ -121,7 +121,7 @@ TEST_CASE("an interposed origin is stacked for a rollback, and interposed again 
     bed.reboot();
     CHECK(method() == AttachMethod::Stacked);
     bed.machine.endRollback(1);
-    bed.engine->refresh();
+    bed.refresh();
     bed.reboot();
     CHECK(method() == AttachMethod::Interposed);
     CHECK(bed.store().origins.at(1).status.rollback == COWSNAP_ROLLBACK_NONE);
@@ -139,7 +139,7 @@ TEST_CASE("a rollback that runs is cancelled: it goes back to what was before") 
     checkRefused(bed, ErrorKind::Busy, "being cancelled",
                  [&] { bed.engine->cancelRollback(bed.one); });
     bed.machine.endRollback(1);
-    bed.engine->refresh();
+    bed.refresh();
     checkRefused(bed, ErrorKind::NotFound, "no rollback",
                  [&] { bed.engine->cancelRollback(bed.one); });
 }

@@ -162,26 +162,26 @@ TEST_CASE("what the kernel drops goes, and the reason is told") {
     bed.machine.raise(COWSNAP_EVENT_LOW_WATER, 3);
     bed.machine.drop(1);
     bed.machine.forgetSnapshot(2);
-    bed.engine->refresh();
-    const auto events = bed.engine->takeEvents();
+    bed.refresh();
+    const auto events = bed.takeEvents();
     REQUIRE(events.size() == 2);
     CHECK(events[0].event == COWSNAP_EVENT_LOW_WATER);
     CHECK_THAT(events[0].text, Contains("extend it"));
-    const auto dropped = bed.engine->takeDropped();
+    const auto dropped = bed.takeDropped();
     REQUIRE(dropped.size() == 2);
     CHECK(dropped[0].snapshot == a);
     CHECK_THAT(dropped[0].reason, Contains("make room"));
     CHECK_THAT(dropped[1].reason, Contains("not in the store"));
     CHECK(bed.store().metadata.snapshots.empty());
-    bed.engine->refresh();
-    CHECK(bed.engine->takeEvents().empty());
+    bed.refresh();
+    CHECK(bed.takeEvents().empty());
     SECTION("also while no daemon runs, and old events are not told again") {
         bed.engine->createSnapshots({{one, "c"}}, {});
         bed.engine.reset();
         bed.machine.drop(3);
         bed.restart();
-        CHECK(bed.engine->takeEvents().empty());
-        const auto later = bed.engine->takeDropped();
+        CHECK(bed.takeEvents().empty());
+        const auto later = bed.takeDropped();
         REQUIRE(later.size() == 1);
         CHECK_THAT(later[0].reason, Contains("make room"));
     }
@@ -193,8 +193,8 @@ TEST_CASE("snapshots of an origin that was written unseen are stale, and it is t
     const Uuid one = bed.engine->attach("/dev/one", store, "data");
     bed.engine->createSnapshots({{one, "a"}}, {});
     bed.machine.writtenUnseen(1);
-    bed.engine->refresh();
-    const auto events = bed.engine->takeEvents();
+    bed.refresh();
+    const auto events = bed.takeEvents();
     REQUIRE(events.size() == 1);
     CHECK(events[0].event == COWSNAP_EVENT_STALE);
     CHECK_THAT(events[0].text, Contains("the origin data was written"));

@@ -215,7 +215,7 @@ TEST_CASE("a store that fails and cannot be told has its loss recorded outside i
     };
     SECTION("by the daemon that runs") {
         bed.machine.failStore();
-        bed.engine->refresh();
+        bed.refresh();
     }
     SECTION("by the next one, if none runs") {
         bed.engine.reset();
@@ -226,12 +226,12 @@ TEST_CASE("a store that fails and cannot be told has its loss recorded outside i
         std::filesystem::create_directories(bed.directory.path() /
                                             fmt::format("lost-{}.json.new", store.dashed()));
         bed.machine.failStore();
-        bed.engine->refresh();
+        bed.refresh();
         CHECK_THAT(bed.store().problem, Contains("lost-"));
         CHECK_FALSE(tellsKernel());
         std::filesystem::remove(bed.directory.path() /
                                 fmt::format("lost-{}.json.new", store.dashed()));
-        bed.engine->refresh();
+        bed.refresh();
     }
     CHECK(losses.find(store) == 2);
     CHECK(tellsKernel());
@@ -254,9 +254,9 @@ TEST_CASE("of 80, 90 and 95 percent used it is told once, and again after it was
     const auto toldAt = [&](std::uint64_t percent) {
         // The first number of segments that is at least so much.
         bed.machine.useSegments((total * percent + 99) / 100);
-        bed.engine->refresh();
+        bed.refresh();
         std::vector<unsigned> told;
-        for (const auto& warning : bed.engine->takeSpaceWarnings()) {
+        for (const auto& warning : bed.takeSpaceWarnings()) {
             told.push_back(warning.percent);
             CHECK(warning.free_bytes == bed.store().status.free_segments << 20);
         }
@@ -277,7 +277,7 @@ TEST_CASE("of 80, 90 and 95 percent used it is told once, and again after it was
     CHECK(toldAt(10) == Told{});
     CHECK(toldAt(97) == Told{95});
     bed.restart();
-    CHECK(bed.engine->takeSpaceWarnings().size() == 1);
+    CHECK(bed.takeSpaceWarnings().size() == 1);
 }
 
 TEST_CASE("a loss record that is not understood keeps its store from being activated") {
@@ -320,7 +320,7 @@ TEST_CASE("damaged metadata is told and never overwritten") {
                  [&] { bed.engine->extendStore(store, {"/dev/spare"}); });
     checkRefused(bed, ErrorKind::MetadataCorrupt, "both metadata slots",
                  [&] { bed.engine->openStore({"/dev/store"}, ""); });
-    bed.engine->refresh();
+    bed.refresh();
     CHECK(slots() == before);
 }
 

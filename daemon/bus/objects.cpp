@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Objects as sd-bus has them: a vtable for each, called back with its Object.
+#include "bus/objects.h"
+
+#include <set>
+
+namespace cowsnap {
+
+Objects::Objects(Bus& bus, std::function<void(Message)> on_call)
+    : bus_(bus), on_call_(std::move(on_call)), object_manager_(bus_.addObjectManager(kRootPath)) {
+    for (const char* const interface :
+         {kManagerInterface, kStoreInterface, kOriginInterface, kSnapshotInterface})
+        vtables_.emplace(interface, VTable(interface, onCall, onGet));
+}
+
+void Objects::put(const PublishedObject& published) {
+    if (const auto found = objects_.find(published.path); found != objects_.end()) {
+        update(*found->second, published);
+        return;
+    }
+    auto object = std::make_unique<Object>();
+    object->objects = this;
+    object->state = published;
+    object->slot = bus_.addObjectVTable(published.path, published.interface,
+                                        vtables_.at(published.interface).get(), object.get());
+    objects_.insert_or_assign(published.path, std::move(object));
+    if (announced_)
+        bus_.emitObjectAdded(published.path);
+}
+
+void Objects::update(Object& object, const PublishedObject& now) {
+    std::vector<std::string> changed;
+    for (const auto& [name, value] : now.properties) {
+        const auto before = object.state.properties.find(name);
+        if (before == object.state.properties.end() || before->second != value)
+            changed.push_back(name);
+    }
+    object.state = now;
+    if (!changed.empty() && announced_)
+        bus_.emitPropertiesChanged(now.path, now.interface, changed);
+}
+
+void Objects::remove(const std::string& path) {
+    const auto found = objects_.find(path);
+    if (found == objects_.end())
+        return;
+    if (announced_)
+        bus_.emitObjectRemoved(path);
+    objects_.erase(found);
+}
+
+const PublishedObject* Objects::find(const std::string& path) const {
+    const auto found = objects_.find(path);
+    return found == objects_.end() ? nullptr : &found->second->state;
+}
+
+std::vector<std::string> Objects::goneFrom(const StoreSet& stores,
+                                           const std::vector<PublishedObject>& published) const {
+    std::set<std::string> present;
+    for (const auto& object : published)
+        present.insert(object.path);
+    std::vector<std::string> gone;
+    for (const auto& [path, object] : objects_)
+        if (object->state.store && stores.contains(*object->state.store) && !present.contains(path))
+            gone.push_back(path);
+    return gone;
+}
+
+StoreSet Objects::stores() const {
+    StoreSet stores;
+    for (const auto& [path, object] : objects_)
+        if (object->state.store)
+            stores.insert(*object->state.store);
+    return stores;
+}
+
+int Objects::onCall(sd_bus_message* message, void* userdata, sd_bus_error* /*error*/) {
+    static_cast<Object*>(userdata)->objects->on_call_(Message::share(message));
+    return 1;
+}
+
+int Objects::onGet(sd_bus* /*bus*/, const char* /*path*/, const char* /*interface*/,
+                   const char* property, sd_bus_message* reply, void* userdata,
+                   sd_bus_error* error) {
+    try {
+        Message::share(reply).append(static_cast<Object*>(userdata)->state.properties.at(property));
+        return 1;
+    } catch (const std::exception& exception) {
+        return sd_bus_error_set(error, SD_BUS_ERROR_FAILED, exception.what());
+    }
+}
+
+}  // namespace cowsnap

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "model/turns.h"
+
+namespace cowsnap {
+
+void Turns::require(const Uuid& store) const {
+    if (current_ != nullptr && !current_->stores_.contains(store))
+        throw OutOfTurn(store);
+}
+
+void Turns::addNew(const Uuid& store) const {
+    if (current_ != nullptr)
+        current_->stores_.insert(store);
+}
+
+Turn::Turn(Turns& turns, StoreSet stores)
+    : turns_(turns), stores_(std::move(stores)), lock_(turns.mutex_) {
+    turns_.current_ = this;
+}
+
+Turn::~Turn() {
+    turns_.current_ = nullptr;
+}
+
+}  // namespace cowsnap
