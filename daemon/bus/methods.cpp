@@ -23,6 +23,12 @@ Operation about(std::vector<ObjectPath> objects, Work work) {
     return {About::Objects, std::move(objects), std::move(work)};
 }
 
+/// With a subject in words.
+Operation withSubject(std::string subject, Operation operation) {
+    operation.subject = std::move(subject);
+    return operation;
+}
+
 /// About the object that is called.
 Operation aboutItself(const Message& call, Work work) {
     return about({{call.path()}}, std::move(work));
@@ -36,9 +42,10 @@ Operation createStore(Message& call) {
     store_options.full_wait_ms = options.take<std::uint64_t>("full_wait_ms");
     store_options.segment_sectors = options.take<std::uint64_t>("segment_sectors");
     options.finish();
-    return {About::UnknownStores, {}, [=](Engine& engine) {
-                return storePath(engine.createStore(devices, name, store_options));
-            }};
+    const Work work = [=](Engine& engine) {
+        return storePath(engine.createStore(devices, name, store_options));
+    };
+    return withSubject(name, {About::UnknownStores, {}, work});
 }
 
 Operation openStore(Message& call) {
@@ -46,9 +53,9 @@ Operation openStore(Message& call) {
     Options options(call);
     auto name = options.take<std::string>("name").value_or("");
     options.finish();
-    return {About::UnknownStores, {}, [=](Engine& engine) {
-                return storePath(engine.openStore(devices, name));
-            }};
+    const Work work = [=](Engine& engine) { return storePath(engine.openStore(devices, name)); };
+    return withSubject(fmt::format("{}", fmt::join(devices, ", ")),
+                       {About::UnknownStores, {}, work});
 }
 
 /// Nothing: the one that fits.
@@ -71,9 +78,9 @@ Operation attach(Message& call) {
     auto name = options.take<std::string>("name").value_or("");
     const auto method = methodFrom(options.take<std::string>("method").value_or("auto"));
     options.finish();
-    return about({store_path}, [=](Engine& engine) {
-        return originPath(engine.attach(device, store, name, method));
-    });
+    return withSubject(device, about({store_path}, [=](Engine& engine) {
+                           return originPath(engine.attach(device, store, name, method));
+                       }));
 }
 
 std::set<std::string> namesIn(Options& options, const std::string& option) {
@@ -84,9 +91,11 @@ std::set<std::string> namesIn(Options& options, const std::string& option) {
 Operation createSnapshots(Message& call) {
     std::vector<std::pair<Uuid, std::string>> members;
     std::vector<ObjectPath> origins;
+    std::vector<std::string> names;
     for (const auto& [origin, name] : call.readPairs()) {
         members.emplace_back(uuidInPath(origin, "origin"), name);
         origins.push_back(origin);
+        names.push_back(name);
     }
     Options options(call);
     SnapshotOptions snapshot_options;
@@ -96,12 +105,13 @@ Operation createSnapshots(Message& call) {
     snapshot_options.holds = namesIn(options, "holds");
     snapshot_options.expires = options.take<std::uint64_t>("expires").value_or(0);
     options.finish();
-    return about(origins, [=](Engine& engine) {
+    const Work work = [=](Engine& engine) {
         std::vector<ObjectPath> paths;
         for (const Uuid& uuid : engine.createSnapshots(members, snapshot_options))
             paths.push_back(snapshotPath(uuid));
         return paths;
-    });
+    };
+    return withSubject(fmt::format("{}", fmt::join(names, ", ")), about(origins, work));
 }
 
 std::vector<Uuid> uuidsIn(const std::vector<ObjectPath>& paths, std::string_view kind) {
@@ -198,7 +208,9 @@ Operation prune(Message& call) {
                               {"Reason", result.reason}});
         return answer;
     };
-    return {paths.empty() ? About::AllStores : About::Objects, paths, work};
+    Operation operation{paths.empty() ? About::AllStores : About::Objects, paths, work};
+    operation.only_looks = prune_options.dry_run;
+    return operation;
 }
 
 Operation getMetrics(Message& call) {
@@ -209,6 +221,18 @@ Operation getMetrics(Message& call) {
 Operation refresh(Message& call) {
     Options(call).finish();
     return {About::Refresh, {}, {}};
+}
+
+Operation listJobs(Message& call) {
+    Options options(call);
+    auto request_id = options.take<std::string>("request").value_or("");
+    options.finish();
+    return withSubject(request_id, {About::ListJobs, {}, {}});
+}
+
+Operation cancelJob(Message& call) {
+    Options(call).finish();
+    return {About::CancelJob, {{call.path()}}, {}};
 }
 
 Operation extendStore(Message& call) {
@@ -347,45 +371,64 @@ Operation deactivate(Message& call) {
     });
 }
 
-const std::map<std::pair<std::string, std::string>, Reader> kReaders{
-    {{kManagerInterface, "CreateStore"}, createStore},
-    {{kManagerInterface, "OpenStore"}, openStore},
-    {{kManagerInterface, "Attach"}, attach},
-    {{kManagerInterface, "CreateSnapshots"}, createSnapshots},
-    {{kManagerInterface, "DeleteSnapshots"}, deleteSnapshots},
-    {{kManagerInterface, "HoldSnapshots"}, holdSnapshots},
-    {{kManagerInterface, "ReleaseSnapshots"}, releaseSnapshots},
-    {{kManagerInterface, "Prune"}, prune},
-    {{kManagerInterface, "GetMetrics"}, getMetrics},
-    {{kManagerInterface, "Refresh"}, refresh},
-    {{kStoreInterface, "Extend"}, extendStore},
-    {{kStoreInterface, "Close"}, closeStore},
-    {{kOriginInterface, "Detach"}, detach},
-    {{kOriginInterface, "CancelRollback"}, cancelRollback},
-    {{kSnapshotInterface, "Delete"}, deleteSnapshot},
-    {{kSnapshotInterface, "Rename"}, renameSnapshot},
-    {{kSnapshotInterface, "SetDescription"}, setDescription},
-    {{kSnapshotInterface, "SetTags"}, setTags},
-    {{kSnapshotInterface, "SetExpiry"}, setExpiry},
-    {{kSnapshotInterface, "Hold"}, holdSnapshot},
-    {{kSnapshotInterface, "Release"}, releaseSnapshot},
-    {{kSnapshotInterface, "Rollback"}, rollback},
-    {{kSnapshotInterface, "Activate"}, activate},
-    {{kSnapshotInterface, "Deactivate"}, deactivate},
+struct Method {
+    Reader read = nullptr;
+    const char* job = "";             ///< empty: it is none
+    std::optional<Answer> at_once{};  ///< its answer if nobody waits for the job
+};
+
+const Answer kNoObject = Value(ObjectPath{"/"});
+const Answer kNoObjects = Value(std::vector<ObjectPath>{});
+const Answer kNoText = Value(std::string());
+const Answer kNoResults = std::vector<Dictionary>{};
+
+const std::map<std::pair<std::string, std::string>, Method> kMethods{
+    {{kManagerInterface, "CreateStore"}, {createStore, "create-store", kNoObject}},
+    {{kManagerInterface, "OpenStore"}, {openStore, "open-store", kNoObject}},
+    {{kManagerInterface, "Attach"}, {attach, "attach", kNoObject}},
+    {{kManagerInterface, "CreateSnapshots"}, {createSnapshots, "create", kNoObjects}},
+    {{kManagerInterface, "DeleteSnapshots"}, {deleteSnapshots, "delete"}},
+    {{kManagerInterface, "HoldSnapshots"}, {holdSnapshots, "hold"}},
+    {{kManagerInterface, "ReleaseSnapshots"}, {releaseSnapshots, "release"}},
+    {{kManagerInterface, "Prune"}, {prune, "prune", kNoResults}},
+    {{kManagerInterface, "GetMetrics"}, {getMetrics}},
+    {{kManagerInterface, "Refresh"}, {refresh}},
+    {{kManagerInterface, "ListJobs"}, {listJobs}},
+    {{kStoreInterface, "Extend"}, {extendStore, "extend-store"}},
+    {{kStoreInterface, "Close"}, {closeStore, "close-store"}},
+    {{kOriginInterface, "Detach"}, {detach, "detach"}},
+    {{kOriginInterface, "CancelRollback"}, {cancelRollback, "cancel-rollback"}},
+    {{kSnapshotInterface, "Delete"}, {deleteSnapshot, "delete"}},
+    {{kSnapshotInterface, "Rename"}, {renameSnapshot, "rename"}},
+    {{kSnapshotInterface, "SetDescription"}, {setDescription, "describe"}},
+    {{kSnapshotInterface, "SetTags"}, {setTags, "tag"}},
+    {{kSnapshotInterface, "SetExpiry"}, {setExpiry, "expire"}},
+    {{kSnapshotInterface, "Hold"}, {holdSnapshot, "hold"}},
+    {{kSnapshotInterface, "Release"}, {releaseSnapshot, "release"}},
+    {{kSnapshotInterface, "Rollback"}, {rollback, "rollback", kNoObject}},
+    {{kSnapshotInterface, "Activate"}, {activate, "activate", kNoText}},
+    {{kSnapshotInterface, "Deactivate"}, {deactivate, "deactivate"}},
+    {{kJobInterface, "Cancel"}, {cancelJob}},
 };
 
 }  // namespace
 
 bool onlyReads(const Message& call) {
-    return call.interface() == kManagerInterface && call.member() == "GetMetrics";
+    return call.interface() == kManagerInterface &&
+           (call.member() == "GetMetrics" || call.member() == "ListJobs");
 }
 
 Operation readCall(Message& call) {
-    const auto reader = kReaders.find({call.interface(), call.member()});
-    if (reader == kReaders.end())
+    const auto method = kMethods.find({call.interface(), call.member()});
+    if (method == kMethods.end())
         fail(ErrorKind::InvalidArgument, "there is no method {}.{}", call.interface(),
              call.member());
-    return reader->second(call);
+    Operation operation = method->second.read(call);
+    if (!operation.only_looks) {
+        operation.job = method->second.job;
+        operation.answer_at_once = method->second.at_once;
+    }
+    return operation;
 }
 
 }  // namespace cowsnap

@@ -4,21 +4,14 @@
 #ifndef COWSNAP_DAEMON_BUS_METHODS_H
 #define COWSNAP_DAEMON_BUS_METHODS_H
 
-#include <functional>
 #include <optional>
-#include <variant>
+#include <string>
 #include <vector>
 
 #include "bus/message.h"
-#include "model/engine.h"
+#include "jobs/work.h"
 
 namespace cowsnap {
-
-/// What a method answers: one value, or a list of dictionaries.
-using Answer = std::variant<Value, std::vector<Dictionary>>;
-
-/// Runs in a turn at the engine; returns what the method answers, if anything.
-using Work = std::function<std::optional<Answer>(Engine&)>;
 
 /// What a call asks for.
 struct Operation {
@@ -28,11 +21,20 @@ struct Operation {
         UnknownStores,  ///< one that it makes or opens
         AllStores,
         NoStore,  ///< none: it only looks
-        Refresh,  ///< those that are free: all of them are to be read again, there is no work
+        // These are no work for the engine.
+        Refresh,    ///< all stores that are free are to be read again
+        ListJobs,   ///< those of the request with the id that subject has, or all
+        CancelJob,  ///< the one of its objects
     };
     About about = About::Objects;
     std::vector<ObjectPath> objects;
     Work work;
+    std::string subject{};    ///< what it is about, if that is not its objects
+    bool only_looks = false;  ///< it changes nothing, although others of its method do
+    /// The kind of job that it is, such as "create"; empty: it is none.
+    std::string job{};
+    /// What a caller gets who does not wait for the job.
+    std::optional<Answer> answer_at_once{};
 };
 
 /// Whether a call changes nothing, so that everybody may make it, as everybody may read properties.

@@ -12,13 +12,35 @@
 
 namespace cowsnap {
 
-/// Every method has it; the service has looked at it before.
 inline constexpr const char* kRequestIdOption = "request-id";
+inline constexpr const char* kBackgroundOption = "background";
+
+/// Options that are the service's affair, not that of the methods.
+struct CommonOptions {
+    std::optional<std::string> request_id;
+    bool background = false;
+};
 
 class Options {
 public:
     explicit Options(Message& call) : values_(call.readDictionary()) {
         values_.erase(kRequestIdOption);
+        values_.erase(kBackgroundOption);
+    }
+
+    /// The common options of a call. What is to be read of the call afterwards is as before.
+    static CommonOptions commonOf(Message& call) {
+        constexpr std::string_view options = "a{sv}";
+        std::string types = call.signature();
+        if (!types.ends_with(options))
+            return {};
+        types.resize(types.size() - options.size());
+        call.skip(types);
+        Options all;
+        all.values_ = call.readDictionary();
+        call.rewind();
+        return {all.take<std::string>(kRequestIdOption),
+                all.take<bool>(kBackgroundOption).value_or(false)};
     }
 
     /// Takes an option out; nothing if it is not given. InvalidArgument if it has another type.
@@ -44,6 +66,8 @@ public:
     }
 
 private:
+    Options() = default;
+
     Dictionary values_;
 };
 

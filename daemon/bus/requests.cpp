@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Remembering answers for a while, and finding ids.
+// Remembering answers for a while.
 #include "bus/requests.h"
 
 #include <algorithm>
@@ -18,7 +18,8 @@ constexpr std::size_t kKeptMost = 1000;
 
 }  // namespace
 
-Requests::Verdict Requests::begin(const Key& key, const Message& call, Clock::time_point now) {
+Requests::Verdict Requests::begin(const Key& key, const Message& call, bool waits,
+                                  Clock::time_point now) {
     checkName(kRequestIdOption, key.second);
     forgetOld(now);
     const std::string what =
@@ -35,7 +36,8 @@ Requests::Verdict Requests::begin(const Key& key, const Message& call, Clock::ti
              key.second, request.what);
     if (request.done)
         return {Verdict::Action::Answer, request.answer};
-    request.waiting.push_back(call);
+    if (waits)
+        request.waiting.push_back(call);
     return {Verdict::Action::Wait, std::nullopt};
 }
 
@@ -72,24 +74,6 @@ void Requests::forgetOld(Clock::time_point now) {
                  requests_.size());
         requests_.erase(oldest);
     }
-}
-
-std::optional<std::string> requestIdOf(Message& call) {
-    constexpr std::string_view options = "a{sv}";
-    std::string types = call.signature();
-    if (!types.ends_with(options))
-        return std::nullopt;
-    types.resize(types.size() - options.size());
-    call.skip(types);
-    const Dictionary values = call.readDictionary();
-    call.rewind();
-    const auto found = values.find(kRequestIdOption);
-    if (found == values.end())
-        return std::nullopt;
-    if (const auto* const id = std::get_if<std::string>(&found->second))
-        return *id;
-    fail(ErrorKind::InvalidArgument, "the option \"{}\" has the type {}, expected s",
-         kRequestIdOption, signatureOf(found->second));
 }
 
 }  // namespace cowsnap

@@ -28,16 +28,16 @@ public:
     struct Verdict {
         enum class Action {
             Perform,  ///< it is new: perform it, then call finished()
-            Wait,     ///< it is being performed: finished() will return it
+            Wait,     ///< it is being performed: finished() will return it, if it waits
             Answer,   ///< it was performed: this is the answer
         };
         Action action = Action::Perform;
         std::optional<Answer> answer;
     };
 
-    /// A call with an id has come. InvalidArgument if the id is that of another method or object,
-    /// or is no id.
-    Verdict begin(const Key& key, const Message& call, Clock::time_point now);
+    /// A call with an id has come, and waits for its answer or not. InvalidArgument if the id is
+    /// that of another method or object, or is no id.
+    Verdict begin(const Key& key, const Message& call, bool waits, Clock::time_point now);
 
     /// The call was performed. Returns the calls that wait for the same. Only success is
     /// remembered: after an error the next call with the id tries again.
@@ -57,9 +57,6 @@ private:
 
     std::map<Key, Request> requests_;
 };
-
-/// The option "request-id" of a call. What is to be read of the call afterwards is as before.
-std::optional<std::string> requestIdOf(Message& call);
 
 }  // namespace cowsnap
 

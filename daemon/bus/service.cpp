@@ -26,8 +26,6 @@ constexpr std::chrono::seconds kRefreshInterval{10};
 
 Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, DeviceMapper& mapper)
     : loop_(loop),
-      queue_(queue),
-      engine_(engine),
       mapper_(mapper),
       bus_(Bus::openSystem()),
       objects_(bus_, [this](Message call) { handle(std::move(call)); }),
@@ -36,6 +34,10 @@ Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, Devic
                 stop(fmt::format("the connection to the bus is lost: {}",
                                  std::strerror(error_number)));
             }),
+      runner_(
+          loop, queue, engine, mapper, [this](const Outcome& outcome) { takeIn(outcome); },
+          [this] { pump_.process(); }),
+      jobs_(loop, objects_, runner_, [this] { pump_.process(); }),
       event_source_(loop, mapper),
       refresh_timer_(loop) {}
 
@@ -53,23 +55,23 @@ void Service::start(std::function<void()> on_ready) {
         engine.start();
         return std::nullopt;
     };
-    run({kUnknownStores}, start_engine,
-        [this, on_ready = std::move(on_ready)](const Outcome& outcome) {
-            if (!outcome.error_name.empty()) {
-                stop(outcome.error_text);
-                return;
-            }
-            try {
-                bus_.requestName(kBusName);
-            } catch (const Error& error) {
-                stop(error.what());
-                return;
-            }
-            objects_.announce();
-            watch();
-            scheduleRefresh();
-            on_ready();
-        });
+    const auto started = [this, on_ready = std::move(on_ready)](const Outcome& outcome) {
+        if (!outcome.error_name.empty()) {
+            stop(outcome.error_text);
+            return;
+        }
+        try {
+            bus_.requestName(kBusName);
+        } catch (const Error& error) {
+            stop(error.what());
+            return;
+        }
+        objects_.announce();
+        watch();
+        scheduleRefresh();
+        on_ready();
+    };
+    runner_.run({kUnknownStores}, {start_engine, started});
 }
 
 void Service::watch() {
@@ -82,13 +84,14 @@ void Service::handleEvents() {
         engine.recordLosses();
         return std::nullopt;
     };
-    run({kNoStore}, arm, [this](const Outcome& outcome) {
+    const auto armed = [this](const Outcome& outcome) {
         if (!outcome.error_name.empty())
             spdlog::error("{}", outcome.error_text);
         for (const Uuid& store : objects_.stores())
             refreshInTurn(store);
         watch();
-    });
+    };
+    runner_.run({kNoStore}, {arm, armed});
 }
 
 void Service::refreshInTurn(const Uuid& store) {
@@ -100,10 +103,11 @@ void Service::refreshInTurn(const Uuid& store) {
         engine.refresh(store);
         return std::nullopt;
     };
-    run({store}, refresh, [this, store](const Outcome&) {
+    const auto refreshed = [this, store](const Outcome&) {
         if (const auto done = refreshing_.extract(store); done.mapped())
             refreshInTurn(store);
-    });
+    };
+    runner_.run({store}, {refresh, refreshed});
 }
 
 void Service::refreshIdle(const std::function<void()>& done) {
@@ -119,63 +123,21 @@ void Service::refreshIdle(const std::function<void()>& done) {
             engine.refresh(store);
             return std::nullopt;
         };
-        run({store}, refresh, [left, done](const Outcome&) {
+        const auto refreshed = [left, done](const Outcome&) {
             if (--*left == 0)
                 done();
-        });
+        };
+        runner_.run({store}, {refresh, refreshed});
     }
 }
 
 void Service::scheduleRefresh() {
     refresh_timer_.expires_after(kRefreshInterval);
     refresh_timer_.async_wait([this](const boost::system::error_code& error) {
-        if (!error)
-            refreshIdle([this] { scheduleRefresh(); });
-    });
-}
-
-Service::Outcome Service::perform(const StoreSet& stores, const Work& work) {
-    Outcome outcome;
-    const Turn turn(engine_.turns(), stores);
-    try {
-        outcome.answer = work(engine_);
-    } catch (const OutOfTurn& missing) {
-        outcome.missing_store = missing.store();
-    } catch (const Error& error) {
-        outcome.error_name = error.busName();
-        outcome.error_text = error.what();
-    } catch (const std::exception& error) {
-        outcome.error_name = Error(ErrorKind::Failed, "").busName();
-        outcome.error_text = error.what();
-        spdlog::error("an operation ended in an unexpected way: {}", error.what());
-    }
-    outcome.stores = turn.stores();
-    outcome.objects = publish(engine_, outcome.stores);
-    outcome.notices = engine_.takeNotices(outcome.stores);
-    try {
-        if (const auto version = mapper_.targetVersion(COWSNAP_TARGET_STORE))
-            outcome.module_version =
-                fmt::format("{}.{}.{}", version->major, version->minor, version->patch);
-    } catch (const Error& error) {
-        spdlog::error("{}", error.what());
-    }
-    return outcome;
-}
-
-void Service::run(const StoreSet& stores, const Work& work, const Done& done) {
-    queue_.add(stores, [this, stores, work, done] {
-        // Posted before the stores are free again: what comes after is taken in after.
-        asio::post(loop_, [this, outcome = perform(stores, work), work, done] {
-            takeIn(outcome);
-            if (outcome.missing_store) {
-                StoreSet more = outcome.stores;
-                more.insert(*outcome.missing_store);
-                run(more, work, done);
-            } else {
-                done(outcome);
-            }
-            pump_.process();
-        });
+        if (error)
+            return;
+        jobs_.forgetOld();
+        refreshIdle([this] { scheduleRefresh(); });
     });
 }
 
@@ -216,37 +178,36 @@ void Service::emitNotices(const Notices& notices) {
     }
 }
 
-uid_t Service::authorize(const Message& call) {
-    const auto user_id = bus_.senderUserId(call);
-    if (!user_id || (*user_id != 0 && !onlyReads(call)))
+Sender Service::authorize(const Message& call) {
+    const auto sender = bus_.sender(call);
+    if (!sender || (sender->user_id != 0 && !onlyReads(call)))
         fail(ErrorKind::NotAuthorized, "only root may call {}: try again with sudo", call.member());
-    return *user_id;
+    return *sender;
 }
 
 void Service::handle(Message call) {
     try {
-        const uid_t user_id = authorize(call);
-        std::optional<Requests::Key> request;
-        if (auto id = requestIdOf(call))
-            request.emplace(user_id, std::move(*id));
+        const Sender sender = authorize(call);
+        const CommonOptions common = Options::commonOf(call);
         // Before the id is taken note of: what is refused here can be put right and sent again.
         Operation operation = readCall(call);
-        if (request) {
-            const auto verdict = requests_.begin(*request, call, Requests::Clock::now());
-            if (verdict.action == Requests::Verdict::Action::Answer) {
-                Outcome before;
-                before.answer = verdict.answer;
-                answer(call, before);
-            }
+        if (common.background && operation.job.empty())
+            fail(ErrorKind::InvalidArgument,
+                 "the option \"{}\" is for jobs, and this call is none: it changes nothing",
+                 kBackgroundOption);
+        if (common.request_id && operation.work) {
+            const auto verdict = requests_.begin({sender.user_id, *common.request_id}, call,
+                                                 !common.background, Requests::Clock::now());
+            if (verdict.action == Requests::Verdict::Action::Answer)
+                answer(call, verdict.answer);
+            else if (verdict.action == Requests::Verdict::Action::Wait && common.background)
+                answer(call, operation.answer_at_once);
             if (verdict.action != Requests::Verdict::Action::Perform)
                 return;
         }
-        perform(call, std::move(operation), std::move(request));
+        perform(call, std::move(operation), sender, common);
     } catch (const Error& error) {
-        Outcome refused;
-        refused.error_name = error.busName();
-        refused.error_text = error.what();
-        answer(call, refused);
+        refuse(call, error.busName(), error.what());
     }
 }
 
@@ -266,42 +227,104 @@ StoreSet Service::storesOf(const Operation& operation) const {
     return stores;
 }
 
-void Service::perform(const Message& call, Operation operation,
-                      std::optional<Requests::Key> request) {
-    const auto finish = [this, call, request = std::move(request)](const Outcome& outcome) {
-        answer(call, outcome);
-        if (!request)
-            return;
-        for (const auto& waiting : requests_.finished(*request, outcome.error_name.empty(),
-                                                      outcome.answer, Requests::Clock::now()))
-            answer(waiting, outcome);
-    };
-    if (operation.about == Operation::About::Refresh) {
-        refreshIdle([finish] { finish({}); });
-        return;
-    }
-    const StoreSet stores = storesOf(operation);
-    operations_at_.insert(stores.begin(), stores.end());
-    run(stores, operation.work, [this, stores, finish](const Outcome& outcome) {
-        for (const Uuid& store : stores)
-            operations_at_.extract(store);
-        finish(outcome);
-    });
+JobRequest Service::jobRequestOf(const Message& call, const Operation& operation,
+                                 const Sender& sender, const CommonOptions& common) const {
+    JobRequest request;
+    request.operation = operation.job;
+    request.objects = operation.objects;
+    request.subject = operation.subject;
+    request.request_id = common.request_id.value_or("");
+    request.user_id = sender.user_id;
+    request.process_id = sender.process_id;
+    request.bus_name = call.sender();
+    if (!request.subject.empty())
+        return request;
+    for (const auto& object : operation.objects)
+        if (const auto* const published = objects_.find(object.path))
+            request.subject += (request.subject.empty() ? "" : ", ") +
+                               std::get<std::string>(published->properties.at("Name"));
+    return request;
 }
 
-void Service::answer(const Message& call, const Outcome& outcome) {
-    try {
-        if (!outcome.error_name.empty()) {
-            bus_.replyError(call, outcome.error_name, outcome.error_text);
-            return;
+bool Service::performHere(const Message& call, const Operation& operation) {
+    switch (operation.about) {
+        case Operation::About::Refresh:
+            refreshIdle([this, call] { answer(call, std::nullopt); });
+            return true;
+        case Operation::About::ListJobs: {
+            const auto& id = operation.subject;
+            answer(call, jobs_.list(id.empty() ? std::nullopt : std::optional(id)));
+            return true;
         }
+        case Operation::About::CancelJob:
+            jobs_.cancel(operation.objects.front(), [this, call](const auto& error) {
+                if (error)
+                    refuse(call, error->busName(), error->what());
+                else
+                    answer(call, std::nullopt);
+            });
+            return true;
+        case Operation::About::Objects:
+        case Operation::About::UnknownStores:
+        case Operation::About::AllStores:
+        case Operation::About::NoStore:
+            break;
+    }
+    return false;
+}
+
+void Service::perform(const Message& call, Operation operation, const Sender& sender,
+                      const CommonOptions& common) {
+    if (performHere(call, operation))
+        return;
+    const StoreSet stores = storesOf(operation);
+    operations_at_.insert(stores.begin(), stores.end());
+    const auto done = [this, call, stores, common, sender](const Outcome& outcome) {
+        for (const Uuid& store : stores)
+            operations_at_.extract(store);
+        if (!common.background)
+            answerWith(call, outcome);
+        if (!common.request_id)
+            return;
+        for (const auto& waiting :
+             requests_.finished({sender.user_id, *common.request_id}, outcome.error_name.empty(),
+                                outcome.answer, Requests::Clock::now()))
+            answerWith(waiting, outcome);
+    };
+    if (operation.job.empty()) {
+        runner_.run(stores, {operation.work, done});
+        return;
+    }
+    jobs_.start(jobRequestOf(call, operation, sender, common), stores, operation.work, done);
+    if (common.background)
+        answer(call, operation.answer_at_once);
+}
+
+void Service::answer(const Message& call, const std::optional<Answer>& answer) {
+    try {
         Message reply = bus_.newMethodReturn(call);
-        if (outcome.answer)
-            std::visit([&](const auto& answer) { reply.append(answer); }, *outcome.answer);
+        if (answer)
+            std::visit([&](const auto& value) { reply.append(value); }, *answer);
         bus_.send(reply);
     } catch (const Error& error) {
         spdlog::warn("cannot answer {}: {}", call.sender(), error.what());
     }
+}
+
+void Service::refuse(const Message& call, const std::string& error_name,
+                     const std::string& error_text) {
+    try {
+        bus_.replyError(call, error_name, error_text);
+    } catch (const Error& error) {
+        spdlog::warn("cannot answer {}: {}", call.sender(), error.what());
+    }
+}
+
+void Service::answerWith(const Message& call, const Outcome& outcome) {
+    if (outcome.error_name.empty())
+        answer(call, outcome.answer);
+    else
+        refuse(call, outcome.error_name, outcome.error_text);
 }
 
 }  // namespace cowsnap

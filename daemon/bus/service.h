@@ -18,11 +18,14 @@
 #include <vector>
 
 #include "bus/bus.h"
+#include "bus/job_objects.h"
 #include "bus/methods.h"
 #include "bus/objects.h"
+#include "bus/options.h"
 #include "bus/pump.h"
 #include "bus/requests.h"
 #include "dm/event_source.h"
+#include "jobs/runner.h"
 #include "jobs/work_queue.h"
 #include "model/engine.h"
 #include "model/published.h"
@@ -43,32 +46,23 @@ public:
     const std::string& failure() const { return failure_; }
 
 private:
-    /// What work hands back: what is to be announced and what to be answered.
-    struct Outcome {
-        StoreSet stores;  ///< whose objects these are, all of them
-        std::vector<PublishedObject> objects;
-        Notices notices;
-        std::string module_version;
-        std::optional<Answer> answer;
-        std::string error_name;
-        std::string error_text;
-        std::optional<Uuid> missing_store;  ///< the work needs a turn at this store too
-    };
-    using Done = std::function<void(const Outcome&)>;
-
     void handle(Message call);
     /// Who calls. NotAuthorized if they may not.
-    uid_t authorize(const Message& call);
-    void perform(const Message& call, Operation operation, std::optional<Requests::Key> request);
+    Sender authorize(const Message& call);
+    void perform(const Message& call, Operation operation, const Sender& sender,
+                 const CommonOptions& common);
+    /// The same for what is no work for the engine; false if it is.
+    bool performHere(const Message& call, const Operation& operation);
+    JobRequest jobRequestOf(const Message& call, const Operation& operation, const Sender& sender,
+                            const CommonOptions& common) const;
     /// The stores that an operation is about, as far as is known before it begins.
     StoreSet storesOf(const Operation& operation) const;
-    /// Runs work when these stores are free and then, on the loop, takes in the outcome and calls
-    /// done.
-    void run(const StoreSet& stores, const Work& work, const Done& done);
-    Outcome perform(const StoreSet& stores, const Work& work);
     void takeIn(const Outcome& outcome);
     void emitNotices(const Notices& notices);
-    void answer(const Message& call, const Outcome& outcome);
+    void answer(const Message& call, const std::optional<Answer>& answer);
+    void refuse(const Message& call, const std::string& error_name, const std::string& error_text);
+    /// Whatever came of it.
+    void answerWith(const Message& call, const Outcome& outcome);
     void watch();
     void handleEvents();
     /// Reads a store again when its turn comes; once, however often it is asked for until then.
@@ -80,12 +74,12 @@ private:
     void stop(const std::string& why);
 
     boost::asio::io_context& loop_;
-    WorkQueue& queue_;
-    Engine& engine_;
     DeviceMapper& mapper_;
     Bus bus_;
     Objects objects_;
     BusPump pump_;
+    Runner runner_;
+    JobObjects jobs_;
     EventSource event_source_;
     Requests requests_;
     boost::asio::steady_timer refresh_timer_;

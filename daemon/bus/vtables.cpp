@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Methods, properties and signals of the four interfaces.
+// Methods, properties and signals of the interfaces.
 #include "bus/vtables.h"
 
 #include <cstddef>
@@ -47,6 +47,8 @@ void addManager(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_prope
                                  SD_BUS_PARAM(text), on_call, kMethodFlags),
         SD_BUS_METHOD_WITH_NAMES("Refresh", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,
                                  kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("ListJobs", "a{sv}", SD_BUS_PARAM(options), "ao",
+                                 SD_BUS_PARAM(jobs), on_call, kMethodFlags),
         SD_BUS_PROPERTY("Version", "s", on_get, 0, kConstant),
         SD_BUS_PROPERTY("ModuleVersion", "s", on_get, 0, kChanging),
     };
@@ -159,6 +161,32 @@ void addSnapshot(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_prop
     entries.insert(entries.end(), own.begin(), own.end());
 }
 
+void addJob(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_property_get_t on_get) {
+    const Entries own{
+        SD_BUS_METHOD_WITH_NAMES("Cancel", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,
+                                 kMethodFlags),
+        SD_BUS_PROPERTY("Operation", "s", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("Subject", "s", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("Objects", "ao", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("State", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("CanCancel", "b", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Progress", "d", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Rate", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Requested", "t", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("Began", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("ExpectedEnd", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Ended", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("UserId", "u", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("ProcessId", "u", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("Sender", "s", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("RequestId", "s", on_get, 0, kConstant),
+        SD_BUS_PROPERTY("Results", "ao", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("ErrorName", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("ErrorMessage", "s", on_get, 0, kChanging),
+    };
+    entries.insert(entries.end(), own.begin(), own.end());
+}
+
 }  // namespace
 
 VTable::VTable(const std::string& interface, sd_bus_message_handler_t on_call,
@@ -172,6 +200,8 @@ VTable::VTable(const std::string& interface, sd_bus_message_handler_t on_call,
         addOrigin(entries_, on_call, on_get);
     else if (interface == kSnapshotInterface)
         addSnapshot(entries_, on_call, on_get);
+    else if (interface == kJobInterface)
+        addJob(entries_, on_call, on_get);
     else
         fail(ErrorKind::Failed, "there is no interface {}", interface);
     entries_.push_back(SD_BUS_VTABLE_END);

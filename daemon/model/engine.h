@@ -90,7 +90,7 @@ public:
     std::vector<Uuid> createSnapshots(const std::vector<std::pair<Uuid, std::string>>& members,
                                       const SnapshotOptions& options);
     /// Deletes all of the snapshots or none; they may be of several stores, then all of a store or
-    /// none. Held if one of them is.
+    /// none. Held if one of them is. Can be cancelled between stores, as prune().
     void deleteSnapshots(const std::vector<Uuid>& snapshots);
     void renameSnapshot(const Uuid& snapshot, const std::string& name);
     void setDescription(const Uuid& snapshot, const std::string& description);

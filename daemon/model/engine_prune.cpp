@@ -51,7 +51,9 @@ std::vector<PruneResult> Engine::prune(const std::vector<Uuid>& origins,
             of_stores.push_back(uuid);
         }
     std::vector<PruneResult> results;
+    std::uint64_t done = 0;
     for (const Uuid& uuid : of_stores) {
+        turns_.step({done++, of_stores.size()});
         StoreState& store = stores_.at(uuid);
         if (!store.problem.empty()) {
             // Of one that was named storeOfOrigin() has said so.

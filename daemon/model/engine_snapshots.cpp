@@ -148,8 +148,11 @@ void Engine::deleteSnapshots(const std::vector<Uuid>& snapshots) {
                      record->name, state->second.mapped->path());
         }
     }
-    for (const auto& [store, members] : by_store)
+    std::uint64_t done = 0;
+    for (const auto& [store, members] : by_store) {
+        turns_.step({done++, by_store.size()});
         deleteInStore(usableStore(store), members);
+    }
 }
 
 void Engine::removeSnapshotDevice(const StoreState& store, const SnapshotRecord& snapshot) {

@@ -20,6 +20,7 @@ inline constexpr const char* kManagerInterface = "org.cowsnap1.Manager";
 inline constexpr const char* kStoreInterface = "org.cowsnap1.Store";
 inline constexpr const char* kOriginInterface = "org.cowsnap1.Origin";
 inline constexpr const char* kSnapshotInterface = "org.cowsnap1.Snapshot";
+inline constexpr const char* kJobInterface = "org.cowsnap1.Job";
 
 struct PublishedObject {
     std::string path;

@@ -13,8 +13,13 @@ void Turns::addNew(const Uuid& store) const {
         current_->stores_.insert(store);
 }
 
-Turn::Turn(Turns& turns, StoreSet stores)
-    : turns_(turns), stores_(std::move(stores)), lock_(turns.mutex_) {
+void Turns::step(const Amount& amount) const {
+    if (current_ != nullptr && current_->progress_ != nullptr)
+        current_->progress_->step(amount);
+}
+
+Turn::Turn(Turns& turns, StoreSet stores, Progress* progress)
+    : turns_(turns), stores_(std::move(stores)), progress_(progress), lock_(turns.mutex_) {
     turns_.current_ = this;
 }
 

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/uuid.h"
+#include "model/progress.h"
 
 namespace cowsnap {
 
@@ -46,6 +47,8 @@ public:
     void require(const Uuid& store) const;
     /// A new store is added to the current turn: nobody can have a turn at it yet.
     void addNew(const Uuid& store) const;
+    /// Before a step of an operation, also the first one. Cancelled if it is not to be done.
+    void step(const Amount& amount) const;
 
 private:
     friend class Turn;
@@ -59,7 +62,8 @@ private:
 /// turns are at one store at the same time.
 class Turn {
 public:
-    Turn(Turns& turns, StoreSet stores);
+    /// Whoever progress is for is told of steps; nobody if it is null.
+    Turn(Turns& turns, StoreSet stores, Progress* progress = nullptr);
     ~Turn();
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;
@@ -71,6 +75,7 @@ private:
 
     Turns& turns_;
     StoreSet stores_;
+    Progress* progress_;
     std::unique_lock<std::mutex> lock_;
 };
 

@@ -124,16 +124,19 @@ void Bus::emitPropertiesChanged(const std::string& path, const std::string& inte
         fmt::format("cannot announce changes of {}", path));
 }
 
-std::optional<uid_t> Bus::senderUserId(const Message& message) {
+std::optional<Sender> Bus::sender(const Message& message) {
     sd_bus_creds* credentials = nullptr;
-    if (sd_bus_query_sender_creds(message.get(), SD_BUS_CREDS_EUID, &credentials) < 0)
+    if (sd_bus_query_sender_creds(message.get(), SD_BUS_CREDS_EUID | SD_BUS_CREDS_PID,
+                                  &credentials) < 0)
         return std::nullopt;
-    uid_t user_id = 0;
-    const int result = sd_bus_creds_get_euid(credentials, &user_id);
+    Sender sender;
+    const int result = sd_bus_creds_get_euid(credentials, &sender.user_id);
+    if (sd_bus_creds_get_pid(credentials, &sender.process_id) < 0)
+        sender.process_id = 0;
     sd_bus_creds_unref(credentials);
     if (result < 0)
         return std::nullopt;
-    return user_id;
+    return sender;
 }
 
 }  // namespace cowsnap

@@ -4,6 +4,7 @@
 #ifndef COWSNAP_BUS_BUS_H
 #define COWSNAP_BUS_BUS_H
 
+#include <sys/types.h>
 #include <systemd/sd-bus.h>
 
 #include <optional>
@@ -46,6 +47,12 @@ private:
     std::string name_;
 };
 
+/// Who sent a message.
+struct Sender {
+    uid_t user_id = 0;     ///< the effective one
+    pid_t process_id = 0;  ///< 0 if it is not known
+};
+
 class Bus {
 public:
     /// The system bus, or the one that DBUS_SYSTEM_BUS_ADDRESS names. Failed if there is none.
@@ -80,8 +87,8 @@ public:
     void emitObjectRemoved(const std::string& path);
     void emitPropertiesChanged(const std::string& path, const std::string& interface,
                                const std::vector<std::string>& names);
-    /// The effective user id of who sent a message; nothing if it cannot be found out.
-    std::optional<uid_t> senderUserId(const Message& message);
+    /// Who sent a message; nothing if it cannot be found out.
+    std::optional<Sender> sender(const Message& message);
 
 private:
     explicit Bus(sd_bus* bus) : bus_(bus) {}

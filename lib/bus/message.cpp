@@ -37,6 +37,7 @@ const char* signatureOf(const Value& value) {
                           [](bool) { return "b"; },
                           [](std::uint32_t) { return "u"; },
                           [](std::uint64_t) { return "t"; },
+                          [](double) { return "d"; },
                           [](const std::string&) { return "s"; },
                           [](const ObjectPath&) { return "o"; },
                           [](const std::vector<std::string>&) { return "as"; },
@@ -62,6 +63,7 @@ void Message::append(const Value& value) {
                    },
                    [&](std::uint32_t number) { basic('u', &number); },
                    [&](std::uint64_t number) { basic('t', &number); },
+                   [&](double number) { basic('d', &number); },
                    [&](const std::string& text) { basic('s', text.c_str()); },
                    [&](const ObjectPath& object) { basic('o', object.path.c_str()); },
                    [&](const std::vector<std::string>& texts) {
@@ -198,6 +200,11 @@ Value Message::readValue(const std::string& signature) {
     }
     if (signature == "t")
         return readUint64();
+    if (signature == "d") {
+        double number = 0;
+        checkRead(sd_bus_message_read_basic(message_, 'd', &number));
+        return number;
+    }
     if (signature == "s")
         return readString();
     if (signature == "o")
@@ -214,7 +221,7 @@ std::optional<Value> Message::readVariant() {
     if (type != 'v' || contents == nullptr)
         checkRead(-ENXIO);
     const std::string signature = contents;
-    static const std::vector<std::string> known{"b", "u", "t", "s", "o", "as", "ao"};
+    static const std::vector<std::string> known{"b", "u", "t", "d", "s", "o", "as", "ao"};
     bool is_known = false;
     for (const auto& candidate : known)
         is_known = is_known || candidate == signature;

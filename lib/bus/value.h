@@ -17,8 +17,8 @@ struct ObjectPath {
     auto operator<=>(const ObjectPath&) const = default;
 };
 
-/// b, u, t, s, o, as, ao
-using Value = std::variant<bool, std::uint32_t, std::uint64_t, std::string, ObjectPath,
+/// b, u, t, d, s, o, as, ao
+using Value = std::variant<bool, std::uint32_t, std::uint64_t, double, std::string, ObjectPath,
                            std::vector<std::string>, std::vector<ObjectPath>>;
 
 /// The D-Bus signature of the value.

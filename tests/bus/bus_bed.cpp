@@ -157,9 +157,18 @@ void BusBed::startDaemon() {
     bus_ = std::make_unique<Bus>(Bus::openSystem());
     sd_bus_slot* slot = nullptr;
     const auto on_signal = [](sd_bus_message* message, void* userdata, sd_bus_error*) {
-        const Message signal = Message::share(message);
-        static_cast<BusBed*>(userdata)->seen_.push_back(
-            {signal.path(), signal.interface(), signal.member()});
+        Message signal = Message::share(message);
+        SeenSignal seen{signal.path(), signal.interface(), signal.member()};
+        if (seen.member.starts_with("Interfaces")) {
+            seen.object = signal.readObjectPath().path;
+            signal.rewind();
+        }
+        auto& bed = *static_cast<BusBed*>(userdata);
+        const std::string of_jobs = std::string(kRoot) + "/job/";
+        if (seen.path.starts_with(of_jobs) || seen.object.starts_with(of_jobs))
+            bed.seen_of_jobs_.push_back(std::move(seen));
+        else
+            bed.seen_.push_back(std::move(seen));
         return 0;
     };
     if (sd_bus_match_signal(bus_->get(), &slot, "org.cowsnap1", nullptr, nullptr, nullptr,
@@ -334,6 +343,30 @@ std::vector<SeenSignal> BusBed::signalsUntil(const std::string& member) {
         if (std::chrono::steady_clock::now() > deadline)
             throw std::runtime_error("no signal " + member);
     }
+}
+
+std::vector<SeenSignal> BusBed::takeJobSignals() {
+    while (sd_bus_process(bus_->get(), nullptr) > 0) {
+    }
+    return std::exchange(seen_of_jobs_, {});
+}
+
+std::vector<ObjectPath> BusBed::jobs(const Dictionary& options) {
+    return call(kRoot, kManager, "ListJobs", nullptr, options).readObjectPaths();
+}
+
+Dictionary BusBed::jobProperties(const ObjectPath& job) {
+    return properties(job.path, "org.cowsnap1.Job");
+}
+
+bool BusBed::waitForJob(const ObjectPath& job, const std::string& property, const Value& value) {
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    while (jobProperties(job).at(property) != value) {
+        if (std::chrono::steady_clock::now() > deadline)
+            return false;
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    return true;
 }
 
 }  // namespace cowsnap::test

@@ -52,6 +52,7 @@ struct SeenSignal {
     std::string path;
     std::string interface;
     std::string member;
+    std::string object{};  ///< of InterfacesAdded and InterfacesRemoved
 };
 
 /// A call that may not be answered yet.
@@ -104,7 +105,14 @@ public:
     std::string introspect(const std::string& path);
 
     /// The signals of the daemon's that came until one with this member, at most some seconds.
+    /// Those of jobs, which come with each operation, are left out.
     std::vector<SeenSignal> signalsUntil(const std::string& member);
+    /// Those of jobs that came and were not taken yet.
+    std::vector<SeenSignal> takeJobSignals();
+    std::vector<ObjectPath> jobs(const Dictionary& options = {});
+    Dictionary jobProperties(const ObjectPath& job);
+    /// Waits until a property of a job has this value; false if it takes too long.
+    bool waitForJob(const ObjectPath& job, const std::string& property, const Value& value);
 
     FakeMachine machine;
     TemporaryDirectory directory;
@@ -115,6 +123,7 @@ private:
     std::thread thread_;
     std::unique_ptr<Bus> bus_;
     std::vector<SeenSignal> seen_;
+    std::vector<SeenSignal> seen_of_jobs_;
     Slot match_;
 };
 

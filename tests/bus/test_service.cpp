@@ -71,7 +71,8 @@ TEST_CASE("live introspection is what proto/org.cowsnap1.xml says") {
     const std::string origin = bed.attach("/dev/one", store);
     const std::string snapshot = bed.createSnapshots({{{origin}, "a"}}).front().path;
     std::set<std::string> live;
-    for (const std::string& path : {std::string(kRoot), store, origin, snapshot})
+    const std::string job = bed.jobs().front().path;
+    for (const std::string& path : {std::string(kRoot), store, origin, snapshot, job})
         live.merge(membersIn(bed.introspect(path)));
     std::ifstream file(COWSNAP_BUS_XML);
     const std::string contract{std::istreambuf_iterator<char>(file),

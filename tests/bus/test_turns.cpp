@@ -53,6 +53,7 @@ TEST_CASE("the bus answers within 50 ms while an operation takes long") {
                  [&] { bed.properties(kRoot, kManager); },
                  [&] { bed.introspect(bed.origin_of_one); },
                  [&] { call("GetMetrics"); },
+                 [&] { call("ListJobs"); },
                  [&] { call("Refresh"); },
              }) {
             const auto began = std::chrono::steady_clock::now();

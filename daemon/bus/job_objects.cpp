@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "bus/job_objects.h"
+
+#include <boost/asio/post.hpp>
+
+#include "base/error.h"
+
+namespace cowsnap {
+
+namespace asio = boost::asio;
+
+namespace {
+
+std::uint64_t secondsOf(const std::optional<Job::Time>& time) {
+    if (!time)
+        return 0;
+    return static_cast<std::uint64_t>(std::chrono::system_clock::to_time_t(*time));
+}
+
+ObjectPath jobPath(std::uint64_t number) {
+    return {fmt::format("{}/job/{}", kRootPath, number)};
+}
+
+PublishedObject publishJob(const Job& job) {
+    return {jobPath(job.number).path,
+            kJobInterface,
+            {
+                {"Operation", job.request.operation},
+                {"Subject", job.request.subject},
+                {"Objects", job.request.objects},
+                {"State", jobStateName(job.state)},
+                {"CanCancel", job.can_cancel},
+                {"Progress", job.progress()},
+                {"Rate", job.rate()},
+                {"Requested", secondsOf(job.requested)},
+                {"Began", secondsOf(job.began)},
+                {"ExpectedEnd", secondsOf(job.expectedEnd())},
+                {"Ended", secondsOf(job.ended)},
+                {"UserId", std::uint32_t{job.request.user_id}},
+                {"ProcessId", static_cast<std::uint32_t>(job.request.process_id)},
+                {"Sender", job.request.bus_name},
+                {"RequestId", job.request.request_id},
+                {"Results", job.results},
+                {"ErrorName", job.error.name},
+                {"ErrorMessage", job.error.message},
+            }};
+}
+
+/// The objects that a method answers.
+std::vector<ObjectPath> objectsIn(const std::optional<Answer>& answer) {
+    const auto* const value = answer ? std::get_if<Value>(&*answer) : nullptr;
+    if (value == nullptr)
+        return {};
+    if (const auto* const object = std::get_if<ObjectPath>(value))
+        return {*object};
+    const auto* const objects = std::get_if<std::vector<ObjectPath>>(value);
+    return objects != nullptr ? *objects : std::vector<ObjectPath>();
+}
+
+}  // namespace
+
+JobObjects::JobObjects(asio::io_context& loop, Objects& objects, Runner& runner,
+                       std::function<void()> then_send)
+    : loop_(loop), objects_(objects), runner_(runner), then_send_(std::move(then_send)) {}
+
+void JobObjects::show(const Job& job) {
+    objects_.put(publishJob(job));
+}
+
+void JobObjects::start(JobRequest request, const StoreSet& stores, Work work,
+                       std::function<void(const Outcome&)> done) {
+    const Job& job = jobs_.add(std::move(request), Job::Time::clock::now());
+    const std::uint64_t number = job.number;
+    show(job);
+    const auto report = [this, number](const Amount& amount, bool can_stop) {
+        asio::post(loop_, [this, number, amount, can_stop] {
+            show(jobs_.report(number, amount, can_stop, Job::Time::clock::now()));
+            then_send_();
+        });
+    };
+    Runner::Task task;
+    task.work = std::move(work);
+    task.begun = [this, number] { show(jobs_.begin(number, Job::Time::clock::now())); };
+    task.done = [this, number](const Outcome& outcome) { end(number, outcome); };
+    task.progress = std::make_shared<Progress>(report);
+    Running& running = running_[number];
+    running.done = std::move(done);
+    running.task = runner_.run(stores, std::move(task));
+}
+
+void JobObjects::end(std::uint64_t number, const Outcome& outcome) {
+    const auto running = running_.extract(number);
+    const Job& job = jobs_.end(number, {outcome.error_name, outcome.error_text},
+                               objectsIn(outcome.answer), Job::Time::clock::now());
+    show(job);
+    const std::string state = jobStateName(job.state);
+    const bool cancelled = job.state == JobState::Cancelled;
+    forgetOld();
+    running.mapped().done(outcome);
+    for (const auto& on_cancelled : running.mapped().cancelling) {
+        if (cancelled)
+            on_cancelled(std::nullopt);
+        else
+            on_cancelled(Error(ErrorKind::Failed,
+                               fmt::format("the job {} was over before it could be cancelled: {}",
+                                           number, state)));
+    }
+}
+
+void JobObjects::cancel(const ObjectPath& path, Cancelled on_cancelled) {
+    const Job* job = nullptr;
+    for (const auto& [number, candidate] : jobs_.all())
+        if (jobPath(number) == path)
+            job = &candidate;
+    if (job == nullptr)
+        fail(ErrorKind::NotFound, "there is no job {}", path.path);
+    if (job->over())
+        fail(ErrorKind::Failed, "the job {} is over already: {}", job->number,
+             jobStateName(job->state));
+    Running& running = running_.at(job->number);
+    if (runner_.withdraw(running.task)) {
+        running.cancelling.push_back(std::move(on_cancelled));
+        const Error cancelled(ErrorKind::Cancelled, "it was cancelled before it began");
+        Outcome outcome;
+        outcome.error_name = cancelled.busName();
+        outcome.error_text = cancelled.what();
+        end(job->number, outcome);
+        return;
+    }
+    if (!job->can_cancel)
+        fail(ErrorKind::Busy,
+             "the job {} ({}) has begun and cannot be cancelled any more: it will be finished",
+             job->number, job->request.operation);
+    running.cancelling.push_back(std::move(on_cancelled));
+    running.task->progress->stop();
+}
+
+std::vector<ObjectPath> JobObjects::list(const std::optional<std::string>& request_id) const {
+    std::vector<ObjectPath> paths;
+    for (const auto& [number, job] : jobs_.all())
+        if (!request_id || job.request.request_id == *request_id)
+            paths.push_back(jobPath(number));
+    return paths;
+}
+
+void JobObjects::forgetOld() {
+    for (const std::uint64_t number : jobs_.forgetOld(limits_, Job::Time::clock::now()))
+        objects_.remove(jobPath(number).path);
+}
+
+}  // namespace cowsnap

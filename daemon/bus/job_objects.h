@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Jobs on the bus: begun, shown, cancelled, and forgotten a while after they ended. Runs on the
+// loop's thread. Knows nothing of how calls are answered.
+#ifndef COWSNAP_DAEMON_BUS_JOB_OBJECTS_H
+#define COWSNAP_DAEMON_BUS_JOB_OBJECTS_H
+
+#include <utility>
+
+#include <boost/asio/io_context.hpp>
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bus/objects.h"
+#include "jobs/jobs.h"
+#include "jobs/runner.h"
+
+namespace cowsnap {
+
+class JobObjects {
+public:
+    /// What becomes of a wish to cancel; nothing: the job was cancelled.
+    using Cancelled = std::function<void(const std::optional<Error>&)>;
+
+    JobObjects(boost::asio::io_context& loop, Objects& objects, Runner& runner,
+               std::function<void()> then_send);
+    JobObjects(const JobObjects&) = delete;
+    JobObjects& operator=(const JobObjects&) = delete;
+
+    /// A job that does work when these stores are free. done is called when it is over, also if it
+    /// was cancelled.
+    void start(JobRequest request, const StoreSet& stores, Work work,
+               std::function<void(const Outcome&)> done);
+    /// Calls on_cancelled at once, or when the job is over. NotFound, Busy or Failed if the job
+    /// cannot be cancelled.
+    void cancel(const ObjectPath& job, Cancelled on_cancelled);
+    /// Of all users; with an id, those of requests that have it.
+    std::vector<ObjectPath> list(const std::optional<std::string>& request_id) const;
+    /// Takes those off the bus that ended long ago.
+    void forgetOld();
+
+private:
+    struct Running {
+        Runner::Handle task;
+        std::function<void(const Outcome&)> done;
+        std::vector<Cancelled> cancelling;
+    };
+
+    void show(const Job& job);
+    void end(std::uint64_t number, const Outcome& outcome);
+
+    boost::asio::io_context& loop_;
+    Objects& objects_;
+    Runner& runner_;
+    std::function<void()> then_send_;
+    Jobs jobs_;
+    std::map<std::uint64_t, Running> running_;
+    Jobs::Limits limits_;
+};
+
+}  // namespace cowsnap
+
+#endif

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "jobs/runner.h"
+
+#include <spdlog/spdlog.h>
+
+#include <boost/asio/post.hpp>
+
+#include "base/error.h"
+#include "cowsnap_dm.h"
+
+namespace cowsnap {
+
+namespace asio = boost::asio;
+
+Runner::Runner(asio::io_context& loop, WorkQueue& queue, Engine& engine, DeviceMapper& mapper,
+               std::function<void(const Outcome&)> take_in, std::function<void()> then_send)
+    : loop_(loop),
+      queue_(queue),
+      engine_(engine),
+      mapper_(mapper),
+      take_in_(std::move(take_in)),
+      then_send_(std::move(then_send)) {}
+
+Runner::Handle Runner::run(const StoreSet& stores, Task task) {
+    auto handle = std::make_shared<Task>(std::move(task));
+    enqueue(stores, handle);
+    return handle;
+}
+
+void Runner::enqueue(const StoreSet& stores, const Handle& task) {
+    task->ticket = queue_.add(stores, [this, stores, task] {
+        if (task->begun)
+            asio::post(loop_, [this, task] {
+                task->begun();
+                then_send_();
+            });
+        // Posted before the stores are free again: what comes after is taken in after.
+        asio::post(loop_, [this, outcome = perform(stores, *task), task] {
+            take_in_(outcome);
+            if (outcome.missing_store) {
+                StoreSet more = outcome.stores;
+                more.insert(*outcome.missing_store);
+                enqueue(more, task);
+            } else {
+                task->done(outcome);
+            }
+            then_send_();
+        });
+    });
+}
+
+Outcome Runner::perform(const StoreSet& stores, const Task& task) {
+    Outcome outcome;
+    const Turn turn(engine_.turns(), stores, task.progress.get());
+    try {
+        outcome.answer = task.work(engine_);
+    } catch (const OutOfTurn& missing) {
+        outcome.missing_store = missing.store();
+    } catch (const Error& error) {
+        outcome.error_name = error.busName();
+        outcome.error_text = error.what();
+    } catch (const std::exception& error) {
+        outcome.error_name = Error(ErrorKind::Failed, "").busName();
+        outcome.error_text = error.what();
+        spdlog::error("an operation ended in an unexpected way: {}", error.what());
+    }
+    outcome.stores = turn.stores();
+    outcome.objects = publish(engine_, outcome.stores);
+    outcome.notices = engine_.takeNotices(outcome.stores);
+    try {
+        if (const auto version = mapper_.targetVersion(COWSNAP_TARGET_STORE))
+            outcome.module_version =
+                fmt::format("{}.{}.{}", version->major, version->minor, version->patch);
+    } catch (const Error& error) {
+        spdlog::error("{}", error.what());
+    }
+    return outcome;
+}
+
+}  // namespace cowsnap

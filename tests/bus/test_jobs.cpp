@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Jobs on the bus: shown, in the background, cancelled, and not stopped by a client that goes away.
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+
+#include "bus_bed.h"
+#include "cowsnap_dm.h"
+
+using namespace cowsnap;
+using namespace cowsnap::test;
+using Catch::Contains;
+
+namespace {
+
+const char* const kRoot = "/org/cowsnap1";
+const char* const kManager = "org.cowsnap1.Manager";
+const char* const kSnapshot = "org.cowsnap1.Snapshot";
+const char* const kJob = "org.cowsnap1.Job";
+const std::string kErrors = "org.cowsnap1.Error.";
+
+std::string textOf(const Dictionary& properties, const std::string& name) {
+    return std::get<std::string>(properties.at(name));
+}
+
+std::uint64_t numberOf(const Dictionary& properties, const std::string& name) {
+    return std::get<std::uint64_t>(properties.at(name));
+}
+
+/// A store with an origin.
+struct JobBed : BusBed {
+    std::string store = createStore();
+    std::string origin = attach("/dev/one", store);
+
+    /// A create that takes until the machine lets go.
+    std::shared_ptr<PendingCall> createSlowly(const std::string& name,
+                                              const Dictionary& options = {}) {
+        machine.hold(COWSNAP_MESSAGE_CREATE);
+        auto call = beginCreate(origin, name, options);
+        REQUIRE(machine.waitUntilHeld(1));
+        return call;
+    }
+    CallFailure cancel(const ObjectPath& job) {
+        return failureOfCall(job.path, kJob, "Cancel", nullptr);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("everything that changes something is a job") {
+    JobBed bed;
+    const auto snapshot = bed.createSnapshots({{{bed.origin}, "a"}}).front();
+    const auto with_text = [&](const char* method, const std::string& text) {
+        bed.call(snapshot.path, kSnapshot, method,
+                 [&](Message& message) { message.append(Value(text)); });
+    };
+    with_text("Rename", "b");
+    with_text("SetDescription", "text");
+    with_text("Hold", "h");
+    with_text("Release", "h");
+    bed.call(snapshot.path, kSnapshot, "Activate", nullptr);
+    bed.call(snapshot.path, kSnapshot, "Deactivate", nullptr);
+    const auto prune = [&](const Dictionary& options) {
+        bed.call(
+            kRoot, kManager, "Prune",
+            [](Message& message) { message.append(Value(std::vector<ObjectPath>{})); }, options);
+    };
+    prune({{"last", std::uint64_t{1}}});
+    prune({{"last", std::uint64_t{1}}, {"dry_run", true}});
+    bed.call(kRoot, kManager, "Refresh", nullptr);
+    bed.call(kRoot, kManager, "GetMetrics", nullptr);
+    bed.call(snapshot.path, kSnapshot, "Delete", nullptr);
+    bed.call(bed.origin, "org.cowsnap1.Origin", "Detach", nullptr);
+    bed.call(bed.store, "org.cowsnap1.Store", "Close", nullptr);
+    std::vector<std::string> seen;
+    for (const auto& job : bed.jobs()) {
+        const Dictionary properties = bed.jobProperties(job);
+        CHECK(textOf(properties, "State") == "done");
+        seen.push_back(textOf(properties, "Operation") + " " + textOf(properties, "Subject"));
+    }
+    CHECK(seen == std::vector<std::string>{"create-store main", "attach /dev/one", "create a",
+                                           "rename a", "describe b", "hold b", "release b",
+                                           "activate b", "deactivate b", "prune ", "delete b",
+                                           "detach one", "close-store main"});
+}
+
+TEST_CASE("a job says what it is about, who asked for it and what came of it") {
+    JobBed bed;
+    bed.takeJobSignals();
+    const auto slow = bed.createSlowly("a", {{"request-id", std::string("mine")}});
+    const ObjectPath job = bed.jobs().back();
+    Dictionary properties = bed.jobProperties(job);
+    CHECK(textOf(properties, "State") == "running");
+    CHECK(std::get<double>(properties.at("Progress")) == -1);
+    CHECK(std::get<std::vector<ObjectPath>>(properties.at("Objects")) ==
+          std::vector<ObjectPath>{{bed.origin}});
+    CHECK(std::get<std::uint32_t>(properties.at("UserId")) == ::geteuid());
+    CHECK(std::get<std::uint32_t>(properties.at("ProcessId")) ==
+          static_cast<std::uint32_t>(::getpid()));
+    CHECK_THAT(textOf(properties, "Sender"), Catch::StartsWith(":"));
+    CHECK(textOf(properties, "RequestId") == "mine");
+    CHECK(numberOf(properties, "Began") >= numberOf(properties, "Requested"));
+    CHECK(numberOf(properties, "Ended") == 0);
+    CHECK(bed.jobs({{"request", std::string("mine")}}) == std::vector<ObjectPath>{job});
+    CHECK(bed.jobs({{"request", std::string("other")}}).empty());
+    bed.machine.letGo();
+    bed.finish(*slow);
+    // The state is new before the answer.
+    properties = bed.jobProperties(job);
+    CHECK(textOf(properties, "State") == "done");
+    CHECK(std::get<double>(properties.at("Progress")) == 1);
+    CHECK(numberOf(properties, "Ended") >= numberOf(properties, "Began"));
+    CHECK(std::get<std::vector<ObjectPath>>(properties.at("Results")) ==
+          Message(slow->answer).readObjectPaths());
+    const auto signals = bed.takeJobSignals();
+    REQUIRE_FALSE(signals.empty());
+    CHECK(signals.front().member == "InterfacesAdded");
+    CHECK(signals.front().object == job.path);
+    CHECK(signals.back().member == "PropertiesChanged");
+    CHECK(signals.back().path == job.path);
+
+    const CallFailure failure =
+        bed.failureOfCall(kRoot, kManager, "CreateSnapshots", [&](Message& message) {
+            message.append(std::vector<std::pair<ObjectPath, std::string>>{{{bed.origin}, "a"}});
+        });
+    properties = bed.jobProperties(bed.jobs().back());
+    CHECK(textOf(properties, "State") == "failed");
+    CHECK(textOf(properties, "ErrorName") == failure.name);
+    CHECK(textOf(properties, "ErrorMessage") == failure.message);
+    CHECK(failure.name == kErrors + "Exists");
+}
+
+TEST_CASE("a job in the background is answered at once, and waited for with its request id") {
+    JobBed bed;
+    const Dictionary id{{"request-id", std::string("mine")}};
+    Dictionary in_background = id;
+    in_background["background"] = true;
+    bed.machine.hold(COWSNAP_MESSAGE_CREATE);
+    CHECK(bed.createSnapshots({{{bed.origin}, "a"}}, in_background).empty());
+    REQUIRE(bed.machine.waitUntilHeld(1));
+    // Again, by somebody who does not know whether it was heard.
+    CHECK(bed.createSnapshots({{{bed.origin}, "a"}}, in_background).empty());
+    const auto waiting = bed.beginCreate(bed.origin, "a", id);
+    const ObjectPath job = bed.jobs({{"request", std::string("mine")}}).front();
+    CHECK(textOf(bed.jobProperties(job), "State") == "running");
+    CHECK_FALSE(waiting->done);
+    bed.machine.letGo();
+    bed.finish(*waiting);
+    const auto created = Message(waiting->answer).readObjectPaths();
+    CHECK(created.size() == 1);
+    CHECK(bed.machine.snapshotIds().size() == 1);
+    CHECK(std::get<std::vector<ObjectPath>>(bed.jobProperties(job).at("Results")) == created);
+    // What fails in the background is seen in the job.
+    CHECK(bed.createSnapshots({{{bed.origin}, "a"}}, {{"background", true}}).empty());
+    const ObjectPath failing = bed.jobs().back();
+    CHECK(bed.waitForJob(failing, "State", std::string("failed")));
+    CHECK(bed.call(kRoot, kManager, "CreateStore",
+                   [](Message& message) {
+                       message.append(Value(std::vector<std::string>{"/dev/spare"}));
+                       message.append(Value(std::string("other")));
+                   },
+                   {{"background", true}})
+              .readObjectPath()
+              .path == "/");
+    CHECK_THAT(
+        bed.failureOfCall(kRoot, kManager, "GetMetrics", nullptr, {{"background", true}}).message,
+        Contains("is for jobs"));
+    CHECK_THAT(bed.failureOfCall(created.front().path, kSnapshot, "Delete", nullptr,
+                                 {{"background", std::string("yes")}})
+                   .message,
+               Contains("has the type s"));
+}
+
+TEST_CASE("a job that waits can be cancelled, one that has begun is finished") {
+    JobBed bed;
+    const auto slow = bed.createSlowly("slow");
+    const ObjectPath running = bed.jobs().back();
+    const auto queued = bed.beginCreate(bed.origin, "queued", {{"request-id", std::string("q")}});
+    const ObjectPath waiting = bed.jobs().back();
+    CHECK(textOf(bed.jobProperties(waiting), "State") == "queued");
+    CHECK(std::get<bool>(bed.jobProperties(waiting).at("CanCancel")));
+    CHECK_FALSE(std::get<bool>(bed.jobProperties(running).at("CanCancel")));
+    CHECK(bed.cancel(waiting).name.empty());
+    bed.finish(*queued);
+    CHECK(queued->failure.name == kErrors + "Cancelled");
+    CHECK(textOf(bed.jobProperties(waiting), "State") == "cancelled");
+    CHECK(textOf(bed.jobProperties(waiting), "ErrorName") == kErrors + "Cancelled");
+    const CallFailure refused = bed.cancel(running);
+    CHECK(refused.name == kErrors + "Busy");
+    CHECK_THAT(refused.message, Contains("will be finished"));
+    const CallFailure over = bed.cancel(waiting);
+    CHECK(over.name == kErrors + "Failed");
+    CHECK_THAT(over.message, Contains("over already: cancelled"));
+    bed.machine.letGo();
+    bed.finish(*slow);
+    CHECK(slow->failure.name.empty());
+    CHECK(bed.machine.snapshotIds().size() == 1);
+    // Its id can be used again, and its store is free.
+    CHECK(bed.createSnapshots({{{bed.origin}, "queued"}}, {{"request-id", std::string("q")}})
+              .size() == 1);
+}
+
+TEST_CASE("a job about several stores is cancelled between two of them") {
+    JobBed bed;
+    const std::string other = bed.createStore("/dev/spare", "other");
+    const std::string origin = bed.attach("/dev/two", other);
+    const std::vector<ObjectPath> both{bed.createSnapshots({{{bed.origin}, "a"}}).front(),
+                                       bed.createSnapshots({{{origin}, "b"}}).front()};
+    bed.machine.hold(COWSNAP_MESSAGE_DELETE);
+    const auto deletion = bed.begin(kRoot, kManager, "DeleteSnapshots",
+                                    [&](Message& message) { message.append(Value(both)); });
+    REQUIRE(bed.machine.waitUntilHeld(1));
+    const ObjectPath job = bed.jobs().back();
+    CHECK(bed.waitForJob(job, "CanCancel", true));
+    CHECK(std::get<double>(bed.jobProperties(job).at("Progress")) == 0);
+    const auto cancelling = bed.begin(job.path, kJob, "Cancel", nullptr);
+    bed.jobProperties(job);
+    CHECK_FALSE(cancelling->done);  // not before it is over
+    bed.machine.letGo();
+    bed.finish(*cancelling);
+    CHECK(cancelling->failure.name.empty());
+    CHECK(deletion->done);
+    CHECK(deletion->failure.name == kErrors + "Cancelled");
+    CHECK_THAT(deletion->failure.message, Contains("1 of 2"));
+    CHECK(bed.machine.snapshotIds().size() == 1);
+    CHECK(textOf(bed.jobProperties(job), "State") == "cancelled");
+    CHECK(std::get<double>(bed.jobProperties(job).at("Progress")) == 0);
+}
+
+TEST_CASE("a client that goes away does not stop its job") {
+    JobBed bed;
+    bed.machine.hold(COWSNAP_MESSAGE_CREATE);
+    {
+        Bus client = Bus::openSystem();
+        Message call = client.newMethodCall("org.cowsnap1", kRoot, kManager, "CreateSnapshots");
+        call.append(std::vector<std::pair<ObjectPath, std::string>>{{{bed.origin}, "a"}});
+        call.append(Dictionary{});
+        client.send(call);
+        // Who has gone before the daemon could ask the bus who it is may do nothing.
+        REQUIRE(sd_bus_flush(client.get()) >= 0);
+        REQUIRE(bed.machine.waitUntilHeld(1));
+    }
+    const auto queued = bed.beginCreate(bed.origin, "b");
+    bed.machine.letGo();
+    bed.finish(*queued);
+    CHECK(bed.machine.snapshotIds().size() == 2);
+    const auto jobs = bed.jobs();
+    CHECK(textOf(bed.jobProperties(jobs[jobs.size() - 2]), "State") == "done");
+}
+
+TEST_CASE("the last hundred jobs are kept") {
+    JobBed bed;
+    const auto first = bed.jobs();
+    const auto snapshot = bed.createSnapshots({{{bed.origin}, "a"}}).front();
+    for (int i = 0; i < 100; ++i)
+        bed.call(snapshot.path, kSnapshot, "SetDescription",
+                 [&](Message& message) { message.append(Value(std::to_string(i))); });
+    const auto now = bed.jobs();
+    CHECK(now.size() == 100);
+    CHECK(std::find(now.begin(), now.end(), first.front()) == now.end());
+    CHECK(bed.cancel(first.front()).name == "org.freedesktop.DBus.Error.UnknownObject");
+    const auto signals = bed.takeJobSignals();
+    CHECK(std::count_if(signals.begin(), signals.end(), [](const SeenSignal& signal) {
+              return signal.member == "InterfacesRemoved";
+          }) == 3);
+}
