@@ -8,6 +8,7 @@
 #include <ctime>
 
 #include "bus_bed.h"
+#include "cowsnap_dm.h"
 
 using namespace cowsnap;
 using namespace cowsnap::test;
@@ -309,4 +310,40 @@ TEST_CASE("a rollback and its end, on the command line") {
     checkFailed(runCli({"delete", "undo", "--yes"}), 5, "rollback");
     checkFailed(runCli({"cancel", "one"}), 2, "--yes");
     checkDone(runCli({"cancel", "one", "--yes"}), "goes back to what was before");
+}
+
+TEST_CASE("jobs are listed, shown, waited for and cancelled") {
+    BusBed bed;
+    const std::string origin = bed.attach("/dev/one", bed.createStore());
+    checkDone(
+        runCli({"job", "list", "-o", "job,operation,subject,state,progress", "--no-headings"}),
+        "1  create-store  main      done  100 %\n"
+        "2  attach        /dev/one  done  100 %\n");
+    bed.machine.hold(COWSNAP_MESSAGE_CREATE);
+    const auto slow = bed.beginCreate(origin, "slow");
+    REQUIRE(bed.machine.waitUntilHeld(1));
+    const auto queued = bed.beginCreate(origin, "queued");
+    const auto jobs = jsonOf(runCli({"job", "list", "--json"})).at("jobs");
+    REQUIRE(jobs.size() == 4);
+    CHECK(jobs[2].at("state") == "running");
+    CHECK(jobs[2].at("progress") == -1.0);
+    CHECK(jobs[3].at("job") == 4);
+    CHECK(jobs[3].at("can_cancel") == true);
+    checkDone(runCli({"job", "show", "3", "-o", "progress", "--no-headings"}), "-\n");
+    checkFailed(runCli({"job", "cancel", "3"}), 5, "has begun");
+    checkDone(runCli({"job", "cancel", "4"}), "cancelled the job 4 (create)");
+    bed.finish(*queued);
+    checkFailed(runCli({"job", "wait", "4"}), 1, "cancelled before it began");
+    checkFailed(runCli({"job", "cancel", "4"}), 1, "over already");
+    checkFailed(runCli({"job", "show", "44"}), 3, "job list");
+    std::thread later([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(300));
+        bed.machine.letGo();
+    });
+    CHECK(jsonOf(runCli({"job", "wait", "3", "--json"})).at("job").at("state") == "done");
+    later.join();
+    bed.finish(*slow);
+    constexpr uid_t nobody = 65534;
+    checkDone(runCli({"job", "list"}, nobody), "PROGRESS");
+    checkFailed(runCli({"job", "cancel", "3"}, nobody), 4, "only root");
 }

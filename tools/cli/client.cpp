@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <filesystem>
 
@@ -74,6 +75,13 @@ std::uint64_t Object::number(const std::string& property) const {
     if (const auto* number = std::get_if<std::uint32_t>(&found->second))
         return *number;
     return 0;
+}
+
+double Object::real(const std::string& property) const {
+    const auto found = properties.find(property);
+    const auto* const number =
+        found == properties.end() ? nullptr : std::get_if<double>(&found->second);
+    return number == nullptr ? 0 : *number;
 }
 
 bool Object::flag(const std::string& property) const {
@@ -177,6 +185,26 @@ const Object& Objects::snapshot(const std::string& wanted) const {
     return *found;
 }
 
+const Object& Objects::job(const std::string& wanted) const {
+    for (const auto& job : jobs)
+        if (job.path == wanted || std::to_string(job.number("Number")) == wanted)
+            return job;
+    throw notFound("there is no job \"" + wanted +
+                   "\": \"snapd-cli job list\" shows those that are there");
+}
+
+namespace {
+
+/// The number that ends the path of a job.
+std::uint64_t jobNumber(const std::string& path) {
+    std::uint64_t number = 0;
+    const auto slash = path.rfind('/') + 1;
+    std::from_chars(path.data() + slash, path.data() + path.size(), number);
+    return number;
+}
+
+}  // namespace
+
 Client::Client() : bus_(connect()) {}
 
 Message Client::call(const std::string& path, const std::string& interface,
@@ -224,6 +252,10 @@ Objects Client::objects() {
                 objects.origins.push_back(std::move(object));
             else if (interface == kSnapshotInterface)
                 objects.snapshots.push_back(std::move(object));
+            else if (interface == kJobInterface) {
+                object.properties["Number"] = jobNumber(path);
+                objects.jobs.push_back(std::move(object));
+            }
             reply.exit();
         }
         reply.exit();
@@ -240,6 +272,9 @@ Objects Client::objects() {
                   return std::pair(one.number("Created"), one.number("Id")) <
                          std::pair(other.number("Created"), other.number("Id"));
               });
+    std::sort(objects.jobs.begin(), objects.jobs.end(), [](const Object& one, const Object& other) {
+        return one.number("Number") < other.number("Number");
+    });
     return objects;
 }
 

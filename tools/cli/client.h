@@ -20,6 +20,7 @@ inline constexpr const char* kManagerInterface = "org.cowsnap1.Manager";
 inline constexpr const char* kStoreInterface = "org.cowsnap1.Store";
 inline constexpr const char* kOriginInterface = "org.cowsnap1.Origin";
 inline constexpr const char* kSnapshotInterface = "org.cowsnap1.Snapshot";
+inline constexpr const char* kJobInterface = "org.cowsnap1.Job";
 
 /// An object of the daemon's.
 struct Object {
@@ -28,6 +29,7 @@ struct Object {
 
     std::string text(const std::string& property) const;      ///< s or o
     std::uint64_t number(const std::string& property) const;  ///< t or u
+    double real(const std::string& property) const;           ///< d
     bool flag(const std::string& property) const;
     std::vector<std::string> texts(const std::string& property) const;  ///< as
 };
@@ -37,6 +39,7 @@ struct Objects {
     std::vector<Object> stores;
     std::vector<Object> origins;
     std::vector<Object> snapshots;
+    std::vector<Object> jobs;  ///< without Name, with Number
 
     const Object* at(const std::string& path) const;
     /// The name of the object at path; path itself if it is not there.
@@ -52,6 +55,8 @@ struct Objects {
     const Object* findOrigin(const std::string& wanted) const;
     /// By name, STORE/NAME, or uuid.
     const Object& snapshot(const std::string& wanted) const;
+    /// By number or path.
+    const Object& job(const std::string& wanted) const;
 };
 
 class Client {

@@ -87,6 +87,9 @@ std::string cellText(const OutputOptions& options, ColumnKind kind, const json& 
             return value.get<bool>() ? "yes" : "no";
         case ColumnKind::Number:
             return value.dump();
+        case ColumnKind::Share:
+            return value.get<double>() < 0 ? "-"
+                                           : fmt::format("{:.0f} %", value.get<double>() * 100);
         case ColumnKind::Text:
             break;
     }
@@ -110,7 +113,7 @@ std::string heading(const std::string& name) {
 }
 
 bool alignedRight(ColumnKind kind) {
-    return kind == ColumnKind::Number || kind == ColumnKind::Bytes;
+    return kind == ColumnKind::Number || kind == ColumnKind::Bytes || kind == ColumnKind::Share;
 }
 
 /// The columns to show: those of -o, or those by default; in JSON without -o all.
@@ -238,6 +241,30 @@ const std::vector<Column>& pruneColumns() {
         number("used", "UsedBytes", ColumnKind::Bytes),
         text("reason", "Reason"),
         text("uuid", "Uuid", false),
+    };
+    return columns;
+}
+
+const std::vector<Column>& jobColumns() {
+    static const std::vector<Column> columns{
+        number("job", "Number", ColumnKind::Number),
+        text("operation", "Operation"),
+        text("subject", "Subject"),
+        text("state", "State"),
+        {"progress", ColumnKind::Share, true,
+         [](const Objects&, const Object& object) { return json(object.real("Progress")); }},
+        number("began", "Began", ColumnKind::Time),
+        number("ended", "Ended", ColumnKind::Time),
+        number("expected_end", "ExpectedEnd", ColumnKind::Time, false),
+        number("requested", "Requested", ColumnKind::Time, false),
+        number("rate", "Rate", ColumnKind::Bytes, false),
+        flag("can_cancel", "CanCancel"),
+        number("user", "UserId", ColumnKind::Number, false),
+        number("process", "ProcessId", ColumnKind::Number, false),
+        text("sender", "Sender", false),
+        text("request_id", "RequestId", false),
+        text("error", "ErrorName", false),
+        text("message", "ErrorMessage", false),
     };
     return columns;
 }

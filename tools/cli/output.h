@@ -26,7 +26,8 @@ struct OutputOptions {
     std::vector<std::string> columns;
 };
 
-enum class ColumnKind { Text, Number, Bytes, Time, Flag };
+/// Share: from 0 to 1, or less than 0 if it is not known.
+enum class ColumnKind { Text, Number, Bytes, Time, Flag, Share };
 
 struct Column {
     std::string name;  ///< for -o, and the key in JSON
@@ -40,6 +41,7 @@ const std::vector<Column>& originColumns();
 const std::vector<Column>& snapshotColumns();
 /// Of snapshots with what pruning said of them, in the properties Action and Reason.
 const std::vector<Column>& pruneColumns();
+const std::vector<Column>& jobColumns();
 
 /// Prints objects as a table, or as {"schema": 1, "<key>": [...]}.
 void printObjects(const OutputOptions& options, const std::string& key,

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// job list, show, wait, cancel.
+#include <chrono>
+#include <memory>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "cli/exit.h"
+#include "cli/verbs.h"
+
+namespace cowsnap::cli {
+
+namespace {
+
+constexpr std::chrono::milliseconds kPollInterval{200};
+
+bool isOver(const Object& job) {
+    const std::string state = job.text("State");
+    return state != "queued" && state != "running";
+}
+
+void list(Session& session) {
+    const Objects objects = session.client.objects();
+    printObjects(session.output, "jobs", jobColumns(), objects, objects.jobs);
+}
+
+void show(Session& session, const std::string& wanted) {
+    const Objects objects = session.client.objects();
+    printObject(session.output, "job", jobColumns(), objects, objects.job(wanted));
+}
+
+/// Ends as the command that began the job would have.
+void wait(Session& session, const std::string& wanted) {
+    Objects objects = session.client.objects();
+    while (!isOver(objects.job(wanted))) {
+        std::this_thread::sleep_for(kPollInterval);
+        objects = session.client.objects();
+    }
+    const Object& job = objects.job(wanted);
+    if (const std::string error = job.text("ErrorName"); !error.empty())
+        throw failureOf(error, job.text("ErrorMessage"));
+    printObject(session.output, "job", jobColumns(), objects, job);
+}
+
+void cancel(Session& session, const std::string& wanted) {
+    const Object job = session.client.objects().job(wanted);
+    session.client.call(job.path, kJobInterface, "Cancel", nullptr);
+    const auto number = job.number("Number");
+    printDone(session.output,
+              fmt::format("cancelled the job {} ({})", number, job.text("Operation")),
+              {{"cancelled", {number}}});
+}
+
+}  // namespace
+
+void addJob(CLI::App& app, Run& run) {
+    auto wanted = std::make_shared<std::string>();
+    CLI::App* const job =
+        app.add_subcommand("job", "What is being done, and was done not long ago");
+    job->require_subcommand(1);
+    CLI::App* const all = job->add_subcommand("list", "List jobs");
+    all->callback([&run] { run = list; });
+    const auto add = [&](const char* name, const char* help, auto verb) {
+        CLI::App* const one = job->add_subcommand(name, help);
+        one->add_option("job", *wanted, "Its number")->required();
+        one->callback([&run, wanted, verb] {
+            run = [wanted, verb](Session& session) { verb(session, *wanted); };
+        });
+    };
+    add("show", "Show all that is known of a job", show);
+    add("wait", "Wait until a job is over; end as it did", wait);
+    add("cancel", "Cancel a job that has not begun, or that is about several stores", cancel);
+}
+
+}  // namespace cowsnap::cli
