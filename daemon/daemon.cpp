@@ -2,14 +2,16 @@
 // Starting and stopping.
 #include "daemon.h"
 
+#include <spdlog/spdlog.h>
+
 #include <boost/asio/executor_work_guard.hpp>
 
 namespace cowsnap {
 
 Daemon::Daemon(DeviceMapper& mapper, BlockDevices& devices,
-               const std::filesystem::path& state_directory)
+               const std::filesystem::path& state_directory, ConfigurationSource configuration)
     : engine_(mapper, devices, StoreRegistry(state_directory)),
-      service_(loop_, queue_, engine_, mapper) {}
+      service_(loop_, queue_, engine_, mapper, std::move(configuration)) {}
 
 std::string Daemon::run(std::function<void()> on_ready) {
     service_.start(std::move(on_ready));
@@ -18,6 +20,15 @@ std::string Daemon::run(std::function<void()> on_ready) {
     loop_.run();
     queue_.stop();  // what was begun is finished
     return service_.failure();
+}
+
+void Daemon::reload() {
+    service_.reload([](const std::optional<Error>& error) {
+        if (error)
+            spdlog::error("the configuration was not read again: {}", error->what());
+        else
+            spdlog::info("the configuration was read again");
+    });
 }
 
 void Daemon::stop() {

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "bus/service.h"
+#include "config/configuration.h"
 #include "jobs/work_queue.h"
 #include "model/engine.h"
 
@@ -20,14 +21,18 @@ namespace cowsnap {
 
 class Daemon {
 public:
+    /// Throws Error if the configuration is wrong.
     Daemon(DeviceMapper& mapper, BlockDevices& devices,
-           const std::filesystem::path& state_directory);
+           const std::filesystem::path& state_directory, ConfigurationSource configuration = {});
     Daemon(const Daemon&) = delete;
     Daemon& operator=(const Daemon&) = delete;
 
     /// Serves until stop(); on_ready is called when the bus name is taken. Returns
     /// what went wrong, empty if nothing did. Leaves all mapped devices in place.
     std::string run(std::function<void()> on_ready);
+    /// Reads the configuration again; what is wrong is logged, and nothing changes then. On the
+    /// loop.
+    void reload();
     /// Ends run(). May be called from any thread.
     void stop();
 

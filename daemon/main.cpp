@@ -12,21 +12,22 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 
 #include "base/directory_lock.h"
 #include "base/error.h"
 #include "block/linux_block_devices.h"
+#include "config/configuration.h"
 #include "daemon.h"
 #include "dm/module.h"
 
 namespace {
 
-void setUpLog(const std::string& level) {
+void setUpLog() {
     auto logger = spdlog::stderr_logger_mt("cowsnapd");
     // The journal has its own time stamps.
     const bool to_journal = std::getenv("JOURNAL_STREAM") != nullptr;
     logger->set_pattern(to_journal ? "%l: %v" : "%Y-%m-%d %H:%M:%S.%e %l: %v");
-    logger->set_level(spdlog::level::from_str(level));
     spdlog::set_default_logger(std::move(logger));
 }
 
@@ -63,12 +64,22 @@ cowsnap::FileDescriptor beTheOnlyOne(const std::string& state_directory) {
     }
 }
 
-int serve(const std::string& state_directory) {
+/// Calls back on each SIGHUP.
+void onHangUp(boost::asio::signal_set& signals, const std::function<void()>& reload) {
+    signals.async_wait([&signals, reload](const boost::system::error_code& error, int) {
+        if (error)
+            return;
+        reload();
+        onHangUp(signals, reload);
+    });
+}
+
+int serve(const std::string& state_directory, const cowsnap::ConfigurationSource& configuration) {
     const auto lock = beTheOnlyOne(state_directory);
     const auto mapper = cowsnap::openDeviceMapper();
     cowsnap::LinuxBlockDevices devices;
     lockMemory();
-    cowsnap::Daemon daemon(*mapper, devices, state_directory);
+    cowsnap::Daemon daemon(*mapper, devices, state_directory, configuration);
     boost::asio::signal_set signals(daemon.loop(), SIGTERM, SIGINT);
     signals.async_wait([&](const boost::system::error_code& error, int) {
         if (error)
@@ -76,6 +87,8 @@ int serve(const std::string& state_directory) {
         sd_notify(0, "STOPPING=1");
         daemon.stop();
     });
+    boost::asio::signal_set hang_up(daemon.loop(), SIGHUP);
+    onHangUp(hang_up, [&] { daemon.reload(); });
     const std::string failure = daemon.run([] {
         spdlog::info("ready");
         sd_notify(0, "READY=1");
@@ -91,12 +104,16 @@ int serve(const std::string& state_directory) {
 int main(int argc, char** argv) {
     CLI::App app("cowsnapd: snapshots of live block devices, on D-Bus as org.cowsnap1");
     std::string state_directory(cowsnap::kDefaultStateDirectory);
-    std::string level = "info";
+    cowsnap::ConfigurationSource configuration{std::string(cowsnap::kDefaultConfigurationFile)};
+    std::string configuration_file;
     app.add_option("--state-directory", state_directory, "Where the list of stores is kept")
         ->capture_default_str();
-    app.add_option("--log-level", level, "debug, info, warning or error")
-        ->capture_default_str()
-        ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
+    app.add_option("--configuration", configuration_file, "The configuration file")
+        ->default_str(configuration.file.string())
+        ->check(CLI::ExistingFile);
+    app.add_option("--log-level", configuration.log_level,
+                   "debug, info, warning or error; goes before that of the configuration")
+        ->check(CLI::IsMember(cowsnap::logLevels()));
     app.set_version_flag("--version", COWSNAP_VERSION);
     try {
         app.parse(argc, argv);
@@ -104,9 +121,13 @@ int main(int argc, char** argv) {
         constexpr int usage = 2;
         return app.exit(error) == 0 ? EXIT_SUCCESS : usage;
     }
-    setUpLog(level);
+    if (!configuration_file.empty())
+        configuration.file = configuration_file;
+    setUpLog();
     try {
-        return serve(state_directory);
+        spdlog::set_level(
+            spdlog::level::from_str(cowsnap::readConfiguration(configuration).log_level));
+        return serve(state_directory, configuration);
     } catch (const std::exception& error) {
         spdlog::critical("{}", error.what());
         return EXIT_FAILURE;

@@ -39,6 +39,8 @@ public:
     void cancel(const ObjectPath& job, Cancelled on_cancelled);
     /// Of all users; with an id, those of requests that have it.
     std::vector<ObjectPath> list(const std::optional<std::string>& request_id) const;
+    /// How many that are over are kept, and for how long.
+    void setLimits(const Jobs::Limits& limits) { limits_ = limits; }
     /// Takes those off the bus that ended long ago.
     void forgetOld();
 

@@ -2,6 +2,7 @@
 // One function a method, found by interface and name.
 #include "bus/methods.h"
 
+#include <algorithm>
 #include <ctime>
 #include <initializer_list>
 #include <map>
@@ -9,6 +10,7 @@
 
 #include "base/error.h"
 #include "bus/options.h"
+#include "config/configuration.h"
 #include "model/metrics.h"
 #include "model/published.h"
 
@@ -223,6 +225,21 @@ Operation refresh(Message& call) {
     return {About::Refresh, {}, {}};
 }
 
+Operation reload(Message& call) {
+    Options(call).finish();
+    return {About::Reload, {}, {}};
+}
+
+Operation setLogLevel(Message& call) {
+    auto level = call.readString();
+    Options(call).finish();
+    const auto& known = logLevels();
+    if (std::find(known.begin(), known.end(), level) == known.end())
+        fail(ErrorKind::InvalidArgument, "there is no level \"{}\" of the log; there are: {}",
+             level, fmt::join(known, ", "));
+    return withSubject(level, {About::SetLogLevel, {}, {}});
+}
+
 Operation listJobs(Message& call) {
     Options options(call);
     auto request_id = options.take<std::string>("request").value_or("");
@@ -394,6 +411,8 @@ const std::map<std::pair<std::string, std::string>, Method> kMethods{
     {{kManagerInterface, "GetMetrics"}, {getMetrics}},
     {{kManagerInterface, "Refresh"}, {refresh}},
     {{kManagerInterface, "ListJobs"}, {listJobs}},
+    {{kManagerInterface, "Reload"}, {reload}},
+    {{kManagerInterface, "SetLogLevel"}, {setLogLevel}},
     {{kStoreInterface, "Extend"}, {extendStore, "extend-store"}},
     {{kStoreInterface, "Close"}, {closeStore, "close-store"}},
     {{kOriginInterface, "Detach"}, {detach, "detach"}},

@@ -10,14 +10,6 @@
 
 namespace cowsnap {
 
-namespace {
-
-constexpr std::chrono::hours kKept{1};
-/// More than anybody repeats; a bound on what clients can make the daemon remember.
-constexpr std::size_t kKeptMost = 1000;
-
-}  // namespace
-
 Requests::Verdict Requests::begin(const Key& key, const Message& call, bool waits,
                                   Clock::time_point now) {
     checkName(kRequestIdOption, key.second);
@@ -61,9 +53,9 @@ std::vector<Message> Requests::finished(const Key& key, bool succeeded,
 
 void Requests::forgetOld(Clock::time_point now) {
     std::erase_if(requests_, [&](const auto& entry) {
-        return entry.second.done && now - entry.second.finished >= kKept;
+        return entry.second.done && now - entry.second.finished >= limits_.age;
     });
-    while (requests_.size() >= kKeptMost) {
+    while (requests_.size() >= limits_.count) {
         auto oldest = requests_.end();
         for (auto request = requests_.begin(); request != requests_.end(); ++request)
             if (request->second.done &&

@@ -35,6 +35,13 @@ public:
         std::optional<Answer> answer;
     };
 
+    /// How many answers are remembered, and for how long.
+    struct Limits {
+        std::size_t count = 0;
+        std::chrono::seconds age{0};
+    };
+    void setLimits(const Limits& limits) { limits_ = limits; }
+
     /// A call with an id has come, and waits for its answer or not. InvalidArgument if the id is
     /// that of another method or object, or is no id.
     Verdict begin(const Key& key, const Message& call, bool waits, Clock::time_point now);
@@ -56,6 +63,7 @@ private:
     void forgetOld(Clock::time_point now);
 
     std::map<Key, Request> requests_;
+    Limits limits_;
 };
 
 }  // namespace cowsnap

@@ -17,14 +17,8 @@ namespace cowsnap {
 
 namespace asio = boost::asio;
 
-namespace {
-
-/// Numbers such as used bytes change without an event.
-constexpr std::chrono::seconds kRefreshInterval{10};
-
-}  // namespace
-
-Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, DeviceMapper& mapper)
+Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, DeviceMapper& mapper,
+                 ConfigurationSource source)
     : loop_(loop),
       mapper_(mapper),
       bus_(Bus::openSystem()),
@@ -39,7 +33,55 @@ Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, Devic
           [this] { pump_.process(); }),
       jobs_(loop, objects_, runner_, [this] { pump_.process(); }),
       event_source_(loop, mapper),
-      refresh_timer_(loop) {}
+      event_timer_(loop),
+      refresh_timer_(loop),
+      source_(std::move(source)) {
+    const Configuration configuration = readConfiguration(source_);
+    engine.setSpaceWarnings(configuration.space_warnings_percent);
+    configure(configuration);
+}
+
+void Service::configure(const Configuration& configuration) {
+    configuration_ = configuration;
+    requests_.setLimits({configuration.request_ids, configuration.request_ids_age});
+    jobs_.setLimits({configuration.finished_jobs, configuration.finished_jobs_age});
+}
+
+void Service::reload(std::function<void(const std::optional<Error>&)> done) {
+    auto read = std::make_shared<Configuration>();
+    const Work work = [this, read](Engine& engine) {
+        {
+            const StepOut out(engine.turns());
+            *read = readConfiguration(source_);
+        }
+        engine.setSpaceWarnings(read->space_warnings_percent);
+        return std::nullopt;
+    };
+    const auto finished = [this, read, done = std::move(done)](const Outcome& outcome) {
+        if (!outcome.error_name.empty()) {
+            done(Error(errorKindFromBusName(outcome.error_name).value_or(ErrorKind::Failed),
+                       outcome.error_text));
+            return;
+        }
+        configure(*read);
+        setLogLevel(read->log_level);
+        jobs_.forgetOld();
+        scheduleRefresh();
+        done(std::nullopt);
+    };
+    runner_.run({kNoStore}, {work, finished});
+}
+
+void Service::setLogLevel(const std::string& level) {
+    spdlog::set_level(spdlog::level::from_str(level));
+    setManagerProperty("LogLevel", level);
+}
+
+void Service::setManagerProperty(const std::string& name, const std::string& value) {
+    PublishedObject manager = *objects_.find(kRootPath);
+    manager.properties[name] = value;
+    objects_.put(manager);
+}
 
 void Service::stop(const std::string& why) {
     failure_ = why;
@@ -49,7 +91,9 @@ void Service::stop(const std::string& why) {
 void Service::start(std::function<void()> on_ready) {
     objects_.put({kRootPath,
                   kManagerInterface,
-                  {{"Version", std::string(COWSNAP_VERSION)}, {"ModuleVersion", std::string()}}});
+                  {{"Version", std::string(COWSNAP_VERSION)},
+                   {"ModuleVersion", std::string()},
+                   {"LogLevel", configuration_.log_level}}});
     const Work start_engine = [this](Engine& engine) {
         mapper_.armEvents();
         engine.start();
@@ -89,7 +133,11 @@ void Service::handleEvents() {
             spdlog::error("{}", outcome.error_text);
         for (const Uuid& store : objects_.stores())
             refreshInTurn(store);
-        watch();
+        event_timer_.expires_after(configuration_.event_interval);
+        event_timer_.async_wait([this](const boost::system::error_code& error) {
+            if (!error)
+                watch();
+        });
     };
     runner_.run({kNoStore}, {arm, armed});
 }
@@ -132,7 +180,7 @@ void Service::refreshIdle(const std::function<void()>& done) {
 }
 
 void Service::scheduleRefresh() {
-    refresh_timer_.expires_after(kRefreshInterval);
+    refresh_timer_.expires_after(configuration_.refresh_interval);
     refresh_timer_.async_wait([this](const boost::system::error_code& error) {
         if (error)
             return;
@@ -144,9 +192,7 @@ void Service::scheduleRefresh() {
 void Service::takeIn(const Outcome& outcome) {
     for (const auto& published : outcome.objects)
         objects_.put(published);
-    PublishedObject manager = *objects_.find(kRootPath);
-    manager.properties["ModuleVersion"] = outcome.module_version;
-    objects_.put(manager);
+    setManagerProperty("ModuleVersion", outcome.module_version);
     emitNotices(outcome.notices);
     for (const auto& path : objects_.goneFrom(outcome.stores, outcome.objects))
         objects_.remove(path);
@@ -256,6 +302,18 @@ bool Service::performHere(const Message& call, const Operation& operation) {
             answer(call, jobs_.list(id.empty() ? std::nullopt : std::optional(id)));
             return true;
         }
+        case Operation::About::Reload:
+            reload([this, call](const auto& error) {
+                if (error)
+                    refuse(call, error->busName(), error->what());
+                else
+                    answer(call, std::nullopt);
+            });
+            return true;
+        case Operation::About::SetLogLevel:
+            setLogLevel(operation.subject);
+            answer(call, std::nullopt);
+            return true;
         case Operation::About::CancelJob:
             jobs_.cancel(operation.objects.front(), [this, call](const auto& error) {
                 if (error)

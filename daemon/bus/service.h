@@ -24,6 +24,7 @@
 #include "bus/options.h"
 #include "bus/pump.h"
 #include "bus/requests.h"
+#include "config/configuration.h"
 #include "dm/event_source.h"
 #include "jobs/runner.h"
 #include "jobs/work_queue.h"
@@ -35,12 +36,18 @@ namespace cowsnap {
 class Service {
 public:
     /// engine and mapper are used on the threads of queue.
-    Service(boost::asio::io_context& loop, WorkQueue& queue, Engine& engine, DeviceMapper& mapper);
+    /// Throws Error if the configuration is wrong.
+    Service(boost::asio::io_context& loop, WorkQueue& queue, Engine& engine, DeviceMapper& mapper,
+            ConfigurationSource source);
     Service(const Service&) = delete;
     Service& operator=(const Service&) = delete;
 
     /// Lets the engine start, then takes the bus name and calls on_ready.
     void start(std::function<void()> on_ready);
+
+    /// Reads the configuration again and then calls done, with what is wrong in it: then all stays
+    /// as it was.
+    void reload(std::function<void(const std::optional<Error>&)> done);
 
     /// Why the loop was stopped; empty if nothing went wrong.
     const std::string& failure() const { return failure_; }
@@ -71,6 +78,10 @@ private:
     /// read by them. Then calls done.
     void refreshIdle(const std::function<void()>& done);
     void scheduleRefresh();
+    /// What of it is this object's and its parts' affair.
+    void configure(const Configuration& configuration);
+    void setLogLevel(const std::string& level);
+    void setManagerProperty(const std::string& name, const std::string& value);
     void stop(const std::string& why);
 
     boost::asio::io_context& loop_;
@@ -82,7 +93,10 @@ private:
     JobObjects jobs_;
     EventSource event_source_;
     Requests requests_;
+    boost::asio::steady_timer event_timer_;
     boost::asio::steady_timer refresh_timer_;
+    ConfigurationSource source_;
+    Configuration configuration_;
     std::multiset<Uuid> operations_at_;  ///< the stores of operations that are not done
     /// The stores that refreshInTurn() is at; true if that was asked for again since.
     std::map<Uuid, bool> refreshing_;

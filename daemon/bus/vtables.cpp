@@ -49,8 +49,13 @@ void addManager(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_prope
                                  kMethodFlags),
         SD_BUS_METHOD_WITH_NAMES("ListJobs", "a{sv}", SD_BUS_PARAM(options), "ao",
                                  SD_BUS_PARAM(jobs), on_call, kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("Reload", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,
+                                 kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("SetLogLevel", "sa{sv}", SD_BUS_PARAM(level) SD_BUS_PARAM(options),
+                                 "", "", on_call, kMethodFlags),
         SD_BUS_PROPERTY("Version", "s", on_get, 0, kConstant),
         SD_BUS_PROPERTY("ModuleVersion", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("LogLevel", "s", on_get, 0, kChanging),
     };
     entries.insert(entries.end(), own.begin(), own.end());
 }

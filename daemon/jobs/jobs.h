@@ -66,8 +66,8 @@ public:
 
     /// How many that are over are kept, and for how long.
     struct Limits {
-        std::size_t count = 100;
-        std::chrono::seconds age{std::chrono::hours{1}};
+        std::size_t count = 0;
+        std::chrono::seconds age{0};
     };
 
     /// These must exist.

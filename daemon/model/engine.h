@@ -129,6 +129,9 @@ public:
     /// turn another has may be waiting for this.
     void recordLosses();
 
+    /// The used parts of a store, in percent, of which people are warned; ascending.
+    void setSpaceWarnings(std::vector<unsigned> percents) { space_warnings_ = std::move(percents); }
+
     Turns& turns() { return turns_; }
     /// May be looked at by who is in, whatever the turn is at.
     const std::map<Uuid, StoreState>& stores() const { return stores_; }
@@ -203,6 +206,7 @@ private:
     LossRecords losses_;
     Claims claims_;
     std::map<Uuid, StoreState> stores_;
+    std::vector<unsigned> space_warnings_{80, 90, 95};
     Notices notices_;
 };
 

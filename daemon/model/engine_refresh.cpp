@@ -221,7 +221,7 @@ void Engine::checkSpace(StoreState& store) {
         return total > 0 && used * 100 >= total * percent;
     };
     unsigned level = 0;
-    for (const unsigned percent : kSpaceWarnings)
+    for (const unsigned percent : space_warnings_)
         if (reached(percent))
             level = percent;
     if (level > store.told_percent) {
@@ -237,7 +237,7 @@ void Engine::checkSpace(StoreState& store) {
     constexpr unsigned clearly_percent = 5;
     while (store.told_percent > level && !reached(store.told_percent - clearly_percent)) {
         unsigned lower = 0;
-        for (const unsigned percent : kSpaceWarnings)
+        for (const unsigned percent : space_warnings_)
             if (percent < store.told_percent)
                 lower = percent;
         store.told_percent = lower;

@@ -4,7 +4,6 @@
 #ifndef COWSNAP_MODEL_STORE_STATE_H
 #define COWSNAP_MODEL_STORE_STATE_H
 
-#include <array>
 #include <map>
 #include <memory>
 #include <optional>
@@ -56,7 +55,7 @@ struct StoreState {
     Metadata metadata;
     std::map<std::uint32_t, OriginState> origins;      ///< by id
     std::map<std::uint32_t, SnapshotState> snapshots;  ///< by id
-    unsigned told_percent = 0;  ///< the highest of kSpaceWarnings that was warned of; 0: none
+    unsigned told_percent = 0;  ///< the highest part used that was warned of; 0: none
     bool events_known = false;  ///< whether the kernel's events were read before
     std::uint64_t last_event = 0;
     std::vector<EventLine> remembered_events;  ///< at most COWSNAP_EVENTS_KEPT, oldest first
@@ -71,10 +70,7 @@ struct EventNotice {
     std::string text;
 };
 
-/// Used parts of a store, in percent, of which people are warned.
-inline constexpr std::array<unsigned, 3> kSpaceWarnings{80, 90, 95};
-
-/// A store has used more than one of kSpaceWarnings.
+/// A store has used more than one of the parts that people are warned of.
 struct SpaceNotice {
     Uuid store;
     unsigned percent = 0;  ///< which of them

@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <boost/asio/post.hpp>
+
 #include <array>
 #include <chrono>
 #include <cstdlib>
@@ -140,7 +142,8 @@ BusBed::~BusBed() {
 
 void BusBed::startDaemon() {
     std::promise<std::string> ready;
-    daemon_ = std::make_unique<Daemon>(machine, machine, directory.path() / "state");
+    daemon_ = std::make_unique<Daemon>(machine, machine, directory.path() / "state",
+                                       ConfigurationSource{configuration});
     thread_ = std::thread([this, &ready] {
         bool is_ready = false;
         const std::string failure = daemon_->run([&] {
@@ -175,6 +178,10 @@ void BusBed::startDaemon() {
                             on_signal, this) < 0)
         throw std::runtime_error("cannot match signals");
     match_ = Slot(slot);
+}
+
+void BusBed::reloadAsOnSignal() {
+    boost::asio::post(daemon_->loop(), [this] { daemon_->reload(); });
 }
 
 void BusBed::stopDaemon() {

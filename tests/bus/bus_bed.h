@@ -71,6 +71,8 @@ public:
 
     void startDaemon();
     void stopDaemon();
+    /// As the daemon does on SIGHUP.
+    void reloadAsOnSignal();
 
     Message call(const std::string& path, const std::string& interface, const std::string& member,
                  const std::function<void(Message&)>& append, const Dictionary& options = {});
@@ -116,6 +118,8 @@ public:
 
     FakeMachine machine;
     TemporaryDirectory directory;
+    /// The daemon's file; it is there when a test writes it.
+    const std::filesystem::path configuration = directory.path() / "cowsnapd.conf";
 
 private:
     PrivateBus private_bus_;
