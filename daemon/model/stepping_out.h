@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Device-mapper and block devices as the engine uses them: calls that can wait for a device, or for
-// what else is done in the kernel, let others into the engine meanwhile. Calls that only look into
-// tables of the kernel do not, so that loops over many stores may make them.
+// what else is done in the kernel, let others into the engine meanwhile. Calls that only look up
+// which devices there are do not, so that loops over many stores may make them.
 #ifndef COWSNAP_MODEL_STEPPING_OUT_H
 #define COWSNAP_MODEL_STEPPING_OUT_H
 
@@ -37,15 +37,17 @@ public:
         const StepOut out(turns_);
         return mapper_.message(name, text);
     }
-
-    std::vector<MappedDevice> devices() override { return mapper_.devices(); }
-    bool nameTaken(const std::string& name) override { return mapper_.nameTaken(name); }
     std::vector<MappedTarget> table(const std::string& name) override {
+        const StepOut out(turns_);
         return mapper_.table(name);
     }
     std::vector<MappedTarget> status(const std::string& name) override {
+        const StepOut out(turns_);
         return mapper_.status(name);
     }
+
+    std::vector<MappedDevice> devices() override { return mapper_.devices(); }
+    bool nameTaken(const std::string& name) override { return mapper_.nameTaken(name); }
     std::optional<TargetVersion> targetVersion(const std::string& type) override {
         return mapper_.targetVersion(type);
     }

@@ -57,9 +57,8 @@ struct TargetVersion {
     unsigned patch = 0;
 };
 
-/// Device-mapper. All calls may block; create(), reload(), remove() and message() may be called on
-/// several threads at a time, also beside one of the others. They throw Error; its kind follows
-/// from the errno of the ioctl.
+/// Device-mapper. All calls may block, and may be made on several threads at a time. They throw
+/// Error; its kind follows from the errno of the ioctl.
 class DeviceMapper {
 public:
     DeviceMapper() = default;

@@ -27,6 +27,7 @@ inline constexpr std::uint64_t kSlotBlock = 1024;   // on a store's first disk
 
 /// See FakeMachine::hold(): no message.
 inline constexpr const char* kHeldTables = "a new table";
+inline constexpr const char* kHeldStatus = "the status";
 
 /// The program was killed: nothing of it may catch this.
 class Killed : public std::exception {
@@ -86,7 +87,8 @@ public:
     void useSegments(std::uint64_t segments);
 
     /// Messages that begin with this word wait in the kernel until letGo(), those to the device
-    /// with this name or all; for kHeldTables the making of devices.
+    /// with this name or all; for kHeldTables the making of devices, for kHeldStatus
+    /// the reading of their states.
     void hold(const std::string& word, const std::string& mapped_name = {});
     void letGo();
     /// Waits until so many calls wait; false if it takes too long.

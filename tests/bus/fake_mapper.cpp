@@ -373,7 +373,8 @@ std::vector<MappedTarget> FakeMachine::table(const std::string& name) {
 }
 
 std::vector<MappedTarget> FakeMachine::status(const std::string& name) {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    waitWhileHeld(lock, name, kHeldStatus);
     MappedTarget target = mapped(name).table.front();
     const auto words = split(target.arguments);
     if (target.type == COWSNAP_TARGET_STORE) {

@@ -89,6 +89,18 @@ TEST_CASE("what takes long at one store does not hold up another one") {
     CHECK(std::get<std::uint32_t>(bed.properties(bed.one, kStore).at("SnapshotCount")) == 2);
 }
 
+TEST_CASE("a store whose state is not told holds up no other one") {
+    TwoStores bed;
+    bed.machine.hold(kHeldStatus, bed.mappedName(bed.one));
+    const auto slow = bed.beginCreate(bed.origin_of_one, "slow");
+    REQUIRE(bed.machine.waitUntilHeld(1));
+    CHECK(bed.createSnapshots({{{bed.origin_of_two}, "quick"}}).size() == 1);
+    CHECK_FALSE(slow->done);
+    bed.machine.letGo();
+    bed.finish(*slow);
+    CHECK(slow->failure.name.empty());
+}
+
 TEST_CASE("what is about several stores waits for all of them") {
     TwoStores bed;
     const auto a = bed.createSnapshots({{{bed.origin_of_one}, "a"}}).front();
