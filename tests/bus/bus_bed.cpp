@@ -137,6 +137,7 @@ BusBed::BusBed() : private_bus_(directory) {
 }
 
 BusBed::~BusBed() {
+    machine.letGo();  // or a test that failed would wait for ever
     stopDaemon();
 }
 
