@@ -38,6 +38,7 @@ Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, Devic
       source_(std::move(source)) {
     const Configuration configuration = readConfiguration(source_);
     engine.setSpaceWarnings(configuration.space_warnings_percent);
+    engine.setMetadataBackups(configuration.metadata_backups);
     configure(configuration);
 }
 
@@ -55,6 +56,7 @@ void Service::reload(std::function<void(const std::optional<Error>&)> done) {
             *read = readConfiguration(source_);
         }
         engine.setSpaceWarnings(read->space_warnings_percent);
+        engine.setMetadataBackups(read->metadata_backups);
         return std::nullopt;
     };
     const auto finished = [this, read, done = std::move(done)](const Outcome& outcome) {

@@ -71,6 +71,10 @@ const std::vector<Key>& keys() {
          [](Configuration& to, const json& value) {
              to.event_interval = std::chrono::milliseconds(numberIn(value, 0, 60000));
          }},
+        {"metadata_backups",
+         [](Configuration& to, const json& value) {
+             to.metadata_backups = numberIn(value, 0, kMostKept);
+         }},
         {"finished_jobs",
          [](Configuration& to, const json& value) {
              to.finished_jobs = numberIn(value, 0, kMostKept);

@@ -22,6 +22,8 @@ struct Configuration {
     std::chrono::seconds refresh_interval{10};
     /// Between two readings because of events.
     std::chrono::milliseconds event_interval{100};
+    /// Of each store, in the state directory.
+    std::size_t metadata_backups = 20;
     std::size_t finished_jobs = 100;
     std::chrono::seconds finished_jobs_age{3600};
     std::size_t request_ids = 1000;

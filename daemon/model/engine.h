@@ -17,6 +17,7 @@
 #include "assembly/store_assembly.h"
 #include "block/block_devices.h"
 #include "dm/device_mapper.h"
+#include "meta/backups.h"
 #include "meta/registry.h"
 #include "model/claims.h"
 #include "model/retention.h"
@@ -25,6 +26,9 @@
 #include "model/turns.h"
 
 namespace cowsnap {
+
+/// How many states of metadata are kept unless something else is said.
+inline constexpr std::size_t kMetadataBackups = 20;
 
 struct SnapshotOptions {
     bool writable = false;
@@ -131,6 +135,8 @@ public:
 
     /// The used parts of a store, in percent, of which people are warned; ascending.
     void setSpaceWarnings(std::vector<unsigned> percents) { space_warnings_ = std::move(percents); }
+    /// How many states of a store's metadata are kept beside it; 0: none are written.
+    void setMetadataBackups(std::size_t kept) { metadata_backups_ = kept; }
 
     Turns& turns() { return turns_; }
     /// May be looked at by who is in, whatever the turn is at.
@@ -188,6 +194,7 @@ private:
 
     // engine_refresh.cpp
     void persist(StoreState& store, Metadata metadata);
+    void backUp(const StoreState& store, const std::string& body);
     void load(StoreState& store);
     void readOriginTable(OriginState& state);
     void readKernel(StoreState& store, const std::vector<MappedDevice>& devices);
@@ -204,6 +211,8 @@ private:
     StoreAssembly assembly_;
     StoreRegistry registry_;
     LossRecords losses_;
+    MetadataBackups backups_;
+    std::size_t metadata_backups_ = kMetadataBackups;
     Claims claims_;
     std::map<Uuid, StoreState> stores_;
     std::vector<unsigned> space_warnings_{80, 90, 95};

@@ -20,7 +20,8 @@ Engine::Engine(DeviceMapper& mapper, BlockDevices& devices, StoreRegistry regist
       devices_(devices, turns_),
       assembly_(mapper_, devices_),
       registry_(std::move(registry)),
-      losses_(registry_.directory()) {}
+      losses_(registry_.directory()),
+      backups_(registry_.directory()) {}
 
 void Engine::start() {
     assembly_.removeLeftovers();

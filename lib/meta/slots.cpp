@@ -46,11 +46,12 @@ SlotContents MetadataSlots::read() {
                              [&](const Slot& slot) { return slot.header.state == state; });
     };
     if (state_count(SlotState::Damaged) == 2)
-        fail(
-            ErrorKind::MetadataCorrupt,
-            "both metadata slots of the store {} are damaged (slot 0: {}; slot 1: {}); nothing was "
-            "changed: stop the store and mend it with \"cowsnap-store repair\"",
-            store_.dashed(), slots[0].header.damage, slots[1].header.damage);
+        fail(ErrorKind::MetadataCorrupt,
+             "both metadata slots of the store {0} are damaged (slot 0: {1}; slot 1: {2}); nothing "
+             "was "
+             "changed: stop the store and mend it with \"cowsnap-store repair\"; its option "
+             "--metadata takes one of the files in /var/lib/cowsnap/backups/{0}",
+             store_.dashed(), slots[0].header.damage, slots[1].header.damage);
     SlotContents contents;
     contents.one_damaged = state_count(SlotState::Damaged) == 1;
     was_read_ = true;

@@ -40,6 +40,8 @@ public:
     /// Writes body over the older slot, durably, with the next generation. read() must
     /// have succeeded before. NoSpace if body is too long for a slot.
     void write(std::uint32_t schema, const std::string& body);
+    /// Of what was read or written last.
+    std::uint64_t generation() const { return generation_; }
 
 private:
     struct Slot {

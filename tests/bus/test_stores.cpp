@@ -4,9 +4,14 @@
 
 #include <fstream>
 
+#include <filesystem>
+#include <fstream>
 #include "assembly/store_assembly.h"
 #include "cowsnap_dm.h"
+
+#include "base/durable_file.h"
 #include "engine_bed.h"
+#include "meta/backups.h"
 
 using namespace cowsnap;
 using namespace cowsnap::test;
@@ -328,4 +333,37 @@ TEST_CASE("without the module everything is refused with the advice to load it")
     EngineBed bed;
     bed.machine.removeModule();
     checkRefused(bed, ErrorKind::NotSupported, "modprobe", [&] { bed.makeStore(); });
+}
+
+TEST_CASE("the last states of the metadata are kept as files") {
+    EngineBed bed;
+    bed.engine->setMetadataBackups(3);
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    const MetadataBackups backups(bed.directory.path());
+    const auto newest = [&] {
+        const auto text = readIfThere(backups.list(store).front());
+        return parseMetadata(1, text.value());
+    };
+    CHECK(newest().origins.size() == 1);
+    const auto snapshots = bed.engine->createSnapshots({{one, "a"}}, {});
+    CHECK(newest().snapshots.front().name == "a");
+    bed.engine->deleteSnapshots(snapshots);
+    CHECK(newest().snapshots.empty());
+    CHECK(backups.list(store).size() == 3);
+    bed.engine->setMetadataBackups(1);
+    bed.engine->createSnapshots({{one, "b"}}, {});
+    CHECK(backups.list(store).size() == 1);
+    CHECK(newest().snapshots.front().name == "b");
+    bed.engine->setMetadataBackups(0);
+    bed.engine->createSnapshots({{one, "c"}}, {});
+    CHECK(newest().snapshots.size() == 1);
+
+    // where none can be written all goes on without
+    bed.engine->setMetadataBackups(3);
+    const std::filesystem::path directory = bed.directory.path();
+    std::filesystem::remove_all(directory / "backups");
+    std::ofstream(directory / "backups") << "a file";
+    CHECK_NOTHROW(bed.engine->createSnapshots({{one, "d"}}, {}));
+    CHECK(bed.snapshotNamed("d"));
 }

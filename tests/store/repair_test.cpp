@@ -11,6 +11,7 @@
 #include "checks.hpp"
 #include "cowsnap_dm.h"
 #include "random_run.hpp"
+#include "store/check_parts.h"
 #include "store/control_remains.h"
 #include "store/engine.h"
 #include "store/repair.h"
@@ -399,5 +400,45 @@ TEST_CASE("a repair that is interrupted can be run again") {
         for (const auto& dropped : first.dropped)
             half.snapshots.erase(dropped.snapshot.id);
         mustBeExact(half, second);
+    }
+}
+
+TEST_CASE("with both metadata slots damaged a backup gives the names back") {
+    sim::World world = usedWorld(1);
+    const cow_super super = superOf(world);
+    SimBlocks blocks(world.store);
+    Metadata backup;
+    {
+        const auto slots = readSlots(blocks, super);
+        backup = parseMetadata(slots[0].header.schema, slots[0].body);
+    }
+    // since the backup one was deleted and another one was made
+    SnapshotRecord gone = backup.snapshots.front();
+    gone.id = 90;
+    gone.uuid = Uuid::random();
+    gone.name = "gone";
+    backup.snapshots.push_back(gone);
+    const std::uint32_t newer = backup.snapshots.front().id;
+    backup.snapshots.erase(backup.snapshots.begin());
+    backup.next_snapshot_id = 1;
+    flip(world, super.slot_block, 200);
+    flip(world, super.slot_block + super.slot_blocks, 200);
+    ShadowBlocks shadow(blocks);
+    Metadata other = backup;
+    other.store = Uuid::random();
+    CHECK_THROWS_AS(planRepair(shadow, {}, other), Error);
+    const RepairPlan plan = planRepair(shadow, {}, backup);
+    CHECK(plan.dropped.empty());
+    REQUIRE(shadow.apply() == 0);
+    CHECK(check(blocks).passed());
+    const auto slots = readSlots(blocks, super);
+    for (const auto& slot : slots) {
+        const Metadata metadata = parseMetadata(slot.header.schema, slot.body);
+        CHECK(metadata.name == "main");
+        CHECK(metadata.origins.size() == 2);
+        CHECK(metadata.snapshotWithId(90) == nullptr);
+        CHECK(metadata.snapshotWithId(newer) == nullptr);
+        CHECK(metadata.snapshotWithId(20)->name == "snap-20");
+        CHECK(metadata.next_snapshot_id > 21);
     }
 }

@@ -22,8 +22,9 @@ namespace {
 
 class Repairer {
 public:
-    Repairer(ShadowBlocks& shadow, RepairPlan& plan, const CheckOptions& options)
-        : shadow_(shadow), plan_(plan), options_(options) {}
+    Repairer(ShadowBlocks& shadow, RepairPlan& plan, const CheckOptions& options,
+             const std::optional<Metadata>& metadata)
+        : shadow_(shadow), plan_(plan), options_(options), metadata_(metadata) {}
 
     void run();
 
@@ -38,6 +39,7 @@ private:
     bool mendLogs();
     void renewCheckpoints(Engine& engine);
     void mendSlots();
+    Metadata newMetadata(const cow_store& control, const Uuid& uuid);
     /// Deletes without activation, which the reason for it prevents.
     void dropInControl(const std::vector<std::uint32_t>& ids, const std::string& reason);
     /// Refuses to drop what a rollback needs: the origin's own device is a mixture meanwhile.
@@ -48,6 +50,7 @@ private:
     ShadowBlocks& shadow_;
     RepairPlan& plan_;
     CheckOptions options_;
+    const std::optional<Metadata>& metadata_;
 };
 
 void Repairer::must(int error, std::string_view what) const {
@@ -271,22 +274,48 @@ void Repairer::mendSlots() {
         }
         return;
     }
-    Metadata metadata;
-    metadata.store = Uuid(uuid);
-    metadata.name = "store-" + metadata.store.brief();
-    for (const cow_origin* origin : originsOf(control.get()))
-        metadata.next_origin_id = std::max(metadata.next_origin_id, origin->id + 1);
-    for (const cow_snapshot* snapshot : snapshotsOf(control.get()))
-        metadata.next_snapshot_id = std::max(metadata.next_snapshot_id, snapshot->id + 1);
+    const Metadata metadata = newMetadata(control.get(), Uuid(uuid));
     std::uint64_t generation = 0;
     for (const auto& slot : slots)
         generation = std::max(generation, slot.header.generation);
     for (std::uint64_t i = 0; i < slots.size(); ++i)
         write(i, encodeSlot(metadata.store, generation + 1 + i, metadataSchema(metadata),
                             formatMetadata(metadata)));
-    plan_.steps.emplace_back(
-        "write new metadata: the names of store, origins and snapshots, and which devices the "
-        "origins are, are lost; the snapshots stay");
+}
+
+/// Of what is in the control record, whatever an old state said of others.
+Metadata Repairer::newMetadata(const cow_store& control, const Uuid& uuid) {
+    Metadata metadata;
+    if (metadata_) {
+        metadata = *metadata_;
+        if (metadata.store != uuid)
+            fail(ErrorKind::InvalidArgument,
+                 "that metadata is of the store {}, and this is the store {}",
+                 metadata.store.dashed(), uuid.dashed());
+        std::erase_if(metadata.snapshots, [&](const auto& snapshot) {
+            const cow_snapshot* found = nullptr;
+            for (const cow_snapshot* there : snapshotsOf(control))
+                if (there->id == snapshot.id)
+                    found = there;
+            const auto* const origin = metadata.origin(snapshot.origin);
+            return found == nullptr || origin == nullptr || found->origin->id != origin->id;
+        });
+        plan_.steps.push_back(fmt::format(
+            "write the metadata that was given: {} origins and {} of {} snapshots are "
+            "known by their names",
+            metadata.origins.size(), metadata.snapshots.size(), snapshotsOf(control).size()));
+    } else {
+        metadata.store = uuid;
+        metadata.name = "store-" + metadata.store.brief();
+        plan_.steps.emplace_back(
+            "write new metadata: the names of store, origins and snapshots, and which devices the "
+            "origins are, are lost, unless there is a backup (--metadata); the snapshots stay");
+    }
+    for (const cow_origin* origin : originsOf(control))
+        metadata.next_origin_id = std::max(metadata.next_origin_id, origin->id + 1);
+    for (const cow_snapshot* snapshot : snapshotsOf(control))
+        metadata.next_snapshot_id = std::max(metadata.next_snapshot_id, snapshot->id + 1);
+    return metadata;
 }
 
 void Repairer::run() {
@@ -306,13 +335,14 @@ void Repairer::run() {
 
 }  // namespace
 
-RepairPlan planRepair(ShadowBlocks& shadow, const CheckOptions& options) {
+RepairPlan planRepair(ShadowBlocks& shadow, const CheckOptions& options,
+                      const std::optional<Metadata>& metadata) {
     RepairPlan plan;
     plan.before = check(shadow, options);
     plan.after = plan.before;
     if (plan.before.findings.empty())
         return plan;
-    Repairer(shadow, plan, options).run();
+    Repairer(shadow, plan, options, metadata).run();
     return plan;
 }
 

@@ -6,9 +6,11 @@
 #define COWSNAP_STORE_REPAIR_H
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "meta/metadata.h"
 #include "store/blocks.h"
 #include "store/check.h"
 
@@ -33,7 +35,10 @@ struct RepairPlan {
 
 /// Repairs the shadow. Throws Error: MetadataCorrupt if what is left proves nothing, and as
 /// check() does. options.data: snapshots that would return damaged data are dropped too.
-RepairPlan planRepair(ShadowBlocks& shadow, const CheckOptions& options = {});
+/// metadata: what the slots said once, for the case that both are damaged; InvalidArgument if it is
+/// of another store.
+RepairPlan planRepair(ShadowBlocks& shadow, const CheckOptions& options = {},
+                      const std::optional<Metadata>& metadata = {});
 
 }  // namespace cowsnap::store
 

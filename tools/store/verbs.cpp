@@ -13,7 +13,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/durable_file.h"
 #include "base/error.h"
+#include "base/json_number.h"
 #include "block/linux_block_devices.h"
 #include "store/blocks.h"
 #include "store/check.h"
@@ -160,7 +162,20 @@ struct RepairOptions {
     std::vector<std::string> paths;
     bool data = false;
     bool dry_run = false;
+    std::string metadata;  ///< a file
 };
+
+/// What the daemon wrote into its backups.
+Metadata metadataIn(const std::string& path) {
+    const auto text = readIfThere(path);
+    if (!text)
+        fail(ErrorKind::NotFound, "there is no file {}", path);
+    // The schema stands in it, too.
+    const auto json = nlohmann::json::parse(*text, nullptr, false);
+    if (!json.is_object() || !json.contains("schema"))
+        fail(ErrorKind::InvalidArgument, "{} is no metadata of a store", path);
+    return parseMetadata(numberFrom<std::uint32_t>(json.at("schema")), *text);
+}
 
 ExitCode runRepair(const CommonOptions& common, const RepairOptions& repair) {
     if (repair.dry_run)
@@ -178,7 +193,10 @@ ExitCode runRepair(const CommonOptions& common, const RepairOptions& repair) {
         options.progress = [&bar](std::uint64_t done, std::uint64_t total) {
             bar.show(done, total);
         };
-        plan = planRepair(shadow, options);
+        std::optional<Metadata> metadata;
+        if (!repair.metadata.empty())
+            metadata = metadataIn(repair.metadata);
+        plan = planRepair(shadow, options, metadata);
     }
     if (common.json)
         std::cout << planJson(plan, devices).dump(2) << '\n';
@@ -287,6 +305,9 @@ void addRepair(CLI::App& app, Run& run) {
     command->add_flag("--data", repair->data,
                       "Also check all data, and drop the snapshots that have damaged data");
     command->add_flag("--dry-run", repair->dry_run, "Only say what would be done");
+    command->add_option("--metadata", repair->metadata,
+                        "If both copies of the metadata are damaged: a file of "
+                        "/var/lib/cowsnap/backups");
     command->callback([&run, repair] {
         run = [repair](const CommonOptions& options) { return runRepair(options, *repair); };
     });
