@@ -104,14 +104,19 @@ PrivateBus::~PrivateBus() {
 
 CliResult runCli(const std::vector<std::string>& arguments, uid_t user_id) {
     const TemporaryDirectory directory;
-    const std::string output = (directory.path() / "out").string();
-    const std::string errors = (directory.path() / "err").string();
     // Copied to where any user may run it.
     const std::string program = (directory.path() / "snapd-cli").string();
     if (user_id != 0)
         std::filesystem::copy_file(COWSNAP_CLI, program);
     std::vector<std::string> words{user_id != 0 ? program : std::string(COWSNAP_CLI)};
     words.insert(words.end(), arguments.begin(), arguments.end());
+    return runProgram(words, user_id);
+}
+
+CliResult runProgram(const std::vector<std::string>& words, uid_t user_id) {
+    const TemporaryDirectory directory;
+    const std::string output = (directory.path() / "out").string();
+    const std::string errors = (directory.path() / "err").string();
     const pid_t child = ::fork();
     if (child == 0) {
         const int null = ::open("/dev/null", O_RDONLY);

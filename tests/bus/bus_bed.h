@@ -40,6 +40,8 @@ struct CliResult {
 
 /// Runs snapd-cli without a terminal, as this user or as another one.
 CliResult runCli(const std::vector<std::string>& arguments, uid_t user_id = 0);
+/// The same with any program.
+CliResult runProgram(const std::vector<std::string>& words, uid_t user_id = 0);
 
 /// The name and message of the error that a call gives; empty if it succeeds.
 struct CallFailure {
