@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/size_text.h"
 #include "cowsnap_dm.h"
 #include "model/engine.h"
 

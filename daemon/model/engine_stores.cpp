@@ -8,6 +8,7 @@
 #include "assembly/store_devices.h"
 #include "assembly/store_header.h"
 #include "base/names.h"
+#include "base/size_text.h"
 #include "cowsnap_disk.h"
 #include "cowsnap_dm.h"
 #include "dm/module.h"

@@ -9,6 +9,7 @@
 #include "assembly/store_devices.h"
 #include "assembly/store_header.h"
 #include "base/error.h"
+#include "base/size_text.h"
 #include "cowsnap_dm.h"
 #include "dm/module.h"
 

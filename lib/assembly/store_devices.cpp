@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/size_text.h"
 #include "cowsnap_dm.h"
 #include "meta/metadata.h"
 #include "meta/slots.h"

@@ -98,9 +98,6 @@ bool standsOn(BlockDevices& devices, DeviceNumber upper, DeviceNumber lower,
 /// Whether one of the two stands on the other, or both are the same.
 bool related(BlockDevices& devices, DeviceNumber one, DeviceNumber other);
 
-/// A size in bytes for people, such as "1.5 GiB".
-std::string sizeText(std::uint64_t bytes);
-
 }  // namespace cowsnap
 
 #endif

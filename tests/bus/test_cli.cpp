@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstdlib>
 #include <ctime>
+#include <sstream>
+#include <thread>
 
 #include "bus_bed.h"
 #include "cowsnap_dm.h"
@@ -382,4 +384,38 @@ TEST_CASE("bash completes verbs, options and names") {
     CHECK_THAT(completed("show ''"),
                Contains("\nbefore\n") && Contains("\none\n") && Contains("\nmain\n"));
     CHECK(completed("delete x") == "\n\n");
+}
+
+TEST_CASE("watch tells how full a store is, and when it will be") {
+    BusBed bed;
+    checkDone(runCli({"store", "create", "/dev/store"}), "created");
+    checkDone(runCli({"create", "/dev/one", "--name", "old"}), "created");
+    bed.machine.useSegments(10);
+    std::thread user([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(500));
+        bed.machine.useSegments(20);
+    });
+    const CliResult result = runCli({"watch", "--json", "--interval", "1", "--count", "2"});
+    user.join();
+    INFO(result.output << result.errors);
+    CHECK(result.code == 0);
+    std::istringstream lines(result.output);
+    std::string line;
+    std::vector<json> stores;
+    while (std::getline(lines, line))
+        stores.push_back(json::parse(line).at("stores").at(0));
+    REQUIRE(stores.size() == 2);
+    CHECK(stores[0].at("bytes_per_second").is_null());
+    const auto grown = stores[1].at("used").get<double>() - stores[0].at("used").get<double>();
+    REQUIRE(grown == 10.0 * 1024 * 1024);
+    const auto rate = stores[1].at("bytes_per_second").get<double>();
+    CHECK(rate > grown / 10);
+    CHECK(rate < grown);
+    CHECK(stores[1].at("full_in_seconds").get<double>() ==
+          Approx(stores[1].at("free").get<double>() / rate));
+    checkDone(runCli({"rollback", "old", "--yes"}), "shows old");
+    const CliResult text = runCli({"watch", "--count", "1"});
+    checkDone(text, "main: active, 20.0 MiB of ");
+    checkDone(text, "one goes back to old: running");
+    checkFailed(runCli({"watch", "--interval", "0"}), 2, "--interval");
 }

@@ -68,6 +68,7 @@ int main(int argc, char** argv) {
     addSet(app, run);
     addShow(app, run);
     addStore(app, run);
+    addWatch(app, run);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

@@ -11,6 +11,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include "base/size_text.h"
 #include "cli/exit.h"
 #include "cowsnap_dm.h"
 
@@ -49,20 +50,6 @@ Column texts(std::string name, std::string property, bool by_default = false) {
     return {
         std::move(name), ColumnKind::Text, by_default,
         [property](const Objects&, const Object& object) { return json(object.texts(property)); }};
-}
-
-std::string sizeText(std::uint64_t bytes) {
-    constexpr double unit = 1024;
-    constexpr std::string_view prefixes = "KMGTPE";
-    if (bytes < 1024)
-        return fmt::format("{} B", bytes);
-    double value = static_cast<double>(bytes) / unit;
-    std::size_t prefix = 0;
-    while (value >= unit && prefix + 1 < prefixes.size()) {
-        value /= unit;
-        ++prefix;
-    }
-    return fmt::format("{:.1f} {}iB", value, prefixes[prefix]);
 }
 
 /// Control characters of devices' names must not reach the terminal.

@@ -41,6 +41,7 @@ void addRollback(CLI::App& app, Run& run);
 void addSet(CLI::App& app, Run& run);
 void addShow(CLI::App& app, Run& run);
 void addStore(CLI::App& app, Run& run);
+void addWatch(CLI::App& app, Run& run);
 
 /// An origin that a verb attached by itself.
 struct AttachedNow {

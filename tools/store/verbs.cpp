@@ -16,6 +16,7 @@
 #include "base/durable_file.h"
 #include "base/error.h"
 #include "base/json_number.h"
+#include "base/size_text.h"
 #include "block/linux_block_devices.h"
 #include "store/blocks.h"
 #include "store/check.h"
