@@ -28,14 +28,17 @@ Runner::Handle Runner::run(const StoreSet& stores, Task task) {
 }
 
 void Runner::enqueue(const StoreSet& stores, const Handle& task) {
-    task->ticket = queue_.add(stores, [this, stores, task] {
+    // The work goes to the loop with its outcome, and is let go of there: it holds messages of the
+    // bus, which count their users for one thread only.
+    task->ticket = queue_.add(stores, [this, stores, task]() mutable {
         if (task->begun)
             asio::post(loop_, [this, task] {
                 task->begun();
                 then_send_();
             });
         // Posted before the stores are free again: what comes after is taken in after.
-        asio::post(loop_, [this, outcome = perform(stores, *task), task] {
+        const Outcome outcome = perform(stores, *task);
+        asio::post(loop_, [this, outcome, task = std::move(task)] {
             take_in_(outcome);
             if (outcome.missing_store) {
                 StoreSet more = outcome.stores;
