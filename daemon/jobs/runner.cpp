@@ -30,7 +30,7 @@ Runner::Handle Runner::run(const StoreSet& stores, Task task) {
 void Runner::enqueue(const StoreSet& stores, const Handle& task) {
     // The work goes to the loop with its outcome, and is let go of there: it holds messages of the
     // bus, which count their users for one thread only.
-    task->ticket = queue_.add(stores, [this, stores, task]() mutable {
+    task->ticket = queue_.add(stores, [this, stores, task = Handle(task)]() mutable {
         if (task->begun)
             asio::post(loop_, [this, task] {
                 task->begun();
