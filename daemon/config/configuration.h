@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "meta/backups.h"
+
 namespace cowsnap {
 
 inline constexpr std::string_view kDefaultConfigurationFile = "/etc/cowsnap/cowsnapd.conf";
@@ -23,7 +25,7 @@ struct Configuration {
     /// Between two readings because of events.
     std::chrono::milliseconds event_interval{100};
     /// Of each store, in the state directory.
-    std::size_t metadata_backups = 20;
+    std::size_t metadata_backups = kMetadataBackupsKept;
     std::size_t finished_jobs = 100;
     std::chrono::seconds finished_jobs_age{3600};
     std::size_t request_ids = 1000;

@@ -6,6 +6,7 @@
 #ifndef COWSNAP_MODEL_ENGINE_H
 #define COWSNAP_MODEL_ENGINE_H
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <optional>
@@ -17,8 +18,8 @@
 #include "assembly/store_assembly.h"
 #include "block/block_devices.h"
 #include "dm/device_mapper.h"
-#include "meta/backups.h"
 #include "meta/registry.h"
+#include "model/backup_writer.h"
 #include "model/claims.h"
 #include "model/retention.h"
 #include "model/stepping_out.h"
@@ -26,9 +27,6 @@
 #include "model/turns.h"
 
 namespace cowsnap {
-
-/// How many states of metadata are kept unless something else is said.
-inline constexpr std::size_t kMetadataBackups = 20;
 
 struct SnapshotOptions {
     bool writable = false;
@@ -137,6 +135,8 @@ public:
     void setSpaceWarnings(std::vector<unsigned> percents) { space_warnings_ = std::move(percents); }
     /// How many states of a store's metadata are kept beside it; 0: none are written.
     void setMetadataBackups(std::size_t kept) { metadata_backups_ = kept; }
+    /// Waits until those that there are to be are written. False if that takes longer.
+    bool waitForBackups(std::chrono::milliseconds longest) { return backups_.wait(longest); }
 
     Turns& turns() { return turns_; }
     /// May be looked at by who is in, whatever the turn is at.
@@ -194,7 +194,6 @@ private:
 
     // engine_refresh.cpp
     void persist(StoreState& store, Metadata metadata);
-    void backUp(const StoreState& store, const std::string& body);
     void load(StoreState& store);
     void readOriginTable(OriginState& state);
     void readKernel(StoreState& store, const std::vector<MappedDevice>& devices);
@@ -211,8 +210,8 @@ private:
     StoreAssembly assembly_;
     StoreRegistry registry_;
     LossRecords losses_;
-    MetadataBackups backups_;
-    std::size_t metadata_backups_ = kMetadataBackups;
+    BackupWriter backups_;
+    std::size_t metadata_backups_ = kMetadataBackupsKept;
     Claims claims_;
     std::map<Uuid, StoreState> stores_;
     std::vector<unsigned> space_warnings_{80, 90, 95};

@@ -74,21 +74,7 @@ void Engine::persist(StoreState& store, Metadata metadata) {
     const std::string body = formatMetadata(metadata);
     store.slots->write(metadataSchema(metadata), body);
     store.metadata = std::move(metadata);
-    backUp(store, body);
-}
-
-/// The store has it: that there is no copy is not worth an error.
-void Engine::backUp(const StoreState& store, const std::string& body) {
-    const Uuid uuid = store.uuid;
-    const std::uint64_t generation = store.slots->generation();
-    const std::size_t kept = metadata_backups_;
-    const StepOut out(turns_);
-    try {
-        backups_.put(uuid, generation, body, kept);
-    } catch (const std::exception& error) {
-        spdlog::warn("no backup of the metadata of the store {} is written: {}", uuid.dashed(),
-                     error.what());
-    }
+    backups_.put(store.uuid, store.slots->generation(), body, metadata_backups_);
 }
 
 void Engine::load(StoreState& store) {

@@ -22,7 +22,7 @@ Engine::Engine(DeviceMapper& mapper, BlockDevices& devices, StoreRegistry regist
       assembly_(mapper_, devices_),
       registry_(std::move(registry)),
       losses_(registry_.directory()),
-      backups_(registry_.directory()) {}
+      backups_(MetadataBackups(registry_.directory())) {}
 
 void Engine::start() {
     assembly_.removeLeftovers();

@@ -4,6 +4,7 @@
 #ifndef COWSNAP_META_BACKUPS_H
 #define COWSNAP_META_BACKUPS_H
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -12,6 +13,9 @@
 #include "base/uuid.h"
 
 namespace cowsnap {
+
+/// How many states of a store's metadata are kept unless something else is said.
+inline constexpr std::size_t kMetadataBackupsKept = 20;
 
 class MetadataBackups {
 public:

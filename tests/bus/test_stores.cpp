@@ -1,21 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Stores: what is a store, what is refused, failing and damaged ones.
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <catch2/catch.hpp>
-
-#include <fstream>
-
+#include <chrono>
 #include <filesystem>
 #include <fstream>
-#include "assembly/store_assembly.h"
-#include "cowsnap_dm.h"
 
+#include "assembly/store_assembly.h"
 #include "base/durable_file.h"
+#include "base/file_descriptor.h"
+#include "cowsnap_dm.h"
 #include "engine_bed.h"
 #include "meta/backups.h"
 
 using namespace cowsnap;
 using namespace cowsnap::test;
 using Catch::Contains;
+
+namespace {
+
+constexpr std::chrono::seconds kLongest{60};
+
+}  // namespace
 
 TEST_CASE("a store whose device is missing is shown and opened later") {
     EngineBed bed;
@@ -342,6 +350,7 @@ TEST_CASE("the last states of the metadata are kept as files") {
     const Uuid one = bed.engine->attach("/dev/one", store, "");
     const MetadataBackups backups(bed.directory.path());
     const auto newest = [&] {
+        REQUIRE(bed.engine->waitForBackups(kLongest));
         const auto text = readIfThere(backups.list(store).front());
         return parseMetadata(1, text.value());
     };
@@ -353,8 +362,8 @@ TEST_CASE("the last states of the metadata are kept as files") {
     CHECK(backups.list(store).size() == 3);
     bed.engine->setMetadataBackups(1);
     bed.engine->createSnapshots({{one, "b"}}, {});
-    CHECK(backups.list(store).size() == 1);
     CHECK(newest().snapshots.front().name == "b");
+    CHECK(backups.list(store).size() == 1);
     bed.engine->setMetadataBackups(0);
     bed.engine->createSnapshots({{one, "c"}}, {});
     CHECK(newest().snapshots.size() == 1);
@@ -366,4 +375,32 @@ TEST_CASE("the last states of the metadata are kept as files") {
     std::ofstream(directory / "backups") << "a file";
     CHECK_NOTHROW(bed.engine->createSnapshots({{one, "d"}}, {}));
     CHECK(bed.snapshotNamed("d"));
+}
+
+TEST_CASE("nobody waits for a file system that is frozen until the metadata is backed up there") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    REQUIRE(bed.engine->waitForBackups(kLongest));
+    const MetadataBackups backups(bed.directory.path());
+    const auto next = [&] {
+        const auto newest = backups.list(store).front();
+        return newest.parent_path() /
+               fmt::format("{:020}.json.new", std::stoull(newest.stem().string()) + 1);
+    }();
+    // Who opens a pipe that nobody reads waits as who writes to a frozen file system does.
+    REQUIRE(::mkfifo(next.c_str(), S_IRUSR | S_IWUSR) == 0);
+    bed.engine->createSnapshots({{one, "a"}}, {});
+    CHECK(bed.snapshotNamed("a"));
+    CHECK_FALSE(bed.engine->waitForBackups(std::chrono::milliseconds(20)));
+    bed.engine->createSnapshots({{one, "b"}}, {});
+    CHECK(bed.snapshotNamed("b"));
+    {
+        const FileDescriptor thaw(::open(next.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+        REQUIRE(thaw);
+        REQUIRE(bed.engine->waitForBackups(kLongest));
+    }
+    const auto text = readIfThere(backups.list(store).front());
+    REQUIRE(text);
+    CHECK(parseMetadata(1, *text).snapshots.size() == 2);
 }
