@@ -69,7 +69,7 @@ void StoreImage::write(std::uint64_t block, const void* from, std::size_t count)
             blocks_[block + i].reset();
             continue;
         }
-        auto copy = std::make_shared<Block>();
+        auto copy = std::make_shared_for_overwrite<Block>();
         std::memcpy(copy->data.data(), in, kBlock);
         blocks_[block + i] = std::move(copy);
     }

@@ -56,3 +56,20 @@ TEST_CASE("CRC32C does not depend on length, alignment or where it is interrupte
         }
     }
 }
+
+// Long ones are summed in several lanes.
+TEST_CASE("CRC32C of whole blocks", "[crc32c]") {
+    std::mt19937 random(2);
+    Bytes data(5 * 4096);
+    for (u8& byte : data) {
+        byte = static_cast<u8>(random());
+    }
+    for (const std::size_t length : {4095u, 4096u, 4097u, 8192u, 3 * 4096u + 13, 4 * 4096u}) {
+        for (const std::size_t start : {0u, 3u}) {
+            const u32 expected = bitwise_crc32c(data.data() + start, length);
+            REQUIRE(cow_crc32c(0, data.data() + start, length) == expected);
+            const u32 first = cow_crc32c(0, data.data() + start, 1000);
+            REQUIRE(cow_crc32c(first, data.data() + start + 1000, length - 1000) == expected);
+        }
+    }
+}
