@@ -251,13 +251,23 @@ static bool find_next_header(const struct cow_loader *loader, u64 i, u32 positio
 	return any;
 }
 
-/* Something could not be read from found[@i] on that may belong to the log. */
-static bool end_unreadable(const struct cow_loader *loader, u64 i)
+/*
+ * The log ends in found[@i] as far as it can be read. What cannot be read may belong to
+ * it: nothing of that may be cut off, nor its sequence used again.
+ */
+static int end_readable(struct cow_loader *loader, u64 i)
 {
-	for (; i < loader->end; i++)
-		if (loader->found[i].unreadable)
-			return true;
-	return false;
+	const u64 segment = loader->found[i].segment;
+
+	for (; i < loader->end; i++) {
+		if (!loader->found[i].unreadable)
+			continue;
+		snprintf(loader->why, COW_WHY_BYTES,
+			 "the end of a log in segment %llu cannot be read",
+			 (unsigned long long)segment);
+		return -EIO;
+	}
+	return 0;
 }
 
 struct scan {
@@ -325,12 +335,6 @@ static int scan_gap(struct cow_loader *loader, u64 i, struct scan *scan)
 	if (next && next == loader->expected)
 		return 0;
 	if (loader->expected > loader->proof || never_used(loader, i)) {
-		if (end_unreadable(loader, i)) {
-			snprintf(loader->why, COW_WHY_BYTES,
-				 "the end of a log in segment %llu cannot be read",
-				 (unsigned long long)loader->found[i].segment);
-			return -EIO;
-		}
 		scan->ended = true;
 		return 0;
 	}
@@ -438,6 +442,8 @@ static int load_scanned(struct cow_loader *loader, u64 i, bool *ended)
 		loader->expected = max(loader->expected, epoch_sequence(log, owner->epoch));
 	}
 	r = scan_segment(loader, i, &scan);
+	if (!r && (scan.ended || !next_first_sequence(loader, i)))
+		r = end_readable(loader, i);
 	if (r)
 		goto out;
 	log->next_sequence = max(log->next_sequence, loader->expected);

@@ -209,9 +209,10 @@ bool Machine::extend_for_rollback() {
 void Machine::drain(bool roll_back) {
     engine();
     for (bool retried = false;;) {
-        if (step() || sweep_step(16) || !pending_.empty() || (roll_back && copy()) ||
-            drop_for_room() ||
-            (!roll_back && is_held(store_) && (stop_copying(), !is_held(store_)))) {
+        // What fails has the engine begin I/O, too.
+        if (step() || sweep_step(16) || (roll_back && copy()) || drop_for_room() ||
+            (!roll_back && is_held(store_) && (stop_copying(), !is_held(store_))) ||
+            !pending_.empty()) {
             retried = false;
         } else if (!retried && (!list_empty(&store_.starved) || cow_store_wants_run(&store_))) {
             // The shell's timer, for those who found no memory.

@@ -169,6 +169,12 @@ int Machine::create_members(std::vector<cow_member> list) {
     }
     world_.creating.clear();
     world_.changing.reset();
+    if (r && target && store_.broken) {
+        // If the beginning is in the store all the same, it is undone with the loss: then nothing
+        // is scheduled any more.
+        world_.changing = now(list.front().origin);
+        world_.changing->rollback.reset();
+    }
     engine();
     point();
     return r;

@@ -180,7 +180,14 @@ int Machine::control_read(std::uint64_t block, std::uint32_t blocks, void* buffe
     if (engine_depth_ || view_depth_) {
         broken("control context waits for I/O inside the engine");
     }
-    if (block + blocks > world_.store.size() || (read_fails && read_fails(IoKind::control))) {
+    bool unreadable = false;
+    for (auto bad = world_.bad_store_blocks.lower_bound(block);
+         bad != world_.bad_store_blocks.end() && bad->first < block + blocks; ++bad) {
+        unreadable |= bad->second > 0;
+        bad->second -= bad->second > 0;
+    }
+    if (block + blocks > world_.store.size() || unreadable ||
+        (read_fails && read_fails(IoKind::control))) {
         trace("control read of {} blocks at {} fails", blocks, block);
         return -EIO;
     }

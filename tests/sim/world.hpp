@@ -76,6 +76,8 @@ struct World {
     std::set<std::uint32_t> deleting;
     std::uint32_t next_version = 1;
     std::set<std::pair<std::uint32_t, std::uint64_t>> bad_origin_blocks;
+    // Of the store: so many reads of control context more fail.
+    std::map<std::uint64_t, std::uint64_t> bad_store_blocks;
     // A failing store could not record that its snapshots are lost: it is known elsewhere, and
     // whoever activates the store must be told.
     bool loss_known_elsewhere = false;
