@@ -250,7 +250,8 @@ def change(cowsnap, params, snapshot):
     check_same(cowsnap, params, snapshot)
     after, options = shown(snapshot), []
     if params["description"] not in (None, snapshot["description"]):
-        options.append(f"--description={params['description']}")
+        # An empty one must be a word of its own: after "=" it would be taken for missing.
+        options += [f"--description={params['description']}"] if params["description"] else ["--description", ""]
         after["description"] = params["description"]
     if params["tags"] is not None and set(params["tags"]) != set(snapshot["tags"]):
         options += [f"--tag={tag}" for tag in sorted(set(params["tags"]) - set(snapshot["tags"]))]
