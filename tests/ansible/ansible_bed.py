@@ -77,6 +77,13 @@ class Controller:
         expect(done.returncode == 0, f"{' '.join(map(str, words))} ended with {done.returncode}:", done.stdout)
         return done.stdout
 
+    def answer(self, words, environment=None):
+        """What a program answers in JSON. Warnings beside it are none of it."""
+        done = subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True, cwd=self.directory, timeout=LIMIT_S, check=False, env={**self.environment, **(environment or {})})
+        expect(done.returncode == 0, f"{' '.join(map(str, words))} ended with {done.returncode}:", done.stdout, done.stderr)
+        return json.loads(done.stdout)
+
     def play(self, play, environment=None, options=(), prefix=()):
         """Runs a play, and gives the results of its tasks."""
         playbook, results = self.directory / "playbook.json", self.directory / "results"
@@ -124,7 +131,7 @@ class Bed:
 
     def cli(self, *words):
         """What snapd-cli answers, as JSON."""
-        return json.loads(self.controller.succeed(["snapd-cli", "--json", *words], environment=self.environment))
+        return self.controller.answer(["snapd-cli", "--json", *words], self.environment)
 
     def state(self):
         """All that the daemon has, to compare."""
