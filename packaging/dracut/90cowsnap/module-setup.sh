@@ -31,4 +31,10 @@ install() {
 	inst_script "${moddir:?}/cowsnap-activate.sh" /sbin/cowsnap-activate-once
 	inst_hook initqueue/settled 80 "$moddir/cowsnap-settled.sh"
 	inst_hook pre-mount 05 "$moddir/cowsnap-pre-mount.sh"
+	if dracut_module_included systemd; then
+		# What resumes from hibernation is before that target.
+		file="${systemdsystemconfdir:-/etc/systemd/system}/dracut-pre-mount.service.d/cowsnap.conf"
+		mkdir -p "${initdir:?}/${file%/*}"
+		printf '[Unit]\nAfter=local-fs-pre.target\n' >"$initdir/$file"
+	fi
 }
