@@ -20,6 +20,7 @@
 #include "config/configuration.h"
 #include "daemon.h"
 #include "dm/module.h"
+#include "watchdog.h"
 
 namespace {
 
@@ -84,11 +85,13 @@ int serve(const std::string& state_directory, const cowsnap::ConfigurationSource
     signals.async_wait([&](const boost::system::error_code& error, int) {
         if (error)
             return;
-        sd_notify(0, "STOPPING=1");
+        // What was begun is finished then, without the loop.
+        sd_notify(0, "STOPPING=1\nWATCHDOG_USEC=0");
         daemon.stop();
     });
     boost::asio::signal_set hang_up(daemon.loop(), SIGHUP);
     onHangUp(hang_up, [&] { daemon.reload(); });
+    cowsnap::Watchdog watchdog(daemon.loop());
     const std::string failure = daemon.run([] {
         spdlog::info("ready");
         sd_notify(0, "READY=1");

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // cowsnap-activate: starts the registered stores, or those on the devices named,
 // and attaches their origins, at boot and without a bus. Knows nothing of the daemon.
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
+#include <functional>
+#include <iostream>
 #include <set>
+#include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "assembly/store_assembly.h"
@@ -122,6 +127,35 @@ int activate(const std::string& state_directory, const std::vector<std::string>&
     return static_cast<int>(tally.done == 0 ? ExitCode::Failed : ExitCode::Partly);
 }
 
+/// attempt() until no device is missing, or the time is over: its last status. What an attempt logs
+/// is said if it is not what the one before said.
+int repeat(std::ostringstream& log, std::chrono::seconds limit,
+           const std::function<int()>& attempt) {
+    const auto end = std::chrono::steady_clock::now() + limit;
+    std::string said;
+    for (;;) {
+        log.str({});
+        const int status = attempt();
+        if (log.str() != said) {
+            said = log.str();
+            std::cerr << said << std::flush;
+        }
+        if (status != static_cast<int>(ExitCode::NotFound) ||
+            std::chrono::steady_clock::now() >= end)
+            return status;
+        std::this_thread::sleep_for(std::chrono::seconds(1));
+    }
+}
+
+int attempt(const std::string& state_directory, const std::vector<std::string>& paths) {
+    try {
+        return activate(state_directory, paths);
+    } catch (const std::exception& error) {
+        spdlog::error("{}", error.what());
+        return EXIT_FAILURE;
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -129,6 +163,10 @@ int main(int argc, char** argv) {
     std::string state_directory(kDefaultStateDirectory);
     std::vector<std::string> paths;
     app.add_option("--state-directory", state_directory, "Where the list of stores is kept")
+        ->capture_default_str();
+    unsigned wait_seconds = 0;
+    app.add_option("--wait", wait_seconds,
+                   "How long to wait for devices that are missing, in seconds")
         ->capture_default_str();
     app.add_option("device", paths,
                    "The devices of one store, in their order (default: all registered stores)");
@@ -138,13 +176,11 @@ int main(int argc, char** argv) {
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::Usage);
     }
-    auto logger = spdlog::stderr_logger_mt("cowsnap-activate");
+    std::ostringstream log;
+    auto logger = std::make_shared<spdlog::logger>(
+        "cowsnap-activate", std::make_shared<spdlog::sinks::ostream_sink_mt>(log));
     logger->set_pattern("cowsnap-activate: %v");
     spdlog::set_default_logger(std::move(logger));
-    try {
-        return activate(state_directory, paths);
-    } catch (const std::exception& error) {
-        spdlog::error("{}", error.what());
-        return EXIT_FAILURE;
-    }
+    return repeat(log, std::chrono::seconds(wait_seconds),
+                  [&] { return attempt(state_directory, paths); });
 }

@@ -1,0 +1,40 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Called by dracut: what is needed to attach the origins before the root file system is mounted. Nothing, if no store is
+# registered. As packaging/initramfs-tools.
+
+cowsnap_state=/var/lib/cowsnap
+
+check() {
+	grep -qs '"uuid"' "${dracutsysrootdir-}$cowsnap_state/stores.json" || return 255
+	require_binaries cowsnap-activate || return 1
+	return 0
+}
+
+depends() {
+	echo dm
+}
+
+installkernel() {
+	# also where only what is loaded now is put in
+	hostonly='' instmods dm-mod dm-cow-snap ||
+		dwarn "cowsnap: there is no module dm-cow-snap for this kernel: the origins are not attached before the root file system is mounted"
+}
+
+install() {
+	local file
+	inst_multiple cowsnap-activate modprobe sleep
+	inst_rules 56-cowsnap.rules
+	for file in "${dracutsysrootdir-}$cowsnap_state"/stores.json "${dracutsysrootdir-}$cowsnap_state"/lost-*.json; do
+		[[ ! -e $file ]] || inst_simple "${file#"${dracutsysrootdir-}"}"
+	done
+	inst_script "${moddir:?}/cowsnap-activate.sh" /sbin/cowsnap-activate-once
+	inst_hook initqueue/settled 80 "$moddir/cowsnap-settled.sh"
+	inst_hook pre-mount 05 "$moddir/cowsnap-pre-mount.sh"
+	if dracut_module_included systemd; then
+		# What resumes from hibernation is before that target.
+		file="${systemdsystemconfdir:-/etc/systemd/system}/dracut-pre-mount.service.d/cowsnap.conf"
+		mkdir -p "${initdir:?}/${file%/*}"
+		printf '[Unit]\nAfter=local-fs-pre.target\n' >"$initdir/$file"
+	fi
+}
