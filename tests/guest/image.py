@@ -43,6 +43,9 @@ cat >"$1/etc/systemd/system/serial-getty@hvc0.service.d/autologin.conf" <<'END'
 ExecStart=
 ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200 %I dumb
 END
+# The generator of such units sees only terminals that are there before udev runs.
+mkdir -p "$1/etc/systemd/system/getty.target.wants"
+ln -sf /lib/systemd/system/serial-getty@.service "$1/etc/systemd/system/getty.target.wants/serial-getty@hvc0.service"
 echo 'LABEL=packages /srv/packages ext4 ro,nofail 0 0' >>"$1/etc/fstab"
 # An emulated machine on a busy one takes its time to find its disks and its terminal.
 mkdir -p "$1/etc/systemd/system.conf.d"
