@@ -4,6 +4,7 @@
 
 #include <spawn.h>
 #include <spdlog/spdlog.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -36,9 +37,14 @@ void loadModule() {
         int status = 0;
         while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
         }
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+            utsname kernel{};
+            ::uname(&kernel);
             fail(ErrorKind::Failed,
-                 "\"modprobe {}\" failed: is the module installed for the running kernel?", module);
+                 "\"modprobe {}\" failed: if the running kernel has no such module, install its "
+                 "headers (linux-headers-{}) and run \"dkms autoinstall\"",
+                 module, kernel.release);
+        }
         return;
     }
     fail(ErrorKind::NotFound, "there is no modprobe to load the module {}", module);

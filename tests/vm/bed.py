@@ -9,12 +9,10 @@ of kernels is written. Knows nothing of how tests are found or counted.
 """
 
 import dataclasses
-import functools
 import json
 import os
 import pathlib
 import random
-import re
 import selectors
 import shlex
 import shutil
@@ -24,6 +22,7 @@ import time
 
 import console
 import kernel_image
+import qemu
 import volatile_cache
 import write_log
 
@@ -42,25 +41,12 @@ RESTART_LIMIT_S = 60
 ROOT_DISK_SLOWNESS = 4
 # How long QEMU may take to answer its monitor.
 MONITOR_LIMIT_S = 30
-# A virtual CPU of QEMU's emulator at times runs a breakpoint that the kernel, patching itself, has already taken away:
-# one CPU translates what another one is writing to. No module can cause what the kernel reports then, so what was run is to be
-# repeated. It dies of the breakpoint (a BUG is an invalid opcode); or a CPU stays for good before the first instruction of a
-# function, where memory has no breakpoint but what ftrace has there before or behind it, a no-op or a call.
-EMULATOR_FAULT = re.compile(r"\bint3: 0000 |"
-                            r"(?:soft lockup|\bstall)(?:.*\n)+?.*\bRIP: 0010:\w+\+0x[04]/(?:.*\n){1,6}?"
-                            r".*\bCode: [0-9a-f ]*<(?:0f> 1f 44 00 00|e8>)")
 
 # What a Debian initramfs needs here to see the disks, the ports and the share, and to mount a root file system.
 ROOT_DISK_MODULES = ("virtio_mmio", "virtio_pci", "virtio_blk", "virtio_console", "9pnet_virtio", "9p", "ext4")
 MAKE_INITRAMFS = HERE / "make-initramfs"
 # How that ends where it cannot mount what it needs.
 CANNOT_MOUNT_STATUS = 77
-
-# All that QEMU can emulate but: a fifth level of page tables, which costs time at every TLB miss; and cmpxchg16b, behind which
-# an interrupt at times finds an address in the flags register (seen as a debug exception in kmem_cache_alloc).
-EMULATED_CPU = "max,la57=off,cx16=off"
-# Of a machine whose clock counts instructions.
-INSTRUCTION_CLOCK_KHZ = 1_000_000
 
 
 class BedError(Exception):
@@ -94,7 +80,7 @@ class End:
 
     @property
     def emulator_fault(self):
-        return EMULATOR_FAULT.search(self.report) is not None
+        return console.emulator_fault(self.report)
 
 
 def kernels():
@@ -129,15 +115,6 @@ def module_path(release):
     """dm-cow-snap.ko as built for that kernel, or None."""
     path = build_dir() / f"module-{release}" / "dm-target" / "dm-cow-snap.ko"
     return path if path.exists() else None
-
-
-@functools.cache
-def _cpu():
-    info = pathlib.Path("/proc/cpuinfo").read_text()
-    mhz = re.search(r"^cpu MHz\s*: ([\d.]+)", info, re.MULTILINE)
-    flags = re.search(r"^flags\s*:(.*)", info, re.MULTILINE)
-    virtualizes = bool(flags and {"vmx", "svm"} & set(flags[1].split()))
-    return (int(float(mhz[1]) * 1000) if mhz else None, virtualizes and os.access("/dev/kvm", os.R_OK | os.W_OK))
 
 
 class Guest:
@@ -336,34 +313,23 @@ class Guest:
         """QEMU's command line; fds are its ends of the pipes for console, output and result, disk_fds those of the disks'
         connections where their writes are logged."""
         cache = build_dir() / "vm"
-        tsc_khz, kvm = _cpu()
-        if self.counts_instructions:
-            tsc_khz, kvm = INSTRUCTION_CLOCK_KHZ, False
-        machine, bus = ("pc", "pci") if self.hotplug else ("microvm,rtc=on,ioapic2=on", "device")
+        machine, bus = qemu.PCI_MACHINE if self.hotplug else qemu.SMALL_MACHINE
         command = [
-            # QEMU must not outlive the bed.
-            "setpriv", "--pdeathsig", "KILL",
-            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-            "-M", machine, "-cpu", "host" if kvm else EMULATED_CPU,
-            "-accel", "kvm" if kvm else "tcg,thread=single" if self.counts_instructions else "tcg,thread=multi",
-            "-smp", "1" if self.counts_instructions else "2", "-m", str(self.memory_mib),
+            *qemu.command(machine, self.memory_mib, self.counts_instructions),
             "-kernel", str(kernel_image.vmlinux(self.kernel, cache)),
             "-initrd", str(self._own_initramfs if self._boots_root_disk else
                            kernel_image.initramfs(self.kernel, HERE / "guest" / "initramfs-init", cache)),
-            "-append", self._kernel_command_line(tsc_khz),
+            "-append", self._kernel_command_line(),
             "-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap",
             "-device", f"virtio-9p-{bus},fsdev=host,mount_tag=host",
-            "-fsdev", f"local,id=bed,path={_quoted(self.share)},security_model=none,multidevs=remap",
+            "-fsdev", f"local,id=bed,path={qemu.quoted(self.share)},security_model=none,multidevs=remap",
             "-device", f"virtio-9p-{bus},fsdev=bed,mount_tag=bed",
             "-chardev", f"file,id=console,path=/dev/fd/{fds['console']}", "-serial", "chardev:console",
             "-device", f"virtio-serial-{bus}",
         ]
-        if self.counts_instructions:
-            # sleep=off: while the CPU has nothing to do the clock goes on to the next timer at once
-            command += ["-icount", "shift=0,sleep=off"]
         if self.hotplug:
             self.monitor_path.unlink(missing_ok=True)
-            command += ["-qmp", f"unix:{_quoted(self.monitor_path)},server=on,wait=off"]
+            command += ["-qmp", f"unix:{qemu.quoted(self.monitor_path)},server=on,wait=off"]
         for name in ("output", "result"):
             command += ["-chardev", f"file,id={name},path=/dev/fd/{fds[name]}",
                         "-device", f"virtserialport,chardev={name},name={name}"]
@@ -386,30 +352,15 @@ class Guest:
         if fd is not None:
             return f"{common},driver=nbd,server.type=fd,server.str={fd}"
         if self.volatile_cache:
-            return (f"{common},driver=blklogwrites,file.driver=file,file.filename={_quoted(image)},"
-                    f"log.driver=file,log.filename={_quoted(log)}")
-        return f"{common},driver=raw,file.driver=file,file.filename={_quoted(image)}"
+            return (f"{common},driver=blklogwrites,file.driver=file,file.filename={qemu.quoted(image)},"
+                    f"log.driver=file,log.filename={qemu.quoted(log)}")
+        return f"{common},driver=raw,file.driver=file,file.filename={qemu.quoted(image)}"
 
-    def _kernel_command_line(self, tsc_khz):
-        words = [
-            "console=ttyS0", "loglevel=7", "panic=-1", "oops=panic", "reboot=t", "nokaslr", "mitigations=off",
-            "tsc=reliable", "no_timer_check", "random.trust_cpu=on", "rdinit=/init",
-            f"sysctl.kernel.hung_task_timeout_secs={60 * self.kernel.slowness}", "sysctl.kernel.hung_task_warnings=-1",
-            # Emulated CPUs stand still for seconds when the host is busy.
-            f"sysctl.kernel.watchdog_thresh={min(60, 30 * self.kernel.slowness)}",
-            f"rcupdate.rcu_cpu_stall_timeout={60 * self.kernel.slowness}",
-            f"workqueue.watchdog_thresh={60 * self.kernel.slowness}",
-        ]
+    def _kernel_command_line(self):
+        words = [*qemu.kernel_words(self.kernel.slowness, self.counts_instructions), "rdinit=/init"]
         if self._boots_root_disk:
             words += ["root=/dev/disk/by-id/virtio-DISK0", "rootfstype=ext4", "rw", "init=/bed-init"]
-        if tsc_khz:
-            words.append(f"tsc_early_khz={tsc_khz}")
         return " ".join(words)
-
-
-def _quoted(path):
-    """A path inside a QEMU option list."""
-    return str(path).replace(",", ",,")
 
 
 class _Boot:

@@ -35,6 +35,14 @@ TROUBLE = re.compile("|".join((
     r"Out of memory: Killed",
 )))
 
+# A virtual CPU of QEMU's emulator at times runs a breakpoint that the kernel, patching itself, has already taken away:
+# one CPU translates what another one is writing to. No module can cause what the kernel reports then, so what was run is to be
+# repeated. It dies of the breakpoint (a BUG is an invalid opcode); or a CPU stays for good before the first instruction of a
+# function, where memory has no breakpoint but what ftrace has there before or behind it, a no-op or a call.
+EMULATOR_FAULT = re.compile(r"\bint3: 0000 |"
+                            r"(?:soft lockup|\bstall)(?:.*\n)+?.*\bRIP: 0010:\w+\+0x[04]/(?:.*\n){1,6}?"
+                            r".*\bCode: [0-9a-f ]*<(?:0f> 1f 44 00 00|e8>)")
+
 _TIMESTAMP = re.compile(r"^\[ *\d+\.\d+\] ?(\[[^]]*\] ?)?")
 
 
@@ -42,3 +50,8 @@ def trouble(line):
     """The console line without its time if it shows trouble, else None."""
     text = _TIMESTAMP.sub("", line.strip())
     return text if TROUBLE.search(text) else None
+
+
+def emulator_fault(report):
+    """Whether what the console showed from its first sign of trouble on is a fault of the emulator."""
+    return EMULATOR_FAULT.search(report) is not None

@@ -125,7 +125,7 @@ def vmlinux(kernel, cache_dir):
     if not kernel.installed:
         return source
     return _cached(pathlib.Path(cache_dir), f"vmlinux-{kernel.release}", _stamp([source]),
-                   lambda: _extract(source.read_bytes(), source))
+                   lambda: extract(source.read_bytes(), source))
 
 
 def initramfs(kernel, init, cache_dir):
@@ -201,8 +201,8 @@ def _cached(cache_dir, name, stamp, make):
     return path
 
 
-def _extract(image, source):
-    """vmlinux out of a bzImage: its setup header says where the compressed payload is."""
+def extract(image, source):
+    """vmlinux out of a bzImage, whose name is source: its setup header says where the compressed payload is."""
     if image[SETUP_MAGIC_OFFSET:SETUP_MAGIC_OFFSET + 4] != b"HdrS":
         raise KernelError(f"{source}: not a Linux bzImage")
     offset, length = struct.unpack_from("<II", image, PAYLOAD_OFFSET)

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a user does with cowsnap's packages on a Debian machine, from installing them to purging them, and what must hold then.
+
+Each part of PARTS goes on where the one before it has ended. All is done at the machine's terminal. Disks: 0 the root file system, 1
+packages, 2 data, 3 and 4 blank.
+"""
+
+import dataclasses
+import json
+import pathlib
+import re
+
+import machine
+
+# Minutes of an idle machine, emulated: what waits for DKMS, update-initramfs or Ansible.
+LONG_S = 3600
+DATA, STORE, SPARE = (f"/dev/disk/by-id/virtio-DISK{number}" for number in (2, 3, 4))
+ROOT = "/dev/disk/by-id/virtio-DISK0"
+QUIET_APT = "DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes -o Dpkg::Use-Pty=0"
+STATES = "snapd-cli list -o name,state --no-headings"
+
+
+class Failure(Exception):
+    """A promise that was not kept."""
+
+
+@dataclasses.dataclass
+class Versions:
+    """What the two sets of packages on disk 1 are."""
+    new: str
+    newer: str
+    dkms_is_there: bool            # the fresh machine has the package cowsnap-dkms already
+    newer_dkms: bool               # the upgrade has DKMS build the module again
+
+
+class Scenario:
+    def __init__(self, work_dir, disks, versions, say):
+        self.machine = machine.Machine(work_dir, disks)
+        self.versions = versions
+        self.facts_path = pathlib.Path(work_dir) / "facts.json"
+        self._say = say
+
+    # What parts use
+
+    @property
+    def facts(self):
+        """What later parts must know of earlier ones."""
+        return json.loads(self.facts_path.read_text()) if self.facts_path.exists() else {}
+
+    def remember(self, **facts):
+        self.facts_path.write_text(json.dumps(self.facts | facts))
+
+    def ok(self, text):
+        self.machine.log(f"ok: {text}")
+        self._say(f"    ok: {text}")
+
+    def do(self, script, limit_s=machine.COMMAND_LIMIT_S):
+        """What the script says; it must succeed, each command of it."""
+        status, said = self.machine.run(f"set -e\nset -o pipefail\n{script}", limit_s)
+        if status:
+            raise Failure(f"exit status {status}: {script.strip()}\n{said[-2500:]}")
+        return said
+
+    def refused(self, script, limit_s=machine.COMMAND_LIMIT_S):
+        """What the script says; it must fail."""
+        status, said = self.machine.run(script, limit_s)
+        if status == 0:
+            raise Failure(f"succeeded: {script.strip()}\n{said[-2500:]}")
+        return said
+
+    def has(self, what, pattern, text):
+        if not re.search(pattern, text, re.MULTILINE):
+            raise Failure(f"{what}: nothing like '{pattern}' in:\n{text[-2500:]}")
+        self.ok(what)
+
+    def has_not(self, what, pattern, text):
+        if found := re.search(pattern, text, re.MULTILINE):
+            raise Failure(f"{what}: there is '{found[0]}' in:\n{text[-2500:]}")
+        self.ok(what)
+
+    def same(self, what, expected, found):
+        if found != expected:
+            raise Failure(f"{what}: expected\n{expected}\nand found\n{found}")
+        self.ok(what)
+
+    def boot(self, release=None):
+        took_s = self.machine.boot(release)
+        self.ok(f"the machine boots, {took_s:.0f} s until root is logged in")
+        self.machine.run("systemctl is-system-running --wait", LONG_S)
+        self.same("no unit has failed", "", self.do("systemctl list-units --failed --plain --no-legend").strip())
+
+    def reboot(self, release=None):
+        self.machine.shut_down(reboot=True)
+        self.boot(release)
+
+    def snapshot_contents(self):
+        """What is in the snapshots: checksums of files of the one of the root, of the device of that of the data."""
+        return self.do("""
+            snapd-cli mount root-first /mnt >/dev/null
+            cat /mnt/srv/kept | sha256sum
+            ls /mnt/srv
+            snapd-cli umount root-first >/dev/null
+            device=$(snapd-cli activate data-first)
+            sha256sum <"$device"
+            snapd-cli deactivate data-first >/dev/null
+        """)
+
+    def states(self):
+        return sorted(line.split() for line in self.do(STATES).splitlines() if line.strip())
+
+
+def fresh(s):
+    """A fresh Debian 12 boots, and has nothing of cowsnap's"""
+    s.boot()
+    s.has("it is Debian 12", "^VERSION_ID=\"12\"", s.do("cat /etc/os-release"))
+    s.same("process 1 is systemd", "systemd", s.do("cat /proc/1/comm").strip())
+    if not s.versions.dkms_is_there:
+        s.same("nothing of cowsnap's is there", "",
+               s.do("find / -xdev -path /srv/packages -prune -o -iname '*cowsnap*' -print").strip())
+    s.do(f"mkfs.ext4 -q {DATA}; mkdir -p /data; echo '{DATA} /data ext4 defaults,nofail 0 2' >>/etc/fstab; systemctl daemon-reload; mount /data")
+    s.do("""
+        for directory in /srv /data; do head -c 2000000 /dev/urandom >$directory/kept; echo one >$directory/changed; done
+        sync
+    """)
+
+
+def install(s):
+    """The packages are installed, and systemd shows their units"""
+    s.do(f"{QUIET_APT} update")
+    said = s.do(f"time {QUIET_APT} --no-install-recommends install /srv/packages/new/*.deb", LONG_S)
+    for name in ("cowsnap", "cowsnap-cli", "cowsnap-dkms", "cowsnap-initramfs"):
+        s.has(f"{name} is installed", rf"^{name} {re.escape(s.versions.new)} install ok installed",
+              s.do(f"dpkg-query -W -f '${{Package}} ${{Version}} ${{Status}}\\n' {name}"))
+    s.has_not("apt complains of nothing", r"^(E:|W:|dpkg: warning)", said)
+    s.has("DKMS has built the module", "installed", s.do("dkms status -m cowsnap"))
+    s.has("the module is loaded, and is that of DKMS", "updates/dkms/dm-cow-snap", s.do("modprobe dm-cow-snap; modinfo -F filename dm-cow-snap"))
+    s.has("systemctl: cowsnapd is active", "^active$", s.do("systemctl is-active cowsnapd.service"))
+    s.has("systemctl: cowsnap-activate is enabled", "^enabled$", s.do("systemctl is-enabled cowsnap-activate.service"))
+    units = s.do("systemctl list-unit-files 'cowsnap*' --no-pager; systemctl list-timers --all --no-pager")
+    s.has("systemctl: the timers are there", r"^cowsnap-prune.timer", units)
+    s.has("the bus knows the daemon", "org.cowsnap1", s.do("busctl list --no-pager"))
+    s.has("the daemon lives in its hardened unit", "^no$|^0$",
+          s.do("snapd-cli list >/dev/null; journalctl -b -u cowsnapd --no-pager -p err -q | grep -c . || true"))
+    s.do("systemctl stop cowsnapd")
+    s.has("the bus starts a daemon that was stopped", "org.cowsnap1.Manager",
+          s.do("busctl introspect org.cowsnap1 /org/cowsnap1 --no-pager; systemctl is-active cowsnapd"))
+    s.same("nothing of it is the source's", "", s.do("dpkg -L cowsnap cowsnap-cli cowsnap-initramfs | grep -E '\\.(cpp|hpp|git)$' || true").strip())
+
+
+def first_use(s):
+    """The first use: a store, a snapshot of a mounted device, a look at what was there, and back to it"""
+    s.has("without a store it says what to do", "snapd-cli store create DEVICE", s.refused(f"snapd-cli create {DATA} --name data-first"))
+    s.do(f"snapd-cli store create {STORE} --name main")
+    s.do(f"snapd-cli create {DATA} --name data-first")
+    s.ok("two lines: a store, and a snapshot of a mounted file system")
+    s.do("echo two >/data/changed; sync")
+    s.same("the snapshot has what was there", "one\n", s.do("snapd-cli mount data-first /mnt >/dev/null; cat /mnt/changed; snapd-cli umount data-first >/dev/null"))
+    s.same("it is exact to its file system", "file-system", s.do("snapd-cli show data-first -o consistency --no-headings").strip())
+    s.has("rolling back a mounted one is refused, with what to do", r"--schedule", s.refused("snapd-cli rollback data-first --yes"))
+
+
+def ways(s):
+    """The mounted root is attached; snapshots by busctl, by snapd-cli and of a set of both"""
+    s.do(f"snapd-cli create {ROOT} --name root-first")
+    s.ok("snapd-cli: a snapshot of the mounted root")
+    s.do("rm /srv/kept; echo two >/srv/changed; sync")
+    origin = s.do("""
+        for origin in $(busctl tree --list org.cowsnap1 | grep /origin/); do
+            name=$(busctl get-property org.cowsnap1 $origin org.cowsnap1.Origin SnapshotCount)
+            echo $origin $name
+        done
+    """).split()[0]
+    s.has("busctl: a snapshot", r"/org/cowsnap1/snapshot/",
+          s.do(f"busctl call org.cowsnap1 /org/cowsnap1 org.cowsnap1.Manager CreateSnapshots 'a(os)a{{sv}}' 1 {origin} by-bus 0"))
+    s.do(f"snapd-cli set create {ROOT}=set-root {DATA}=set-data")
+    s.same("all are there and active",
+           ["by-bus", "data-first", "root-first", "set-data", "set-root"], [name for name, *_ in s.states()])
+    s.has("what the snapshot of the root has is what was there", r"^kept$", s.snapshot_contents())
+    s.has("the initramfs takes the list of stores", "cowsnap-activate",
+          s.do("time update-initramfs -u; lsinitramfs /initrd.img", LONG_S))
+    s.remember(contents=s.snapshot_contents(), states=s.states())
+
+
+PLAYBOOK = f"""
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  roles:
+    - role: cowsnap.cowsnap.cowsnap
+      vars:
+        cowsnap_package_directory: /srv/packages/new
+        cowsnap_configuration: {{log_level: info}}
+        cowsnap_stores: [{{name: main, devices: [{STORE}]}}]
+        cowsnap_snapshots:
+          - {{name: by-ansible, origin: {DATA}, description: what Ansible found, tags: [ansible]}}
+"""
+
+
+def recap(said):
+    match = re.search(r"^localhost .*changed=(\d+).*failed=(\d+)", said, re.MULTILINE)
+    if not match:
+        raise Failure(f"no recap:\n{said[-2500:]}")
+    return int(match[1]), int(match[2])
+
+
+def ansible(s):
+    """Ansible: the first run changes, the second does not, check mode tells without doing"""
+    s.do("ansible-galaxy collection install --offline /srv/packages/ansible/*.tar.gz", LONG_S)
+    s.do(f"cat >/root/play.yml <<'END'\n{PLAYBOOK}\nEND")
+    play = "ansible-playbook -i localhost, /root/play.yml"
+    s.same("check mode fails nothing, and changes something", (True, 0),
+           (lambda changed, failed: (changed > 0, failed))(*recap(s.do(f"{play} --check --diff", LONG_S))))
+    s.has_not("check mode has made nothing", "by-ansible", s.do(STATES))
+    s.same("the first run changes", (True, 0), (lambda changed, failed: (changed > 0, failed))(*recap(s.do(play, LONG_S))))
+    s.has("its snapshot is there", "by-ansible", s.do(STATES))
+    s.same("the second run changes nothing", (0, 0), recap(s.do(play, LONG_S)))
+    s.same("check mode sees that nothing is to be done", (0, 0), recap(s.do(f"{play} --check", LONG_S)))
+    said = s.refused("ansible localhost -c local -m cowsnap.cowsnap.cowsnap_snapshot -a 'name=by-ansible state=rolled_back'", LONG_S)
+    s.has("a rollback without a confirmation fails readably", "confirm_rollback", said)
+    s.remember(states=s.states())
+
+
+def comes_back(s):
+    """After a reboot all is back before the file systems are mounted"""
+    s.reboot()
+    lines = s.do("dmesg").splitlines()
+
+    def line(pattern):
+        found = [number for number, text in enumerate(lines) if re.search(pattern, text)]
+        if not found:
+            raise Failure(f"nothing like '{pattern}' in the kernel's log:\n" + "\n".join(lines[-60:]))
+        return found[0]
+    root, data = (pathlib.PurePosixPath(path).name for path in s.do(f"readlink -f {ROOT}; readlink -f {DATA}").split())
+    activated = line(r"cowsnap-activate: the store main is")
+    s.same("the store is started before the root file system is mounted", True, activated < line(rf"EXT4-fs \({root}\): mounted filesystem"))
+    s.same("and before the data are", True, activated < line(rf"EXT4-fs \({data}\): mounted filesystem"))
+    s.has("cowsnap-activate.service has run", "^active$", s.do("systemctl is-active cowsnap-activate.service"))
+    order = s.do("systemctl show -p ActiveEnterTimestampMonotonic --value cowsnap-activate.service local-fs-pre.target").split()
+    s.same("and before local-fs-pre.target", True, int(order[0]) <= int(order[1]))
+    s.has("the daemon is active", "^active$", s.do("systemctl is-active cowsnapd"))
+    s.same("all snapshots are there, as they were", s.facts["states"], s.states())
+    s.same("what they have is exact", s.facts["contents"], s.snapshot_contents())
+
+
+def upgrade(s):
+    """An upgrade with snapshots active leaves them as they are"""
+    packages = "/srv/packages/newer/*.deb" if s.versions.newer_dkms else \
+        "$(ls /srv/packages/newer/*.deb | grep -v /cowsnap-dkms_)"
+    s.do("echo three >/data/changed; echo three >/srv/changed; sync")
+    pid = s.do("systemctl show -p MainPID --value cowsnapd").strip()
+    s.do(f"{QUIET_APT} --no-install-recommends install {packages}", LONG_S)
+    s.has("the newer version is installed", rf"^{re.escape(s.versions.newer)}$", s.do("dpkg-query -W -f '${Version}\\n' cowsnap cowsnap-cli"))
+    s.has("the daemon is active", "^active$", s.do("systemctl is-active cowsnapd"))
+    s.same("and is a new one", False, pid == s.do("systemctl show -p MainPID --value cowsnapd").strip())
+    s.same("all snapshots are there, as they were", s.facts["states"], s.states())
+    s.same("what they have is exact", s.facts["contents"], s.snapshot_contents())
+
+
+def without_module(s):
+    """A kernel without the module boots; its log says what to do; the snapshots are stale afterwards"""
+    said = s.do(f"{QUIET_APT} --no-install-recommends install linux-image-cloud-amd64", LONG_S)
+    s.has("installing a kernel without headers warns", r"W: cowsnap: there is no module dm-cow-snap for the kernel", said)
+    release = s.do("uname -r").strip()
+    other = s.do("ls /lib/modules | grep cloud").strip()
+    s.machine.shut_down(reboot=True)
+    took_s = s.machine.boot(other)
+    s.ok(f"the machine boots with {other}, {took_s:.0f} s until root is logged in")
+    s.machine.run("systemctl is-system-running --wait", LONG_S)
+    s.same("the root and the data are mounted", 2, len(s.do("findmnt -n -o TARGET / ; findmnt -n -o TARGET /data").split()))
+    log = s.do("journalctl -b --no-pager -o cat | grep -i cowsnap")
+    s.has("the log says what is missing", r'"modprobe dm-cow-snap" failed', log)
+    s.has("and what to do", rf"install its headers \(linux-headers-{re.escape(other)}\) and run \"dkms autoinstall\"", log)
+    s.do("echo unseen >/data/changed; echo unseen >/srv/changed; sync")
+    s.machine.shut_down(reboot=True)
+    s.boot(release)
+    s.same("all snapshots are stale", {"stale"}, {state for _, state, *_ in s.states()})
+    s.has("using one says so", "stale", s.do("snapd-cli mount data-first /mnt 2>&1; snapd-cli umount data-first"))
+
+
+def remove(s):
+    """Removing is refused while origins are attached, and says what to do; that done, it works, and no store is touched"""
+    before = s.states()
+    for package in ("cowsnap", "cowsnap-dkms"):
+        said = s.refused(f"LC_ALL=C {QUIET_APT} remove {package}", LONG_S)
+        s.has(f"removing {package} is refused, and says what to do", r"snapd-cli origin detach", said)
+    s.do(f"{QUIET_APT} --no-install-recommends --fix-broken install", LONG_S)
+    s.same("all is as it was", before, s.states())
+    s.do(f"""
+        snapd-cli delete $(snapd-cli list -o name --no-headings) --yes
+        snapd-cli origin detach {DATA} --yes
+        snapd-cli origin detach {ROOT} --yes
+    """)
+    # a snapshot that is not there any more is no reason to keep a store closed
+    s.same("no snapshot is left", [], s.states())
+    s.do("snapd-cli store close main --yes; sync")
+    store = s.do(f"sha256sum <{STORE}")
+    s.do(f"{QUIET_APT} remove cowsnap cowsnap-cli cowsnap-dkms cowsnap-initramfs", LONG_S)
+    s.has_not("the programs are gone", "cowsnap", s.do("ls /usr/sbin /usr/bin"))
+    s.has("the configuration stays", "cowsnapd.conf", s.do("ls /etc/cowsnap"))
+    s.do(f"{QUIET_APT} purge cowsnap cowsnap-cli cowsnap-dkms cowsnap-initramfs", LONG_S)
+    s.same("purging leaves no file", "", s.do("ls -d /etc/cowsnap /var/lib/cowsnap /usr/src/cowsnap* /lib/systemd/system/cowsnap* 2>/dev/null || true").strip())
+    s.same("the store is untouched", store, s.do(f"sha256sum <{STORE}"))
+
+
+def plain_again(s):
+    """The machine without cowsnap boots as ever"""
+    s.reboot()
+    s.has_not("no module is loaded", "dm_cow_snap", s.do("lsmod"))
+    s.same("the files are those that were written last", "unseen\nunseen\n", s.do("cat /data/changed /srv/changed"))
+
+
+PARTS = {function.__name__.replace("_", "-"): function
+         for function in (fresh, install, first_use, ways, ansible, comes_back, upgrade, without_module, remove, plain_again)}
