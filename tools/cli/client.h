@@ -65,8 +65,7 @@ public:
     Client();
 
     Objects objects();
-    /// Asks the daemon to look at the kernel again, so that numbers are new. Nothing
-    /// happens unless it is root that calls: nobody is to be asked for a password to look.
+    /// Asks the daemon to look at the kernel again, so that numbers are new. Only root may.
     void refresh();
 
     /// Calls a method whose arguments append() adds; the options are appended behind them.
