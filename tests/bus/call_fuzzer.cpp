@@ -263,10 +263,8 @@ private:
             try {
                 bed_.createStore();
             } catch (const CallError&) {
-                // Its device has a store that was closed.
-                bed_.call(kRoot, kPrefix + "Manager", "OpenStore", [](Message& message) {
-                    message.append(Value(std::vector<std::string>{"/dev/store"}));
-                });
+                // Its device is part of a store that was closed.
+                openSomeStore();
             }
             lookAround();
         }
@@ -276,6 +274,22 @@ private:
                 message.append(Value(ObjectPath{listing_.stores.begin()->first}));
             });
         lookAround();
+    }
+
+    /// One that was closed, on whatever devices it has.
+    void openSomeStore() {
+        std::vector<std::string> disks{"/dev/one", "/dev/spare", "/dev/store", "/dev/two"};
+        do {
+            for (std::size_t count = 1; count <= disks.size(); ++count) {
+                const std::vector<std::string> devices(
+                    disks.begin(), disks.begin() + static_cast<std::ptrdiff_t>(count));
+                if (bed_.failureOfCall(kRoot, kPrefix + "Manager", "OpenStore",
+                                       [&](Message& message) { message.append(Value(devices)); })
+                        .name.empty())
+                    return;
+            }
+        } while (std::next_permutation(disks.begin(), disks.end()));
+        complain("a store that was closed cannot be opened again");
     }
 
     void lookAround() {
