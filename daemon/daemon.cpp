@@ -9,9 +9,10 @@
 namespace cowsnap {
 
 Daemon::Daemon(DeviceMapper& mapper, BlockDevices& devices,
-               const std::filesystem::path& state_directory, ConfigurationSource configuration)
+               const std::filesystem::path& state_directory, ConfigurationSource configuration,
+               AuthoritySettings authority)
     : engine_(mapper, devices, StoreRegistry(state_directory)),
-      service_(loop_, queue_, engine_, mapper, std::move(configuration)) {}
+      service_(loop_, queue_, engine_, mapper, std::move(configuration), std::move(authority)) {}
 
 std::string Daemon::run(std::function<void()> on_ready) {
     service_.start(std::move(on_ready));

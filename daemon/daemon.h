@@ -23,7 +23,8 @@ class Daemon {
 public:
     /// Throws Error if the configuration is wrong.
     Daemon(DeviceMapper& mapper, BlockDevices& devices,
-           const std::filesystem::path& state_directory, ConfigurationSource configuration = {});
+           const std::filesystem::path& state_directory, ConfigurationSource configuration = {},
+           AuthoritySettings authority = {});
     Daemon(const Daemon&) = delete;
     Daemon& operator=(const Daemon&) = delete;
 

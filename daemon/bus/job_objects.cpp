@@ -107,11 +107,20 @@ void JobObjects::end(std::uint64_t number, const Outcome& outcome) {
     }
 }
 
-void JobObjects::cancel(const ObjectPath& path, Cancelled on_cancelled) {
-    const Job* job = nullptr;
-    for (const auto& [number, candidate] : jobs_.all())
+const Job* JobObjects::find(const ObjectPath& path) const {
+    for (const auto& [number, job] : jobs_.all())
         if (jobPath(number) == path)
-            job = &candidate;
+            return &job;
+    return nullptr;
+}
+
+std::optional<uid_t> JobObjects::userOf(const ObjectPath& path) const {
+    const Job* const job = find(path);
+    return job == nullptr ? std::nullopt : std::optional(job->request.user_id);
+}
+
+void JobObjects::cancel(const ObjectPath& path, Cancelled on_cancelled) {
+    const Job* const job = find(path);
     if (job == nullptr)
         fail(ErrorKind::NotFound, "there is no job {}", path.path);
     if (job->over())

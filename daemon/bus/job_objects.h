@@ -37,6 +37,8 @@ public:
     /// Calls on_cancelled at once, or when the job is over. NotFound, Busy or Failed if the job
     /// cannot be cancelled.
     void cancel(const ObjectPath& job, Cancelled on_cancelled);
+    /// Who asked for a job; nothing if there is no such job.
+    std::optional<uid_t> userOf(const ObjectPath& job) const;
     /// Of all users; with an id, those of requests that have it.
     std::vector<ObjectPath> list(const std::optional<std::string>& request_id) const;
     /// How many that are over are kept, and for how long.
@@ -52,6 +54,8 @@ private:
     };
 
     void show(const Job& job);
+    /// Null if it is not there.
+    const Job* find(const ObjectPath& job) const;
     void end(std::uint64_t number, const Outcome& outcome);
 
     boost::asio::io_context& loop_;

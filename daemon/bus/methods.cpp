@@ -432,11 +432,6 @@ const std::map<std::pair<std::string, std::string>, Method> kMethods{
 
 }  // namespace
 
-bool onlyReads(const Message& call) {
-    return call.interface() == kManagerInterface &&
-           (call.member() == "GetMetrics" || call.member() == "ListJobs");
-}
-
 Operation readCall(Message& call) {
     const auto method = kMethods.find({call.interface(), call.member()});
     if (method == kMethods.end())

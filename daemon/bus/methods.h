@@ -39,9 +39,6 @@ struct Operation {
     std::optional<Answer> answer_at_once{};
 };
 
-/// Whether a call changes nothing, so that everybody may make it, as everybody may read properties.
-bool onlyReads(const Message& call);
-
 /// The operation that a call asks for. Throws Error (InvalidArgument) for wrong arguments.
 Operation readCall(Message& call);
 

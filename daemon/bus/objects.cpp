@@ -6,7 +6,7 @@
 
 namespace cowsnap {
 
-Objects::Objects(Bus& bus, std::function<void(Message)> on_call)
+Objects::Objects(Bus& bus, std::function<void(const Message&)> on_call)
     : bus_(bus), on_call_(std::move(on_call)), object_manager_(bus_.addObjectManager(kRootPath)) {
     for (const char* const interface :
          {kManagerInterface, kStoreInterface, kOriginInterface, kSnapshotInterface, kJobInterface})

@@ -20,7 +20,7 @@ namespace cowsnap {
 class Objects {
 public:
     /// on_call gets all method calls.
-    Objects(Bus& bus, std::function<void(Message)> on_call);
+    Objects(Bus& bus, std::function<void(const Message&)> on_call);
     Objects(const Objects&) = delete;
     Objects& operator=(const Objects&) = delete;
 
@@ -51,7 +51,7 @@ private:
     void update(Object& object, const PublishedObject& now);
 
     Bus& bus_;
-    std::function<void(Message)> on_call_;
+    std::function<void(const Message&)> on_call_;
     std::map<std::string, VTable> vtables_;
     Slot object_manager_;
     std::map<std::string, std::unique_ptr<Object>> objects_;

@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "bus/permissions.h"
 #include "cowsnap_dm.h"
 
 namespace cowsnap {
@@ -18,11 +19,12 @@ namespace cowsnap {
 namespace asio = boost::asio;
 
 Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, DeviceMapper& mapper,
-                 ConfigurationSource source)
+                 ConfigurationSource source, AuthoritySettings authority)
     : loop_(loop),
       mapper_(mapper),
       bus_(Bus::openSystem()),
-      objects_(bus_, [this](Message call) { handle(std::move(call)); }),
+      objects_(bus_, [this](const Message& call) { handle(call); }),
+      authority_(bus_, std::move(authority)),
       pump_(loop, bus_,
             [this](int error_number) {
                 stop(fmt::format("the connection to the bus is lost: {}",
@@ -226,16 +228,46 @@ void Service::emitNotices(const Notices& notices) {
     }
 }
 
-Sender Service::authorize(const Message& call) {
-    const auto sender = bus_.sender(call);
-    if (!sender || (sender->user_id != 0 && !onlyReads(call)))
-        fail(ErrorKind::NotAuthorized, "only root may call {}: try again with sudo", call.member());
-    return *sender;
+void Service::guarded(const Message& call, const std::function<void()>& work) {
+    try {
+        work();
+    } catch (const Error& error) {
+        refuse(call, error.busName(), error.what());
+    } catch (const std::exception& error) {
+        // Nothing may be thrown through sd-bus, whatever a caller sent.
+        const Error failed(ErrorKind::Failed, error.what());
+        spdlog::error("{} failed: {}", call.member(), failed.what());
+        refuse(call, failed.busName(), failed.what());
+    }
 }
 
-void Service::handle(Message call) {
-    try {
-        const Sender sender = authorize(call);
+std::string_view Service::neededAction(const Message& call, const Sender& sender) const {
+    const auto found = neededActions().find({call.interface(), call.member()});
+    if (found == neededActions().end())
+        fail(ErrorKind::NotAuthorized, "nobody may call {}: it is none of the methods of {}",
+             call.member(), kBusName);
+    const bool own_job =
+        found->second == kActionCancelJob && jobs_.userOf({call.path()}) == sender.user_id;
+    return own_job ? kNoAction : found->second;
+}
+
+void Service::handle(const Message& call) {
+    guarded(call, [&] {
+        const auto sender = bus_.sender(call);
+        if (!sender)
+            fail(ErrorKind::NotAuthorized, "it cannot be found out who calls {}", call.member());
+        authority_.check(call, *sender, neededAction(call, *sender),
+                         [this, call, sender = *sender](const std::optional<Error>& error) {
+                             if (error)
+                                 refuse(call, error->busName(), error->what());
+                             else
+                                 serve(call, sender);
+                         });
+    });
+}
+
+void Service::serve(Message call, const Sender& sender) {
+    guarded(call, [&] {
         const CommonOptions common = Options::commonOf(call);
         // Before the id is taken note of: what is refused here can be put right and sent again.
         Operation operation = readCall(call);
@@ -254,9 +286,7 @@ void Service::handle(Message call) {
                 return;
         }
         perform(call, std::move(operation), sender, common);
-    } catch (const Error& error) {
-        refuse(call, error.busName(), error.what());
-    }
+    });
 }
 
 StoreSet Service::storesOf(const Operation& operation) const {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// org.cowsnap1 on the bus: who may call, handing calls to the work queue, and announcing what
-// changed before answering. Owns the bus; runs on the loop's thread. Knows the engine only as
+// org.cowsnap1 on the bus: asking who may call, handing calls to the work queue, and announcing
+// what changed before answering. Owns the bus; runs on the loop's thread. Knows the engine only as
 // something that work is done with.
 #ifndef COWSNAP_DAEMON_BUS_SERVICE_H
 #define COWSNAP_DAEMON_BUS_SERVICE_H
@@ -15,8 +15,10 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "bus/authority.h"
 #include "bus/bus.h"
 #include "bus/job_objects.h"
 #include "bus/methods.h"
@@ -38,7 +40,7 @@ public:
     /// engine and mapper are used on the threads of queue.
     /// Throws Error if the configuration is wrong.
     Service(boost::asio::io_context& loop, WorkQueue& queue, Engine& engine, DeviceMapper& mapper,
-            ConfigurationSource source);
+            ConfigurationSource source, AuthoritySettings authority);
     Service(const Service&) = delete;
     Service& operator=(const Service&) = delete;
 
@@ -53,9 +55,14 @@ public:
     const std::string& failure() const { return failure_; }
 
 private:
-    void handle(Message call);
-    /// Who calls. NotAuthorized if they may not.
-    Sender authorize(const Message& call);
+    /// Serves a call as soon as it is known that its caller may make it.
+    void handle(const Message& call);
+    /// The action that a call needs, of this caller.
+    std::string_view neededAction(const Message& call, const Sender& sender) const;
+    /// A call that its caller may make.
+    void serve(Message call, const Sender& sender);
+    /// Does something for a call; what goes wrong is answered.
+    void guarded(const Message& call, const std::function<void()>& work);
     void perform(const Message& call, Operation operation, const Sender& sender,
                  const CommonOptions& common);
     /// The same for what is no work for the engine; false if it is.
@@ -88,6 +95,7 @@ private:
     DeviceMapper& mapper_;
     Bus bus_;
     Objects objects_;
+    Authority authority_;
     BusPump pump_;
     Runner runner_;
     JobObjects jobs_;

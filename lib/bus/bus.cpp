@@ -72,6 +72,15 @@ Message Bus::call(const Message& call, std::uint64_t timeout_us) {
     return Message::adopt(reply);
 }
 
+Slot Bus::callAsync(const Message& call, std::chrono::microseconds time_limit,
+                    sd_bus_message_handler_t on_answer, void* userdata) {
+    sd_bus_slot* slot = nullptr;
+    check(sd_bus_call_async(bus_, &slot, call.get(), on_answer, userdata,
+                            static_cast<std::uint64_t>(time_limit.count())),
+          "cannot send a call");
+    return Slot(slot);
+}
+
 void Bus::send(const Message& message) {
     check(sd_bus_send(bus_, message.get(), nullptr), "cannot send a message");
 }
@@ -100,6 +109,16 @@ Slot Bus::addObjectVTable(const std::string& path, const std::string& interface,
     sd_bus_slot* slot = nullptr;
     check(sd_bus_add_object_vtable(bus_, &slot, path.c_str(), interface.c_str(), vtable, userdata),
           fmt::format("cannot add the object {}", path));
+    return Slot(slot);
+}
+
+Slot Bus::addMatchAsync(const std::string& rule, sd_bus_message_handler_t on_signal,
+                        void* userdata) {
+    // Without one, sd-bus closes the connection if the bus does not take the rule.
+    const auto on_installed = [](sd_bus_message*, void*, sd_bus_error*) { return 0; };
+    sd_bus_slot* slot = nullptr;
+    check(sd_bus_add_match_async(bus_, &slot, rule.c_str(), on_signal, on_installed, userdata),
+          "cannot wait for a signal");
     return Slot(slot);
 }
 

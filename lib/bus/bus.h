@@ -7,6 +7,7 @@
 #include <sys/types.h>
 #include <systemd/sd-bus.h>
 
+#include <chrono>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -76,6 +77,10 @@ public:
 
     /// Calls and waits for the answer. CallError if it is an error.
     Message call(const Message& call, std::uint64_t timeout_us);
+    /// Calls; on_answer gets the answer, or an error if none came in time, unless the slot is gone
+    /// before.
+    Slot callAsync(const Message& call, std::chrono::microseconds time_limit,
+                   sd_bus_message_handler_t on_answer, void* userdata);
     void send(const Message& message);
     void replyError(const Message& call, const std::string& name, const std::string& text);
 
@@ -83,6 +88,9 @@ public:
     Slot addObjectManager(const std::string& path);
     Slot addObjectVTable(const std::string& path, const std::string& interface,
                          const sd_bus_vtable* vtable, void* userdata);
+    /// Signals that match a rule of the bus; does not wait for the bus to know it. Nothing ever
+    /// comes if it does not take the rule.
+    Slot addMatchAsync(const std::string& rule, sd_bus_message_handler_t on_signal, void* userdata);
     void emitObjectAdded(const std::string& path);
     void emitObjectRemoved(const std::string& path);
     void emitPropertiesChanged(const std::string& path, const std::string& interface,

@@ -114,11 +114,38 @@ void Message::append(const std::vector<std::pair<ObjectPath, std::string>>& pair
     checkAppend(sd_bus_message_close_container(message_));
 }
 
+void Message::allowInteractiveAuthorization() {
+    checkAppend(sd_bus_message_set_allow_interactive_authorization(message_, 1));
+}
+
+void Message::setExpectReply(bool expect) {
+    checkAppend(sd_bus_message_set_expect_reply(message_, expect ? 1 : 0));
+}
+
+void Message::setAutoStart(bool start) {
+    checkAppend(sd_bus_message_set_auto_start(message_, start ? 1 : 0));
+}
+
+void Message::open(char type, const char* contents) {
+    checkAppend(sd_bus_message_open_container(message_, type, contents));
+}
+
+void Message::close() {
+    checkAppend(sd_bus_message_close_container(message_));
+}
+
 const char* Message::readBasic(char type) {
     const char* text = nullptr;
     const int result = sd_bus_message_read_basic(message_, type, &text);
     checkRead(result == 0 ? -ENXIO : result);
     return text;
+}
+
+bool Message::readBool() {
+    int flag = 0;
+    const int result = sd_bus_message_read_basic(message_, 'b', &flag);
+    checkRead(result == 0 ? -ENXIO : result);
+    return flag != 0;
 }
 
 std::string Message::readString() {
@@ -188,11 +215,8 @@ std::vector<std::pair<ObjectPath, std::string>> Message::readPairs() {
 }
 
 Value Message::readValue(const std::string& signature) {
-    if (signature == "b") {
-        int number = 0;
-        checkRead(sd_bus_message_read_basic(message_, 'b', &number));
-        return number != 0;
-    }
+    if (signature == "b")
+        return readBool();
     if (signature == "u") {
         std::uint32_t number = 0;
         checkRead(sd_bus_message_read_basic(message_, 'u', &number));

@@ -41,6 +41,15 @@ public:
     std::string signature() const { return orEmpty(sd_bus_message_get_signature(message_, 1)); }
     std::string sender() const { return orEmpty(sd_bus_message_get_sender(message_)); }
 
+    /// Whether its sender lets a user be asked for a password because of it.
+    bool allowsInteractiveAuthorization() const {
+        return sd_bus_message_get_allow_interactive_authorization(message_) > 0;
+    }
+    void allowInteractiveAuthorization();
+    void setExpectReply(bool expect);
+    /// Whether the bus starts the service that it goes to.
+    void setAutoStart(bool start);
+
     void append(const Value& value);
     void appendVariant(const Value& value);
     void append(const Dictionary& dictionary);
@@ -49,6 +58,11 @@ public:
     /// a(os)
     void append(const std::vector<std::pair<ObjectPath, std::string>>& pairs);
 
+    /// Opens a container that is appended to until close().
+    void open(char type, const char* contents);
+    void close();
+
+    bool readBool();
     std::string readString();
     std::uint64_t readUint64();
     ObjectPath readObjectPath();

@@ -76,7 +76,9 @@ PrivateBus::PrivateBus(const TemporaryDirectory& directory) {
             "<allow send_requested_reply=\"true\" send_type=\"error\"/>"
             "<allow receive_type=\"method_call\"/><allow receive_type=\"method_return\"/>"
             "<allow receive_type=\"error\"/><allow receive_type=\"signal\"/>"
-            "<allow send_destination=\"org.freedesktop.DBus\"/></policy>"
+            "<allow send_destination=\"org.freedesktop.DBus\"/>"
+            "<allow own=\"org.freedesktop.PolicyKit1\"/>"
+            "<allow send_destination=\"org.freedesktop.PolicyKit1\"/></policy>"
             "<include>" COWSNAP_BUS_POLICY "</include></busconfig>\n");
     ::setenv("DBUS_SYSTEM_BUS_ADDRESS", ("unix:path=" + socket).c_str(), 1);
     process_ = ::fork();
@@ -133,7 +135,11 @@ CliResult runProgram(const std::vector<std::string>& words, uid_t user_id) {
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, readFile(output), readFile(errors)};
 }
 
-BusBed::BusBed() : private_bus_(directory) {
+BusBed::BusBed(AuthoritySettings authority)
+    : private_bus_(directory), authority_(std::move(authority)) {
+    authority_.is_root = [this](const Sender& sender) {
+        return callers_are_root && sender.user_id == ::geteuid();
+    };
     machine.addDisk("/dev/store", kStoreSectors, "store-serial");
     machine.addDisk("/dev/spare", kStoreSectors, "spare-serial");
     machine.addDisk("/dev/one", kOriginSectors, "one-serial");
@@ -149,7 +155,7 @@ BusBed::~BusBed() {
 void BusBed::startDaemon() {
     std::promise<std::string> ready;
     daemon_ = std::make_unique<Daemon>(machine, machine, directory.path() / "state",
-                                       ConfigurationSource{configuration});
+                                       ConfigurationSource{configuration}, authority_);
     thread_ = std::thread([this, &ready] {
         bool is_ready = false;
         const std::string failure = daemon_->run([&] {

@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -66,7 +67,8 @@ struct PendingCall {
 
 class BusBed {
 public:
-    BusBed();
+    /// With what the authority goes by, but for who is root: callers_are_root says that.
+    explicit BusBed(AuthoritySettings authority = {});
     ~BusBed();
     BusBed(const BusBed&) = delete;
     BusBed& operator=(const BusBed&) = delete;
@@ -120,11 +122,14 @@ public:
 
     FakeMachine machine;
     TemporaryDirectory directory;
+    /// Whether callers with the user id of the daemon are taken for root.
+    std::atomic<bool> callers_are_root{true};
     /// The daemon's file; it is there when a test writes it.
     const std::filesystem::path configuration = directory.path() / "cowsnapd.conf";
 
 private:
     PrivateBus private_bus_;
+    AuthoritySettings authority_;
     std::unique_ptr<Daemon> daemon_;
     std::thread thread_;
     std::unique_ptr<Bus> bus_;

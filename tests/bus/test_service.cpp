@@ -397,7 +397,7 @@ TEST_CASE("a call that is repeated while the first is being done waits for it") 
     CHECK(both == std::vector<std::string>{exists, exists});
 }
 
-TEST_CASE("only root may call, all may read") {
+TEST_CASE("without polkit only root may call, all may read") {
     constexpr uid_t nobody = 65534;
     if (::geteuid() != 0) {
         WARN("not root: cannot become someone else");
@@ -428,7 +428,7 @@ TEST_CASE("only root may call, all may read") {
         const CliResult result = runCli(words, nobody);
         INFO(words[0] << " " << words[1] << ": " << result.errors);
         CHECK(result.code == 4);
-        CHECK_THAT(result.errors, Contains("only root"));
+        CHECK_THAT(result.errors, Contains("only root may; try again as root, with sudo"));
     }
     const CliResult listed = runCli({"list", "--no-headings", "-o", "name"}, nobody);
     CHECK(listed.code == 0);

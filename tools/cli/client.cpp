@@ -215,6 +215,8 @@ Message Client::call(const std::string& path, const std::string& interface,
         if (append)
             append(message);
         message.append(options);
+        // polkit may ask whoever sits here for a password.
+        message.allowInteractiveAuthorization();
         return bus_.call(message, kTimeoutUs);
     } catch (const CallError& error) {
         throw failureOf(error.name(), error.what());
