@@ -8,9 +8,9 @@
 
 namespace cowsnap {
 
-Daemon::Daemon(DeviceMapper& mapper, BlockDevices& devices,
+Daemon::Daemon(DeviceMapper& mapper, BlockDevices& devices, VolumeGroups& groups,
                const std::filesystem::path& state_directory, ConfigurationSource configuration)
-    : engine_(mapper, devices, StoreRegistry(state_directory)),
+    : engine_(mapper, devices, groups, StoreRegistry(state_directory)),
       service_(loop_, queue_, engine_, mapper, std::move(configuration)) {}
 
 std::string Daemon::run(std::function<void()> on_ready) {

@@ -56,6 +56,7 @@ int main(int argc, char** argv) {
     addCreate(app, run);
     addDelete(app, run);
     addHold(app, run);
+    addImport(app, run);
     addJob(app, run);
     addList(app, run);
     addMetrics(app, run);
