@@ -188,6 +188,7 @@ void addJob(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_property_
         SD_BUS_PROPERTY("State", "s", on_get, 0, kChanging),
         SD_BUS_PROPERTY("CanCancel", "b", on_get, 0, kChanging),
         SD_BUS_PROPERTY("Progress", "d", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Bytes", "t", on_get, 0, kChanging),
         SD_BUS_PROPERTY("Rate", "t", on_get, 0, kChanging),
         SD_BUS_PROPERTY("Requested", "t", on_get, 0, kConstant),
         SD_BUS_PROPERTY("Began", "t", on_get, 0, kChanging),

@@ -25,7 +25,7 @@ void import(Session& session, const Arguments& arguments) {
         paths.push_back(absolutePath(device));
     const std::string path =
         session.client
-            .call(
+            .callJob(
                 kRootPath, kManagerInterface, "OpenStore",
                 [&](Message& message) { message.append(Value(paths)); }, options)
             .readObjectPath()

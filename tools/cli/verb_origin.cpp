@@ -25,7 +25,7 @@ void attach(Session& session, const Arguments& arguments) {
         options["name"] = arguments.name;
     if (!arguments.known_as.empty())
         options["known_as"] = arguments.known_as;
-    Message reply = session.client.call(
+    Message reply = session.client.callJob(
         kRootPath, kManagerInterface, "Attach",
         [&](Message& message) {
             message.append(Value(absolutePath(arguments.origin)));
@@ -48,7 +48,7 @@ void detach(Session& session, const Arguments& arguments) {
     const Object& origin = objects.origin(arguments.origin);
     const std::string name = origin.text("Name");
     confirm(session.output, fmt::format("Detach the origin {}?", name));
-    session.client.call(origin.path, kOriginInterface, "Detach", nullptr);
+    session.client.callJob(origin.path, kOriginInterface, "Detach", nullptr);
     printDone(session.output, fmt::format("detached {}", name), {{"detached", {name}}});
 }
 

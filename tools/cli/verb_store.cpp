@@ -103,7 +103,7 @@ void create(Session& session, const Arguments& arguments) {
     if (arguments.full_wait_ms)
         options["full_wait_ms"] = *arguments.full_wait_ms;
     addAutoextend(options, arguments);
-    Message reply = session.client.call(
+    Message reply = session.client.callJob(
         kRootPath, kManagerInterface, "CreateStore",
         [&](Message& message) {
             message.append(Value(absolutePaths(arguments.devices)));
@@ -120,7 +120,7 @@ void open(Session& session, const Arguments& arguments) {
     Dictionary options;
     if (!arguments.name.empty())
         options["name"] = arguments.name;
-    Message reply = session.client.call(
+    Message reply = session.client.callJob(
         kRootPath, kManagerInterface, "OpenStore",
         [&](Message& message) { message.append(Value(absolutePaths(arguments.devices))); },
         options);
@@ -130,7 +130,7 @@ void open(Session& session, const Arguments& arguments) {
 
 void extend(Session& session, const Arguments& arguments) {
     const std::string path = session.client.objects().store(arguments.name).path;
-    session.client.call(path, kStoreInterface, "Extend", [&](Message& message) {
+    session.client.callJob(path, kStoreInterface, "Extend", [&](Message& message) {
         message.append(Value(absolutePaths(arguments.devices)));
     });
     printStore(session, path, "extended");
@@ -143,7 +143,7 @@ void modify(Session& session, const Arguments& arguments) {
     if (options.empty())
         throw Failure(ExitCode::Usage, "Usage", "nothing to change was given");
     const std::string path = session.client.objects().store(arguments.name).path;
-    session.client.call(path, kStoreInterface, "SetAutoextend", nullptr, options);
+    session.client.callJob(path, kStoreInterface, "SetAutoextend", nullptr, options);
     printStore(session, path, "changed");
     noteAutoextend(session, path);
 }
@@ -151,7 +151,7 @@ void modify(Session& session, const Arguments& arguments) {
 void close(Session& session, const Arguments& arguments) {
     const Object store = session.client.objects().store(arguments.name);
     confirm(session.output, fmt::format("Close the store {}?", store.text("Name")));
-    session.client.call(store.path, kStoreInterface, "Close", nullptr);
+    session.client.callJob(store.path, kStoreInterface, "Close", nullptr);
     printDone(session.output, fmt::format("closed the store {}", store.text("Name")),
               {{"closed", store.text("Name")}});
     noteInitramfs();
