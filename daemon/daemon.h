@@ -22,7 +22,7 @@ namespace cowsnap {
 class Daemon {
 public:
     /// Throws Error if the configuration is wrong.
-    Daemon(DeviceMapper& mapper, BlockDevices& devices,
+    Daemon(DeviceMapper& mapper, BlockDevices& devices, VolumeGroups& groups,
            const std::filesystem::path& state_directory, ConfigurationSource configuration = {},
            AuthoritySettings authority = {});
     Daemon(const Daemon&) = delete;

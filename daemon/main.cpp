@@ -17,6 +17,7 @@
 #include "base/directory_lock.h"
 #include "base/error.h"
 #include "block/linux_block_devices.h"
+#include "block/lvm_volume_groups.h"
 #include "config/configuration.h"
 #include "daemon.h"
 #include "dm/module.h"
@@ -79,8 +80,9 @@ int serve(const std::string& state_directory, const cowsnap::ConfigurationSource
     const auto lock = beTheOnlyOne(state_directory);
     const auto mapper = cowsnap::openDeviceMapper();
     cowsnap::LinuxBlockDevices devices;
+    cowsnap::LvmVolumeGroups groups;
     lockMemory();
-    cowsnap::Daemon daemon(*mapper, devices, state_directory, configuration);
+    cowsnap::Daemon daemon(*mapper, devices, groups, state_directory, configuration);
     boost::asio::signal_set signals(daemon.loop(), SIGTERM, SIGINT);
     signals.async_wait([&](const boost::system::error_code& error, int) {
         if (error)

@@ -31,6 +31,7 @@ PublishedObject publishJob(const Job& job) {
                 {"State", jobStateName(job.state)},
                 {"CanCancel", job.can_cancel},
                 {"Progress", job.progress()},
+                {"Bytes", job.amount.is_bytes ? job.amount.done : std::uint64_t{0}},
                 {"Rate", job.rate()},
                 {"Requested", secondsOf(job.requested)},
                 {"Began", secondsOf(job.began)},

@@ -36,6 +36,16 @@ Operation aboutItself(const Message& call, Work work) {
     return about({{call.path()}}, std::move(work));
 }
 
+/// The options that say what a store is extended with.
+AutoextendChange takeAutoextend(Options& options) {
+    AutoextendChange change;
+    change.enabled = options.take<bool>("autoextend");
+    change.add_spares =
+        options.take<std::vector<std::string>>("spares").value_or(change.add_spares);
+    change.max_bytes = options.take<std::uint64_t>("max_bytes");
+    return change;
+}
+
 Operation createStore(Message& call) {
     auto devices = call.readStrings();
     auto name = call.readString();
@@ -43,9 +53,10 @@ Operation createStore(Message& call) {
     StoreOptions store_options;
     store_options.full_wait_ms = options.take<std::uint64_t>("full_wait_ms");
     store_options.segment_sectors = options.take<std::uint64_t>("segment_sectors");
+    const AutoextendChange autoextend = takeAutoextend(options);
     options.finish();
     const Work work = [=](Engine& engine) {
-        return storePath(engine.createStore(devices, name, store_options));
+        return storePath(engine.createStore(devices, name, store_options, autoextend));
     };
     return withSubject(name, {About::UnknownStores, {}, work});
 }
@@ -54,8 +65,12 @@ Operation openStore(Message& call) {
     auto devices = call.readStrings();
     Options options(call);
     auto name = options.take<std::string>("name").value_or("");
+    const auto origins = options.take<bool>("import").value_or(false) ? Recognize::ByTheirMarks
+                                                                      : Recognize::AsBefore;
     options.finish();
-    const Work work = [=](Engine& engine) { return storePath(engine.openStore(devices, name)); };
+    const Work work = [=](Engine& engine) {
+        return storePath(engine.openStore(devices, name, origins));
+    };
     return withSubject(fmt::format("{}", fmt::join(devices, ", ")),
                        {About::UnknownStores, {}, work});
 }
@@ -79,9 +94,10 @@ Operation attach(Message& call) {
     Options options(call);
     auto name = options.take<std::string>("name").value_or("");
     const auto method = methodFrom(options.take<std::string>("method").value_or("auto"));
+    auto known_as = options.take<std::string>("known_as").value_or("");
     options.finish();
     return withSubject(device, about({store_path}, [=](Engine& engine) {
-                           return originPath(engine.attach(device, store, name, method));
+                           return originPath(engine.attach(device, store, name, method, known_as));
                        }));
 }
 
@@ -262,6 +278,19 @@ Operation extendStore(Message& call) {
     });
 }
 
+Operation setAutoextend(Message& call) {
+    const Uuid store = uuidInPath({call.path()}, "store");
+    Options options(call);
+    AutoextendChange change = takeAutoextend(options);
+    change.remove_spares =
+        options.take<std::vector<std::string>>("remove_spares").value_or(change.remove_spares);
+    options.finish();
+    return aboutItself(call, [=](Engine& engine) {
+        engine.changeAutoextend(store, change);
+        return std::nullopt;
+    });
+}
+
 Operation closeStore(Message& call) {
     const Uuid store = uuidInPath({call.path()}, "store");
     Options(call).finish();
@@ -414,6 +443,7 @@ const std::map<std::pair<std::string, std::string>, Method> kMethods{
     {{kManagerInterface, "Reload"}, {reload}},
     {{kManagerInterface, "SetLogLevel"}, {setLogLevel}},
     {{kStoreInterface, "Extend"}, {extendStore, "extend-store"}},
+    {{kStoreInterface, "SetAutoextend"}, {setAutoextend, "set-autoextend"}},
     {{kStoreInterface, "Close"}, {closeStore, "close-store"}},
     {{kOriginInterface, "Detach"}, {detach, "detach"}},
     {{kOriginInterface, "CancelRollback"}, {cancelRollback, "cancel-rollback"}},

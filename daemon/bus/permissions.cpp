@@ -23,6 +23,7 @@ const std::map<std::pair<std::string, std::string>, std::string_view>& neededAct
         {{kManagerInterface, "Reload"}, kActionManageDaemon},
         {{kManagerInterface, "SetLogLevel"}, kActionManageDaemon},
         {{kStoreInterface, "Extend"}, kActionManageStore},
+        {{kStoreInterface, "SetAutoextend"}, kActionManageStore},
         {{kStoreInterface, "Close"}, kActionManageStore},
         {{kOriginInterface, "Detach"}, kActionManageStore},
         {{kOriginInterface, "CancelRollback"}, kActionRollback},

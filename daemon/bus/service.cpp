@@ -18,6 +18,15 @@ namespace cowsnap {
 
 namespace asio = boost::asio;
 
+namespace {
+
+AutoextendPolicy autoextendPolicy(const Configuration& configuration) {
+    return {configuration.autoextend, configuration.autoextend_at_percent,
+            configuration.autoextend_by_percent};
+}
+
+}  // namespace
+
 Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, DeviceMapper& mapper,
                  ConfigurationSource source, AuthoritySettings authority)
     : loop_(loop),
@@ -41,6 +50,7 @@ Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, Devic
     const Configuration configuration = readConfiguration(source_);
     engine.setSpaceWarnings(configuration.space_warnings_percent);
     engine.setMetadataBackups(configuration.metadata_backups);
+    engine.setAutoextend(autoextendPolicy(configuration));
     configure(configuration);
 }
 
@@ -59,6 +69,7 @@ void Service::reload(std::function<void(const std::optional<Error>&)> done) {
         }
         engine.setSpaceWarnings(read->space_warnings_percent);
         engine.setMetadataBackups(read->metadata_backups);
+        engine.setAutoextend(autoextendPolicy(*read));
         return std::nullopt;
     };
     const auto finished = [this, read, done = std::move(done)](const Outcome& outcome) {
@@ -200,6 +211,29 @@ void Service::takeIn(const Outcome& outcome) {
     emitNotices(outcome.notices);
     for (const auto& path : objects_.goneFrom(outcome.stores, outcome.objects))
         objects_.remove(path);
+    for (const Uuid& store : outcome.extend)
+        autoextend(store);
+}
+
+void Service::autoextend(const Uuid& store) {
+    if (!extending_.insert(store).second)
+        return;
+    JobRequest request;
+    request.operation = "autoextend";
+    request.objects = {storePath(store)};
+    if (const auto* const published = objects_.find(request.objects.front().path))
+        request.subject = std::get<std::string>(published->properties.at("Name"));
+    const Work extend = [store](Engine& engine) {
+        engine.autoextend(store);
+        return std::nullopt;
+    };
+    const auto done = [this, store](const Outcome& outcome) {
+        extending_.erase(store);
+        // It may be full enough already to be extended again.
+        if (outcome.extend.contains(store))
+            autoextend(store);
+    };
+    jobs_.start(std::move(request), {store}, extend, done);
 }
 
 void Service::emitNotices(const Notices& notices) {
@@ -216,6 +250,19 @@ void Service::emitNotices(const Notices& notices) {
             bus_.newSignal(storePath(warning.store).path, kStoreInterface, "SpaceWarning");
         signal.append(Value(std::uint32_t{warning.percent}));
         signal.append(Value(warning.free_bytes));
+        bus_.send(signal);
+    }
+    for (const auto& extended : notices.extended) {
+        Message signal =
+            bus_.newSignal(storePath(extended.store).path, kStoreInterface, "Autoextended");
+        signal.append(Value(extended.device));
+        signal.append(Value(extended.size_bytes));
+        bus_.send(signal);
+    }
+    for (const auto& failed : notices.extend_failed) {
+        Message signal =
+            bus_.newSignal(storePath(failed.store).path, kStoreInterface, "AutoextendFailed");
+        signal.append(Value(failed.reason));
         bus_.send(signal);
     }
     for (const auto& dropped : notices.dropped) {

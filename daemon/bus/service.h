@@ -85,6 +85,8 @@ private:
     /// read by them. Then calls done.
     void refreshIdle(const std::function<void()>& done);
     void scheduleRefresh();
+    /// Extends a store that gets full, unless that is being done.
+    void autoextend(const Uuid& store);
     /// What of it is this object's and its parts' affair.
     void configure(const Configuration& configuration);
     void setLogLevel(const std::string& level);
@@ -108,6 +110,7 @@ private:
     std::multiset<Uuid> operations_at_;  ///< the stores of operations that are not done
     /// The stores that refreshInTurn() is at; true if that was asked for again since.
     std::map<Uuid, bool> refreshing_;
+    StoreSet extending_;  ///< the stores that autoextend() is at
     std::string failure_;
 };
 

@@ -63,6 +63,20 @@ const std::vector<Key>& keys() {
                  to.space_warnings_percent.push_back(element.get<unsigned>());
              }
          }},
+        {"autoextend",
+         [](Configuration& to, const json& value) {
+             if (!value.is_boolean())
+                 throw Expected{"true or false"};
+             to.autoextend = value.get<bool>();
+         }},
+        {"autoextend_at_percent",
+         [](Configuration& to, const json& value) {
+             to.autoextend_at_percent = static_cast<unsigned>(numberIn(value, 1, 100));
+         }},
+        {"autoextend_by_percent",
+         [](Configuration& to, const json& value) {
+             to.autoextend_by_percent = static_cast<unsigned>(numberIn(value, 1, 1000));
+         }},
         {"refresh_interval_seconds",
          [](Configuration& to, const json& value) {
              to.refresh_interval = std::chrono::seconds(numberIn(value, 1, kDaySeconds));

@@ -21,6 +21,10 @@ struct Configuration {
     std::string log_level = "info";
     /// Ascending; a store that is used to one of them is warned of.
     std::vector<unsigned> space_warnings_percent{80, 90, 95};
+    /// Whether stores are extended that get full, when, and by how much of what they have.
+    bool autoextend = true;
+    unsigned autoextend_at_percent = 70;
+    unsigned autoextend_by_percent = 20;
     std::chrono::seconds refresh_interval{10};
     /// Between two readings because of events.
     std::chrono::milliseconds event_interval{100};

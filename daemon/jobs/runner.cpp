@@ -69,6 +69,9 @@ Outcome Runner::perform(const StoreSet& stores, const Task& task) {
     }
     outcome.stores = turn.stores();
     outcome.objects = publish(engine_, outcome.stores);
+    for (const Uuid& store : outcome.stores)
+        if (engine_.wantsExtension(store))
+            outcome.extend.insert(store);
     outcome.notices = engine_.takeNotices(outcome.stores);
     try {
         if (const auto version = mapper_.targetVersion(COWSNAP_TARGET_STORE))

@@ -27,6 +27,7 @@ struct Outcome {
     StoreSet stores;  ///< whose objects these are, all of them
     std::vector<PublishedObject> objects;
     Notices notices;
+    StoreSet extend;  ///< stores that get full and can be extended
     std::string module_version;
     std::optional<Answer> answer;
     std::string error_name;  ///< empty: it was done

@@ -17,6 +17,7 @@
 
 #include "assembly/store_assembly.h"
 #include "block/block_devices.h"
+#include "block/volume_groups.h"
 #include "dm/device_mapper.h"
 #include "meta/registry.h"
 #include "model/backup_writer.h"
@@ -42,6 +43,21 @@ struct RollbackOptions {
     bool force = false;       ///< although the snapshot is stale
 };
 
+/// When stores are extended by themselves, and by how much.
+struct AutoextendPolicy {
+    bool enabled = true;       ///< false: none is
+    unsigned at_percent = 70;  ///< when so much of it is used
+    unsigned by_percent = 20;  ///< of what it has
+};
+
+/// What is to be different about what a store is extended with.
+struct AutoextendChange {
+    std::optional<bool> enabled{};          ///< true: also from the volume group that it is in
+    std::vector<std::string> add_spares{};  ///< blank devices
+    std::vector<std::string> remove_spares{};
+    std::optional<std::uint64_t> max_bytes{};  ///< 0: no limit
+};
+
 struct PruneOptions {
     RetentionRules rules;
     std::set<std::string> tags{};  ///< only snapshots that have all of them are looked at
@@ -64,27 +80,40 @@ struct PruneResult {
 /// kUnknownStores.
 class Engine {
 public:
-    Engine(DeviceMapper& mapper, BlockDevices& devices, StoreRegistry registry);
+    Engine(DeviceMapper& mapper, BlockDevices& devices, VolumeGroups& groups,
+           StoreRegistry registry);
 
     /// Finds the stores that run, starts those that are registered, and finishes or
     /// undoes what was interrupted. What fails is logged and shown as a store's problem.
     void start();
 
-    /// Formats devices as a store and opens it.
+    /// Formats devices as a store and opens it. Unless autoextend says otherwise it is extended
+    /// when it gets full, with its spares, or from its volume group if it stands on a logical
+    /// volume.
     Uuid createStore(const std::vector<std::string>& paths, const std::string& name,
-                     const StoreOptions& options);
+                     const StoreOptions& options, const AutoextendChange& autoextend = {});
     /// Opens a store that stands on these devices, in their order. name is for a store that has
     /// none yet.
-    Uuid openStore(const std::vector<std::string>& paths, const std::string& name);
+    Uuid openStore(const std::vector<std::string>& paths, const std::string& name,
+                   Recognize origins = Recognize::AsBefore);
     /// Appends devices to a store.
     void extendStore(const Uuid& store, const std::vector<std::string>& paths);
+    void changeAutoextend(const Uuid& store, const AutoextendChange& change);
+    /// Whether autoextend() has something to do, or to try again.
+    bool wantsExtension(const Uuid& store) const;
+    /// Extends a store that gets full with what it was given for that. NoSpace if nothing can be
+    /// taken; then it is left alone for a while.
+    void autoextend(const Uuid& store);
     /// Stops a store without origins and forgets where it is.
     void closeStore(const Uuid& store);
 
     /// Attaches an origin to a device. Without a method: interposed if the device is in use, else
     /// stacked; one that has snapshots as it was before. An empty name: that of the device.
+    /// known_as names an origin that the store has: this is its device, whatever serial number it
+    /// has now.
     Uuid attach(const std::string& path, const Uuid& store, const std::string& name,
-                std::optional<AttachMethod> method = std::nullopt);
+                std::optional<AttachMethod> method = std::nullopt,
+                const std::string& known_as = {});
     /// Takes the cow-origin away from an origin that has no snapshots.
     void detach(const Uuid& origin);
 
@@ -133,6 +162,7 @@ public:
 
     /// The used parts of a store, in percent, of which people are warned; ascending.
     void setSpaceWarnings(std::vector<unsigned> percents) { space_warnings_ = std::move(percents); }
+    void setAutoextend(const AutoextendPolicy& policy) { autoextend_ = policy; }
     /// How many states of a store's metadata are kept beside it; 0: none are written.
     void setMetadataBackups(std::size_t kept) { metadata_backups_ = kept; }
     /// Waits until those that there are to be are written. False if that takes longer.
@@ -147,15 +177,31 @@ public:
 private:
     // engine_stores.cpp
     std::vector<BlockDevice> describeAll(const std::vector<std::string>& paths);
-    void checkNewStoreDevices(const std::vector<BlockDevice>& described);
-    void checkNewStoreDevice(const BlockDevice& device);
+    void checkNewStoreDevices(const std::vector<BlockDevice>& described, const Uuid& store);
+    void checkNewStoreDevice(const BlockDevice& device, const Uuid& store);
+    void checkBlank(const std::string& path);
     void checkOpenedDevice(const BlockDevice& device, const Uuid& opened);
     void takeActive(StoreState& store, ActiveStore&& active);
-    void bringUp(StoreState& store);
+    void bringUp(StoreState& store, Recognize origins);
     void registerStore(const StoreState& store);
+    void addDevices(StoreState& store, const std::vector<BlockDevice>& described);
     StoreState& usableStore(const Uuid& uuid);
     StoreState& storeOfOrigin(const Uuid& origin);
     StoreState& storeOfSnapshot(const Uuid& snapshot);
+
+    // engine_autoextend.cpp
+    AutoextendRecord changedAutoextend(const Uuid& store, AutoextendRecord record,
+                                       const std::vector<DeviceIdentity>& devices,
+                                       const AutoextendChange& change);
+    void retryAutoextend(StoreState& store);
+    std::optional<VolumeGroup> findGroup(const std::string& uuid);
+    [[noreturn]] void autoextendFailed(StoreState& store, const std::string& reasons);
+    std::uint64_t roomToGrow(const StoreState& store) const;
+    bool extendWithSpare(StoreState& store, std::vector<std::string>& reasons);
+    bool extendFromGroup(StoreState& store, std::vector<std::string>& reasons);
+    std::string volumeFor(const StoreState& store);
+    bool isLeftover(const StoreState& store, const std::string& path);
+    void makeBlank(const std::string& path);
 
     // engine_origins.cpp
     void checkNewOriginDevice(const BlockDevice& device, AttachMethod method);
@@ -171,7 +217,7 @@ private:
                               const std::string& wanted, const Uuid& uuid) const;
     std::string freeMappedName(std::string_view prefix, const std::string& name, const Uuid& uuid);
     void finishDetach(StoreState& store, const Uuid& origin);
-    void attachAgain(StoreState& store);
+    void attachAgain(StoreState& store, Recognize origins);
 
     // engine_snapshots.cpp
     void deleteInStore(StoreState& store, const std::vector<Uuid>& snapshots);
@@ -207,11 +253,13 @@ private:
     Turns turns_;
     SteppingOutMapper mapper_;
     SteppingOutDevices devices_;
+    VolumeGroups& groups_;  ///< its calls step out
     StoreAssembly assembly_;
     StoreRegistry registry_;
     LossRecords losses_;
     BackupWriter backups_;
     std::size_t metadata_backups_ = kMetadataBackupsKept;
+    AutoextendPolicy autoextend_;
     Claims claims_;
     std::map<Uuid, StoreState> stores_;
     std::vector<unsigned> space_warnings_{80, 90, 95};

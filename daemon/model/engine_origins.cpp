@@ -138,7 +138,13 @@ namespace {
 
 /// The record of an origin that this device is, or whose device is not known and whose name is.
 const OriginRecord* knownOrigin(const Metadata& metadata, const DeviceIdentity& device,
-                                const std::string& name) {
+                                const std::string& name, const std::string& known_as) {
+    if (!known_as.empty()) {
+        for (const auto& known : metadata.origins)
+            if (known.name == known_as)
+                return &known;
+        fail(ErrorKind::NotFound, "the store {} has no origin \"{}\"", metadata.name, known_as);
+    }
     for (const auto& known : metadata.origins)
         if (sameDevice(known.device, device) || (known.device.path.empty() && name == known.name))
             return &known;
@@ -168,19 +174,22 @@ void Engine::putInFront(const StoreState& store, const OriginRecord& origin,
 }
 
 Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::string& name,
-                    std::optional<AttachMethod> wanted) {
+                    std::optional<AttachMethod> wanted, const std::string& known_as) {
     StoreState& store = usableStore(store_uuid);
     load(store);
     const BlockDevice device = devices_.describe(path);
     const auto claim = claims_.claim(devices_, {device});
     const auto user = devices_.user(device.identity.path);
-    const OriginRecord* const known = knownOrigin(store.metadata, device.identity, name);
+    const OriginRecord* const known = knownOrigin(store.metadata, device.identity, name, known_as);
     const bool has_snapshots = known != nullptr && hasSnapshots(store.metadata, known->uuid);
     const AttachMethod by_use = user ? AttachMethod::Interposed : AttachMethod::Stacked;
     const AttachMethod method = wanted.value_or(has_snapshots ? known->method : by_use);
     checkNewOriginDevice(device, method);
     checkUse(device, method, user, known, has_snapshots);
     if (known != nullptr) {
+        if (!known_as.empty() && store.origins[known->id].mapped)
+            fail(ErrorKind::Exists, "the origin {} is attached already, to {}", known->name,
+                 known->device.path);
         if (!name.empty() && name != known->name)
             fail(ErrorKind::Exists,
                  "{} is known as the origin \"{}\": attach it without a name, or with that one",
@@ -298,8 +307,9 @@ void Engine::finishDetach(StoreState& store, const Uuid& uuid) {
     persist(store, std::move(changed));
 }
 
-void Engine::attachAgain(StoreState& store) {
-    const auto problems = attachOrigins(mapper_, devices_, *store.mapped, store.metadata);
+void Engine::attachAgain(StoreState& store, Recognize recognize) {
+    const auto problems =
+        attachOrigins(mapper_, devices_, *store.mapped, store.metadata, recognize);
     load(store);
     for (const auto& problem : problems) {
         const OriginRecord* const origin = store.metadata.origin(problem.origin);

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <ctime>
 #include <set>
 
 #include "base/size_text.h"
@@ -131,6 +132,8 @@ Notices Engine::takeNotices(const StoreSet& stores) {
     take(notices_.events, taken.events);
     take(notices_.space, taken.space);
     take(notices_.dropped, taken.dropped);
+    take(notices_.extended, taken.extended);
+    take(notices_.extend_failed, taken.extend_failed);
     return taken;
 }
 
@@ -220,6 +223,10 @@ void Engine::recordLoss(const Uuid& store, const MappedDevice& mapped) {
 void Engine::checkSpace(StoreState& store) {
     const std::uint64_t total = store.status.total_segments;
     const std::uint64_t used = total - std::min(total, store.status.free_segments);
+    store.growth.add(used, std::chrono::steady_clock::now());
+    const auto until_full = store.growth.until(total - used);
+    store.expected_full =
+        until_full ? static_cast<std::uint64_t>(std::time(nullptr) + until_full->count()) : 0;
     const auto reached = [&](unsigned percent) {
         return total > 0 && used * 100 >= total * percent;
     };

@@ -16,9 +16,11 @@
 
 namespace cowsnap {
 
-Engine::Engine(DeviceMapper& mapper, BlockDevices& devices, StoreRegistry registry)
+Engine::Engine(DeviceMapper& mapper, BlockDevices& devices, VolumeGroups& groups,
+               StoreRegistry registry)
     : mapper_(mapper, turns_),
       devices_(devices, turns_),
+      groups_(groups),
       assembly_(mapper_, devices_),
       registry_(std::move(registry)),
       losses_(registry_.directory()),
@@ -55,7 +57,7 @@ void Engine::start() {
         store.name = entry.name;
         store.devices = entry.devices;
         try {
-            bringUp(store);
+            bringUp(store, Recognize::AsBefore);
         } catch (const Error& error) {
             store.problem = error.what();
             store.problem_kind = error.kind();
@@ -68,6 +70,7 @@ void Engine::takeActive(StoreState& store, ActiveStore&& active) {
     store.mapped = active.device;
     store.status = active.status;
     store.slots.emplace(std::move(active.slots));
+    store.metadata_damaged = active.contents.one_damaged;
     if (active.metadata) {
         store.metadata = std::move(*active.metadata);
         store.name = store.metadata.name;
@@ -84,24 +87,41 @@ void Engine::takeActive(StoreState& store, ActiveStore&& active) {
     persist(store, store.metadata);
 }
 
-void Engine::bringUp(StoreState& store) {
+namespace {
+
+/// A spare that became a device of the store is none any more.
+void dropTakenSpares(Metadata& metadata) {
+    std::erase_if(metadata.autoextend.spares, [&](const DeviceIdentity& spare) {
+        return std::any_of(metadata.devices.begin(), metadata.devices.end(),
+                           [&](const auto& device) { return sameDevice(spare, device); });
+    });
+}
+
+}  // namespace
+
+void Engine::bringUp(StoreState& store, Recognize origins) {
     requireModule(mapper_);
     if (const auto running = assembly_.find(store.uuid, COWSNAP_DM_ROLE_STORE))
         recordLoss(store.uuid, *running);
     try {
         takeActive(store, activateStore(mapper_, devices_, losses_,
                                         {store.uuid, store.name, store.devices}));
-    } catch (const Error&) {
+    } catch (const Error& error) {
         store.mapped = assembly_.find(store.uuid, COWSNAP_DM_ROLE_STORE);
-        throw;
+        const auto backups = MetadataBackups(registry_.directory()).list(store.uuid);
+        if (error.kind() != ErrorKind::MetadataCorrupt || backups.empty())
+            throw;
+        fail(error.kind(), "{}. The newest of them: \"cowsnap-store repair --metadata {} {}\"",
+             error.what(), backups.front().string(), store.devices.front().path);
     }
     load(store);
     finishInterrupted(store);
-    attachAgain(store);
+    attachAgain(store, origins);
     store.problem.clear();
     if (store.metadata.devices != store.devices) {
         Metadata changed = store.metadata;
         changed.devices = store.devices;
+        dropTakenSpares(changed);
         persist(store, std::move(changed));
     }
     registerStore(store);
@@ -160,7 +180,7 @@ std::optional<DeviceNumber> numberOf(BlockDevices& devices, const DeviceIdentity
 
 }  // namespace
 
-void Engine::checkNewStoreDevice(const BlockDevice& device) {
+void Engine::checkNewStoreDevice(const BlockDevice& device, const Uuid& wanted_for) {
     const std::string& path = device.identity.path;
     for (const auto& mapped : mapper_.devices()) {
         const auto parsed = parseDeviceMapperUuid(mapped.uuid);
@@ -178,6 +198,10 @@ void Engine::checkNewStoreDevice(const BlockDevice& device) {
                 fail(ErrorKind::Exists,
                      "{} belongs to the store {} already: two stores cannot share a device", path,
                      store.name);
+        for (const auto& spare : store.metadata.autoextend.spares)
+            if (const auto number = numberOf(devices_, spare);
+                uuid != wanted_for && number && related(devices_, *number, device.number))
+                fail(ErrorKind::Exists, "{} is a spare of the store {}", path, store.name);
         for (const auto& [id, origin] : store.origins) {
             if (!origin.mapped)
                 continue;
@@ -212,9 +236,9 @@ std::vector<BlockDevice> Engine::describeAll(const std::vector<std::string>& pat
     return described;
 }
 
-void Engine::checkNewStoreDevices(const std::vector<BlockDevice>& described) {
+void Engine::checkNewStoreDevices(const std::vector<BlockDevice>& described, const Uuid& store) {
     for (const auto& device : described)
-        checkNewStoreDevice(device);
+        checkNewStoreDevice(device, store);
     checkApart(devices_, described);
 }
 
@@ -232,24 +256,6 @@ void checkFormatOptions(const StoreOptions& options) {
              smallest, largest, *sectors);
 }
 
-void checkBlank(BlockDevices& devices, const std::string& path) {
-    if (devices.describe(path).identity.size_sectors < COWSNAP_STORE_BLANK_SECTORS)
-        fail(ErrorKind::InvalidArgument, "{} is too small for a store", path);
-    if (const auto header = readStoreHeader(devices, path))
-        fail(ErrorKind::Exists,
-             "{} holds the store {} already: open it with \"snapd-cli store open {}\"", path,
-             header->uuid.dashed(), path);
-    const std::string contents = devices.contents(path);
-    const std::string advice = fmt::format(
-        "if nobody needs it: \"wipefs --all {0}\", then \"dd if=/dev/zero of={0} bs=128K count=1 "
-        "conv=fsync\"",
-        path);
-    if (!contents.empty())
-        fail(ErrorKind::Exists, "{} holds {}: {}", path, contents, advice);
-    if (!isBlank(devices, path))
-        fail(ErrorKind::Exists, "{} is not blank: {}", path, advice);
-}
-
 std::vector<DeviceIdentity> identitiesOf(const std::vector<BlockDevice>& devices) {
     std::vector<DeviceIdentity> identities;
     for (const auto& device : devices)
@@ -259,19 +265,43 @@ std::vector<DeviceIdentity> identitiesOf(const std::vector<BlockDevice>& devices
 
 }  // namespace
 
+void Engine::checkBlank(const std::string& path) {
+    if (devices_.describe(path).identity.size_sectors < COWSNAP_STORE_BLANK_SECTORS)
+        fail(ErrorKind::InvalidArgument, "{} is too small for a store", path);
+    if (const auto header = readStoreHeader(devices_, path))
+        fail(ErrorKind::Exists,
+             "{} holds the store {} already: open it with \"snapd-cli store open {}\"", path,
+             header->uuid.dashed(), path);
+    const std::string contents = devices_.contents(path);
+    const std::string advice = fmt::format(
+        "if nobody needs it: \"wipefs --all {0}\", then \"dd if=/dev/zero of={0} bs=128K count=1 "
+        "conv=fsync\"",
+        path);
+    if (!contents.empty())
+        fail(ErrorKind::Exists, "{} holds {}: {}", path, contents, advice);
+    if (!isBlank(devices_, path))
+        fail(ErrorKind::Exists, "{} is not blank: {}", path, advice);
+}
+
 Uuid Engine::createStore(const std::vector<std::string>& paths, const std::string& name,
-                         const StoreOptions& options) {
+                         const StoreOptions& options, const AutoextendChange& autoextend) {
     checkName("store", name);
     checkFormatOptions(options);
     for (const auto& [uuid, store] : stores_)
         if (store.name == name)
             fail(ErrorKind::Exists, "there is a store named \"{}\" already", name);
     const auto described = describeAll(paths);
-    const auto claim = claims_.claim(devices_, described);
-    checkNewStoreDevices(described);
+    auto all = described;
+    for (const auto& path : autoextend.add_spares)
+        all.push_back(devices_.describe(path));
+    const auto claim = claims_.claim(devices_, all);
+    checkNewStoreDevices(all, {});
+    AutoextendChange recorded = autoextend;
+    recorded.enabled = autoextend.enabled.value_or(true);
+    const AutoextendRecord record = changedAutoextend({}, {}, identitiesOf(described), recorded);
     std::uint64_t sectors = 0;
     for (const auto& device : described) {
-        checkBlank(devices_, device.identity.path);
+        checkBlank(device.identity.path);
         sectors += usableSectors(device.identity);
     }
     if (sectors < COWSNAP_STORE_MIN_SECTORS)
@@ -286,12 +316,12 @@ Uuid Engine::createStore(const std::vector<std::string>& paths, const std::strin
     registerStore(store);
     try {
         takeActive(store, activateStore(mapper_, devices_, losses_, {uuid, name, store.devices}));
-        if (options.full_wait_ms) {
-            Metadata changed = store.metadata;
-            changed.full_wait_ms = options.full_wait_ms;
-            persist(store, std::move(changed));
+        Metadata changed = store.metadata;
+        changed.autoextend = record;
+        changed.full_wait_ms = options.full_wait_ms;
+        persist(store, std::move(changed));
+        if (options.full_wait_ms)
             assembly_.setFullWait(*store.mapped, *options.full_wait_ms);
-        }
         load(store);
     } catch (const Error& error) {
         fail(error.kind(),
@@ -321,7 +351,8 @@ void Engine::checkOpenedDevice(const BlockDevice& device, const Uuid& opened) {
         fail(ErrorKind::Busy, "{} is {}: a store needs it for itself", path, user->text);
 }
 
-Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string& name) {
+Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string& name,
+                       Recognize origins) {
     if (paths.empty())
         fail(ErrorKind::InvalidArgument, "a store needs at least one device");
     if (!name.empty())
@@ -361,7 +392,7 @@ Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string&
     store.name = name;
     store.devices = identitiesOf(described);
     try {
-        bringUp(store);
+        bringUp(store, origins);
     } catch (const Error&) {
         if (!ran_before)
             assembly_.takeApart(store.uuid);
@@ -377,11 +408,15 @@ void Engine::extendStore(const Uuid& uuid, const std::vector<std::string>& paths
     if (paths.empty())
         fail(ErrorKind::InvalidArgument, "name at least one device to extend the store {} with",
              store.name);
-    const auto described = describeAll(paths);
+    addDevices(store, describeAll(paths));
+    retryAutoextend(store);
+}
+
+void Engine::addDevices(StoreState& store, const std::vector<BlockDevice>& described) {
     const auto claim = claims_.claim(devices_, described);
-    checkNewStoreDevices(described);
+    checkNewStoreDevices(described, store.uuid);
     for (const auto& device : described)
-        checkBlank(devices_, device.identity.path);
+        checkBlank(device.identity.path);
     std::vector<BlockDevice> all;
     for (const auto& identity : store.devices)
         all.push_back(findDevice(devices_, identity));
@@ -390,7 +425,7 @@ void Engine::extendStore(const Uuid& uuid, const std::vector<std::string>& paths
     // Registered first: assemble() at the next start finishes an interrupted extension.
     registry_.put({store.uuid, store.name, identitiesOf(all)});
     try {
-        assembly_.assemble(uuid, all);
+        assembly_.assemble(store.uuid, all);
     } catch (const Error&) {
         registry_.put(before);
         throw;
@@ -398,6 +433,7 @@ void Engine::extendStore(const Uuid& uuid, const std::vector<std::string>& paths
     store.devices = identitiesOf(all);
     Metadata changed = store.metadata;
     changed.devices = store.devices;
+    dropTakenSpares(changed);
     persist(store, std::move(changed));
     load(store);
 }

@@ -171,6 +171,11 @@ std::string metricsText(const std::map<Uuid, StoreState>& stores) {
             if (store.problem.empty())
                 exposition.sample(labelsOf(store), metric.value(store));
     }
+    exposition.family("cowsnap_store_expected_full_timestamp_seconds", "gauge",
+                      "When the store will be full if it grows as in the last minutes.");
+    for (const auto& [uuid, store] : stores)
+        if (store.problem.empty() && store.expected_full != 0)
+            exposition.sample(labelsOf(store), store.expected_full);
     const auto origins = originsOf(stores);
     for (const auto& metric : kOriginMetrics) {
         exposition.family(metric.name, metric.type, metric.help);

@@ -22,6 +22,10 @@ PublishedObject publishStore(const StoreState& store) {
     std::vector<std::string> devices;
     for (const auto& device : store.devices)
         devices.push_back(device.path);
+    const AutoextendRecord& autoextend = store.metadata.autoextend;
+    std::vector<std::string> spares;
+    for (const auto& spare : autoextend.spares)
+        spares.push_back(spare.path);
     const std::uint64_t segment_bytes = store.status.segment_sectors * kSectorBytes;
     return {storePath(store.uuid).path,
             kStoreInterface,
@@ -32,13 +36,21 @@ PublishedObject publishStore(const StoreState& store) {
                 {"Device", store.mapped ? store.mapped->path() : std::string()},
                 {"State", store.problem.empty() ? store.status.state : std::string("unusable")},
                 {"Problem", store.problem},
+                {"MetadataDamaged", store.metadata_damaged},
                 {"SizeBytes", store.status.total_segments * segment_bytes},
                 {"SegmentBytes", segment_bytes},
                 {"FreeBytes", store.status.free_segments * segment_bytes},
                 {"UsedBytes",
                  (store.status.total_segments - store.status.free_segments) * segment_bytes},
+                {"ExpectedFull", store.expected_full},
                 {"LowWaterBytes", store.low_water_segments * segment_bytes},
                 {"DamagedBytes", store.status.damaged_blocks * COWSNAP_BLOCK_BYTES},
+                {"Autoextend",
+                 autoextend.enabled && (!autoextend.volume_group.empty() || !spares.empty())},
+                {"AutoextendGroup", autoextend.volume_group_name},
+                {"AutoextendMaxBytes", autoextend.max_bytes},
+                {"AutoextendProblem", store.autoextend_problem},
+                {"Spares", spares},
                 {"OriginCount", count(store.metadata.origins.size())},
                 {"SnapshotCount", count(store.metadata.snapshots.size())},
             },

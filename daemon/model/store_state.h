@@ -4,6 +4,7 @@
 #ifndef COWSNAP_MODEL_STORE_STATE_H
 #define COWSNAP_MODEL_STORE_STATE_H
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
@@ -15,6 +16,7 @@
 #include "dm/lines.h"
 #include "meta/metadata.h"
 #include "meta/slots.h"
+#include "model/growth.h"
 
 namespace cowsnap {
 
@@ -55,7 +57,13 @@ struct StoreState {
     Metadata metadata;
     std::map<std::uint32_t, OriginState> origins;      ///< by id
     std::map<std::uint32_t, SnapshotState> snapshots;  ///< by id
-    unsigned told_percent = 0;  ///< the highest part used that was warned of; 0: none
+    bool metadata_damaged = false;                     ///< one slot was, when the store was opened
+    Growth growth{};                                   ///< of the used segments
+    std::uint64_t expected_full = 0;                   ///< seconds since 1970; 0: it is not known
+    unsigned told_percent = 0;         ///< the highest part used that was warned of; 0: none
+    std::string autoextend_problem{};  ///< why it could not be extended; empty if it could
+    std::chrono::steady_clock::time_point autoextend_retry{};  ///< not before
+    std::chrono::seconds autoextend_pause{0};                  ///< the last one
     bool events_known = false;  ///< whether the kernel's events were read before
     std::uint64_t last_event = 0;
     std::vector<EventLine> remembered_events;  ///< at most COWSNAP_EVENTS_KEPT, oldest first
@@ -85,11 +93,26 @@ struct DroppedNotice {
     std::string reason;
 };
 
+/// A store was extended without anyone asking for it.
+struct ExtendedNotice {
+    Uuid store;
+    std::string device;
+    std::uint64_t size_bytes = 0;  ///< of all of it now
+};
+
+/// A store gets full and could not be extended.
+struct ExtendFailedNotice {
+    Uuid store;
+    std::string reason;
+};
+
 /// What there is to tell clients.
 struct Notices {
     std::vector<EventNotice> events;
     std::vector<SpaceNotice> space;
     std::vector<DroppedNotice> dropped;
+    std::vector<ExtendedNotice> extended;
+    std::vector<ExtendFailedNotice> extend_failed;
 };
 
 }  // namespace cowsnap

@@ -165,6 +165,28 @@ SnapshotRecord snapshotFrom(const json& object) {
     return snapshot;
 }
 
+json toJson(const AutoextendRecord& autoextend) {
+    json spares = json::array();
+    for (const auto& device : autoextend.spares)
+        spares.push_back(cowsnap::toJson(device));
+    return {{"enabled", autoextend.enabled},
+            {"volume_group", autoextend.volume_group},
+            {"volume_group_name", autoextend.volume_group_name},
+            {"spares", spares},
+            {"max_bytes", autoextend.max_bytes}};
+}
+
+AutoextendRecord autoextendFrom(const json& object) {
+    AutoextendRecord autoextend;
+    autoextend.enabled = object.at("enabled").get<bool>();
+    autoextend.volume_group = object.at("volume_group").get<std::string>();
+    autoextend.volume_group_name = object.at("volume_group_name").get<std::string>();
+    for (const auto& device : object.at("spares"))
+        autoextend.spares.push_back(deviceIdentityFromJson(device));
+    autoextend.max_bytes = numberFrom<std::uint64_t>(object.at("max_bytes"));
+    return autoextend;
+}
+
 void checkReferences(const Metadata& metadata) {
     std::set<std::uint32_t> origin_ids;
     std::set<Uuid> origins;
@@ -306,6 +328,8 @@ std::string formatMetadata(const Metadata& metadata) {
                      {"snapshots", snapshots}};
     if (metadata.full_wait_ms)
         document["full_wait_ms"] = *metadata.full_wait_ms;
+    if (metadata.autoextend != AutoextendRecord())
+        document["autoextend"] = toJson(metadata.autoextend);
     // Device names and serials come from outside and need not be UTF-8.
     return document.dump(-1, ' ', false, json::error_handler_t::replace);
 }
@@ -325,6 +349,8 @@ Metadata parseMetadata(std::uint32_t schema, std::string_view text) {
             metadata.devices.push_back(deviceIdentityFromJson(device));
         if (document.contains("full_wait_ms"))
             metadata.full_wait_ms = numberFrom<std::uint64_t>(document.at("full_wait_ms"));
+        if (document.contains("autoextend"))
+            metadata.autoextend = autoextendFrom(document.at("autoextend"));
         metadata.next_origin_id = idFrom(document, "next_origin_id");
         metadata.next_snapshot_id = idFrom(document, "next_snapshot_id");
         for (const auto& origin : document.at("origins"))

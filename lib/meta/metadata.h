@@ -76,11 +76,23 @@ struct SnapshotRecord {
     bool deleting = false;  ///< a deletion was begun: it is finished at the next start
 };
 
+/// What a store may be extended with, without anyone asking each time: only what an administrator
+/// named, or the volume group of the volume that they made the store on.
+struct AutoextendRecord {
+    bool enabled = false;
+    std::string volume_group;       ///< its UUID; empty: none
+    std::string volume_group_name;  ///< when it was recorded, to speak of it
+    std::vector<DeviceIdentity> spares;
+    std::uint64_t max_bytes = 0;  ///< the store does not grow beyond; 0: no limit
+    bool operator==(const AutoextendRecord&) const = default;
+};
+
 struct Metadata {
     Uuid store;
     std::string name;
     std::vector<DeviceIdentity> devices;  ///< the store's, in their order
     std::optional<std::uint64_t> full_wait_ms;
+    AutoextendRecord autoextend{};
     std::uint32_t next_origin_id = 1;
     std::uint32_t next_snapshot_id = 1;
     std::vector<OriginRecord> origins;
@@ -102,7 +114,8 @@ struct Metadata {
 /// The version of what formatMetadata() writes: the lowest that says all of it, so that a
 /// program that would stack an interposed origin, or delete a held snapshot, does not read it,
 /// and reads all else. Tags and times of expiry alone do not raise it: a program that does not
-/// know them keeps more than was asked for, never less.
+/// know them keeps more than was asked for, never less; nor does what a store may be extended with:
+/// such a program takes nothing.
 std::uint32_t metadataSchema(const Metadata& metadata);
 std::string formatMetadata(const Metadata& metadata);
 

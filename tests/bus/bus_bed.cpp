@@ -154,7 +154,7 @@ BusBed::~BusBed() {
 
 void BusBed::startDaemon() {
     std::promise<std::string> ready;
-    daemon_ = std::make_unique<Daemon>(machine, machine, directory.path() / "state",
+    daemon_ = std::make_unique<Daemon>(machine, machine, machine, directory.path() / "state",
                                        ConfigurationSource{configuration}, authority_);
     thread_ = std::thread([this, &ready] {
         bool is_ready = false;
@@ -362,6 +362,11 @@ std::vector<SeenSignal> BusBed::signalsUntil(const std::string& member) {
         if (std::chrono::steady_clock::now() > deadline)
             throw std::runtime_error("no signal " + member);
     }
+}
+
+void BusBed::forgetSignals() {
+    takeJobSignals();
+    seen_.clear();
 }
 
 std::vector<SeenSignal> BusBed::takeJobSignals() {

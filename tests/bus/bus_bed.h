@@ -113,6 +113,8 @@ public:
     /// The signals of the daemon's that came until one with this member, at most some seconds.
     /// Those of jobs, which come with each operation, are left out.
     std::vector<SeenSignal> signalsUntil(const std::string& member);
+    /// All that came and were not taken yet are as if they had not been.
+    void forgetSignals();
     /// Those of jobs that came and were not taken yet.
     std::vector<SeenSignal> takeJobSignals();
     std::vector<ObjectPath> jobs(const Dictionary& options = {});

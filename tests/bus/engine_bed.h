@@ -38,7 +38,8 @@ struct EngineBed {
     /// Ends the daemon and starts it again.
     void restart() {
         engine.reset();
-        engine = std::make_unique<Engine>(machine, machine, StoreRegistry(directory.path()));
+        engine =
+            std::make_unique<Engine>(machine, machine, machine, StoreRegistry(directory.path()));
         engine->start();
     }
 

@@ -175,7 +175,7 @@ void FakeMachine::createBehindTheBack(std::uint32_t snapshot_id, std::uint32_t o
 
 void FakeMachine::damageSlot(unsigned slot) {
     const std::lock_guard lock(mutex_);
-    constexpr std::uint64_t slot_bytes = 65536;
+    const std::uint64_t slot_bytes = slot_sectors_ * kSectorBytes;
     auto& block = onlyStore().slots[slot * slot_bytes / kBlockBytes];
     block.resize(kBlockBytes);
     block[20] = block[20] ^ std::byte{0xff};
@@ -392,7 +392,7 @@ std::string FakeMachine::contents(const std::string& path) {
 FakeMachine::Blocks& FakeMachine::blocksAt(const std::string& path, std::uint64_t& offset_bytes) {
     if (disks_.contains(path)) {
         constexpr std::uint64_t slots_start = kSlotBlock * kBlockBytes;
-        constexpr std::uint64_t slots_end = slots_start + 2 * kSlotSectors * kSectorBytes;
+        const std::uint64_t slots_end = slots_start + 2 * slot_sectors_ * kSectorBytes;
         Disk& found = disk(path);
         if (offset_bytes < slots_start || offset_bytes >= slots_end || !found.store)
             return found.blocks;
@@ -484,6 +484,11 @@ std::vector<std::string> FakeMachine::mappedNames() const {
 std::vector<std::string> FakeMachine::messages() const {
     const std::lock_guard lock(mutex_);
     return messages_;
+}
+
+void FakeMachine::forgetMessages() {
+    const std::lock_guard lock(mutex_);
+    messages_.clear();
 }
 
 int FakeMachine::eventDescriptor() {

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "base/file_descriptor.h"
 #include "base/uuid.h"
 #include "block/block_devices.h"
+#include "block/volume_groups.h"
 #include "dm/device_mapper.h"
 
 namespace cowsnap::test {
@@ -42,7 +44,7 @@ enum class Accident {
     Fail,        ///< the step gives an error and does nothing
 };
 
-class FakeMachine final : public DeviceMapper, public BlockDevices {
+class FakeMachine final : public DeviceMapper, public BlockDevices, public VolumeGroups {
 public:
     FakeMachine();
 
@@ -59,6 +61,15 @@ public:
     /// Makes one device stand on another, as a volume on a disk.
     void putOn(const std::string& upper, const std::string& lower);
     void addPartition(const std::string& path, const std::string& disk);
+    /// A volume group with so many free extents of 4 MiB.
+    void addVolumeGroup(const std::string& name, std::uint64_t free_extents);
+    /// A volume at /dev/GROUP/NAME.
+    void addVolume(const std::string& group, const std::string& name, std::uint64_t extents,
+                   const std::set<std::string>& tags = {});
+    void renameVolumeGroup(const std::string& name, const std::string& new_name);
+    std::vector<std::string> volumeNames(const std::string& group) const;
+    /// Calls of LVM's program until now.
+    unsigned groupCalls() const;
     /// Opens or closes a mapped device.
     void setOpen(const std::string& mapped_path, bool open);
     /// All mapped devices vanish; what is on the disks stays.
@@ -85,6 +96,9 @@ public:
     void createBehindTheBack(std::uint32_t snapshot_id, std::uint32_t origin_id);
     void damageSlot(unsigned slot);
     void useSegments(std::uint64_t segments);
+    /// Slots that have room for the metadata of thousands of snapshots, as large stores have them.
+    /// Before any store is made.
+    void makeSlotsLarge() { slot_sectors_ = 8192; }
 
     /// Messages that begin with this word wait in the kernel until letGo(), those to the device
     /// with this name or all; for kHeldTables the making of devices, for kHeldStatus
@@ -103,6 +117,7 @@ public:
     std::vector<std::uint32_t> originIds() const;
     std::vector<std::string> mappedNames() const;
     std::vector<std::string> messages() const;
+    void forgetMessages();
 
     // DeviceMapper
     std::vector<MappedDevice> devices() override;
@@ -119,6 +134,12 @@ public:
     std::optional<TargetVersion> targetVersion(const std::string& type) override;
     int eventDescriptor() override;
     void armEvents() override;
+
+    // VolumeGroups
+    std::optional<VolumeGroup> findGroup(const std::string& uuid) override;
+    std::vector<LogicalVolume> volumesOf(const VolumeGroup& group) override;
+    std::string createVolume(const VolumeGroup& group, const std::string& name,
+                             std::uint64_t extents, const std::string& tag) override;
 
     // BlockDevices
     BlockDevice describe(const std::string& path) override;
@@ -148,6 +169,11 @@ private:
         std::vector<std::string> partitions;
         std::optional<Uuid> store;  ///< that starts on it
         Blocks blocks;
+    };
+
+    struct Group {
+        VolumeGroup group;
+        std::vector<LogicalVolume> volumes;
     };
 
     struct Mapped {
@@ -199,6 +225,9 @@ private:
     static std::string stateOf(const Store& store, const FakeSnapshot& snapshot);
     void step(bool& tear, bool& kill_after);
     Disk& disk(const std::string& path);
+    Group& group(const std::string& name);
+    void addVolumeLocked(Group& group, const std::string& name, std::uint64_t extents,
+                         const std::set<std::string>& tags);
     Mapped& mapped(const std::string& name);
     Mapped* mappedWithNumber(DeviceNumber number);
     std::uint64_t sectorsOf(DeviceNumber number);
@@ -231,9 +260,12 @@ private:
     std::string held_mapped_name_;
     unsigned held_ = 0;
     std::map<std::string, Disk> disks_;
+    std::map<std::string, Group> groups_;
+    unsigned group_calls_ = 0;
     std::map<std::string, Mapped> mapped_;
     std::map<Uuid, Store> stores_;
     std::vector<std::string> messages_;
+    std::uint64_t slot_sectors_ = kSlotSectors;
     bool module_loaded_ = true;
     unsigned module_minor_;
     std::string interposing_refused_;

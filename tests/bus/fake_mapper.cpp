@@ -198,7 +198,7 @@ void FakeMachine::checkStoreTable(const MappedTarget& target, const std::string&
     super.segment_blocks =
         htole32(static_cast<std::uint32_t>(store.segment_sectors / COWSNAP_BLOCK_SECTORS));
     super.slot_block = htole64(kSlotBlock);
-    super.slot_blocks = htole32(kSlotSectors / COWSNAP_BLOCK_SECTORS);
+    super.slot_blocks = htole32(static_cast<std::uint32_t>(slot_sectors_ / COWSNAP_BLOCK_SECTORS));
     super.crc = htole32(crc32c(std::as_bytes(std::span(&super, 1))));
     const auto bytes = std::as_bytes(std::span(&super, 1));
     const Mapped* const lower = mappedWithNumber(data);
@@ -384,7 +384,7 @@ std::vector<MappedTarget> FakeMachine::status(const std::string& name) {
         target.arguments = fmt::format(
             "{} {} {} {}/{} {} {} {} {} 0", uuid.dashed(),
             store.failed ? COWSNAP_STORE_FAILED : COWSNAP_STORE_ACTIVE, store.segment_sectors,
-            total - store.used_segments, total, kSlotSectors, store.origin_sectors.size(),
+            total - store.used_segments, total, slot_sectors_, store.origin_sectors.size(),
             store.snapshots.size(), store.events.empty() ? 0 : store.events.back().number);
     } else if (target.type == COWSNAP_TARGET_ORIGIN) {
         target.arguments = fmt::format("{} 0 16 0 16 {}", words[1],

@@ -9,8 +9,12 @@
 #include <charconv>
 #include <chrono>
 #include <filesystem>
+#include <thread>
+
+#include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/uuid.h"
 #include "cli/exit.h"
 
 namespace cowsnap::cli {
@@ -19,6 +23,16 @@ namespace {
 
 // Freezing file systems and preserving what waits can take long.
 constexpr std::uint64_t kTimeoutUs = 10ULL * 60 * 1000 * 1000;
+
+constexpr std::chrono::milliseconds kFirstPoll{5};
+constexpr std::chrono::milliseconds kPollInterval{200};
+
+/// Whether an error says that no daemon is there.
+bool isGone(const std::string& error_name) {
+    return error_name == "org.freedesktop.DBus.Error.NoReply" ||
+           error_name == "org.freedesktop.DBus.Error.ServiceUnknown" ||
+           error_name == "org.freedesktop.DBus.Error.NameHasNoOwner";
+}
 
 Bus connect() {
     try {
@@ -207,17 +221,127 @@ std::uint64_t jobNumber(const std::string& path) {
 
 Client::Client() : bus_(connect()) {}
 
+Message Client::tryCall(const std::string& path, const std::string& interface,
+                        const std::string& member, const std::function<void(Message&)>& append,
+                        const Dictionary& options) {
+    Message message = bus_.newMethodCall(kBusName, path, interface, member);
+    if (append)
+        append(message);
+    message.append(options);
+    // polkit may ask whoever sits here for a password.
+    message.allowInteractiveAuthorization();
+    return bus_.call(message, kTimeoutUs);
+}
+
+bool Client::waitForDaemon() {
+    constexpr std::chrono::seconds patience{30};
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    while (std::chrono::steady_clock::now() < deadline) {
+        std::this_thread::sleep_for(kPollInterval);
+        try {
+            tryCall(kRootPath, kManagerInterface, "ListJobs", nullptr, {});
+            return true;
+        } catch (const CallError& error) {
+            if (!isGone(error.name()))
+                return false;
+        }
+    }
+    return false;
+}
+
+Message Client::repeatCall(const std::string& path, const std::string& interface,
+                           const std::string& member, const std::function<void(Message&)>& append,
+                           const Dictionary& options) {
+    try {
+        return tryCall(path, interface, member, append, options);
+    } catch (const CallError& error) {
+        // ServiceUnknown: it was not there before the call, so nothing was lost.
+        if (error.name() != "org.freedesktop.DBus.Error.NoReply" || !waitForDaemon())
+            throw failureOf(error.name(), error.what());
+    } catch (const Error& error) {
+        throw failureOf(error.busName(), error.what());
+    }
+    try {
+        return tryCall(path, interface, member, append, options);
+    } catch (const CallError& error) {
+        const Failure failure = failureOf(error.name(), error.what());
+        // Ids of requests do not outlive the daemon.
+        throw Failure(failure.code(), failure.name(),
+                      fmt::format("{} (cowsnapd was restarted during the call, which may have been "
+                                  "done before that)",
+                                  failure.what()));
+    }
+}
+
+Object Client::jobOf(const std::string& request_id) {
+    const auto paths =
+        call(kRootPath, kManagerInterface, "ListJobs", nullptr, {{"request", request_id}})
+            .readObjectPaths();
+    if (paths.empty())
+        throw Failure(ExitCode::Failed, "Failed", "the job that was begun is not there any more");
+    Message message = bus_.newMethodCall(kBusName, paths.back().path,
+                                         "org.freedesktop.DBus.Properties", "GetAll");
+    message.append(Value(std::string(kJobInterface)));
+    try {
+        Object job{paths.back().path, bus_.call(message, kTimeoutUs).readKnown()};
+        job.properties["Number"] = jobNumber(job.path);
+        return job;
+    } catch (const CallError& error) {
+        throw failureOf(error.name(), error.what());
+    }
+}
+
+Message Client::follow(const std::string& path, const std::string& interface,
+                       const std::string& member, const std::function<void(Message&)>& append,
+                       const Dictionary& options, const std::string& request_id) {
+    auto pause = kFirstPoll;
+    for (;;) {
+        const Object job = jobOf(request_id);
+        mode_.on_progress(job);
+        const std::string state = job.text("State");
+        if (state == "queued" || state == "running") {
+            std::this_thread::sleep_for(pause);
+            pause = std::min(2 * pause, kPollInterval);
+            continue;
+        }
+        if (const std::string error = job.text("ErrorName"); !error.empty())
+            throw failureOf(error, job.text("ErrorMessage"));
+        return repeatCall(path, interface, member, append, options);
+    }
+}
+
+Message Client::callStep(const std::string& path, const std::string& interface,
+                         const std::string& member, const std::function<void(Message&)>& append,
+                         const Dictionary& options) {
+    const std::string request_id = Uuid::random().dashed();
+    Dictionary with_id = options;
+    with_id["request-id"] = request_id;
+    if (!mode_.on_progress)
+        return repeatCall(path, interface, member, append, with_id);
+    Dictionary in_background = with_id;
+    in_background["background"] = true;
+    repeatCall(path, interface, member, append, in_background);
+    return follow(path, interface, member, append, with_id, request_id);
+}
+
+Message Client::callJob(const std::string& path, const std::string& interface,
+                        const std::string& member, const std::function<void(Message&)>& append,
+                        const Dictionary& options) {
+    if (mode_.wait)
+        return callStep(path, interface, member, append, options);
+    const std::string request_id = Uuid::random().dashed();
+    Dictionary in_background = options;
+    in_background["request-id"] = request_id;
+    in_background["background"] = true;
+    repeatCall(path, interface, member, append, in_background);
+    throw JobBegun{jobOf(request_id)};
+}
+
 Message Client::call(const std::string& path, const std::string& interface,
                      const std::string& member, const std::function<void(Message&)>& append,
                      const Dictionary& options) {
     try {
-        Message message = bus_.newMethodCall(kBusName, path, interface, member);
-        if (append)
-            append(message);
-        message.append(options);
-        // polkit may ask whoever sits here for a password.
-        message.allowInteractiveAuthorization();
-        return bus_.call(message, kTimeoutUs);
+        return tryCall(path, interface, member, append, options);
     } catch (const CallError& error) {
         throw failureOf(error.name(), error.what());
     } catch (const Error& error) {

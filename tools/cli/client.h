@@ -59,21 +59,58 @@ struct Objects {
     const Object& job(const std::string& wanted) const;
 };
 
+/// How calls that are jobs are made.
+struct CallMode {
+    bool wait = true;  ///< false: they are only begun, see JobBegun
+    /// Told of a job again and again while it runs; nobody if it is null.
+    std::function<void(const Object& job)> on_progress{};
+};
+
+/// A job was begun, and nobody waits for it. Thrown where else its answer would be returned.
+struct JobBegun {
+    Object job;
+};
+
 class Client {
 public:
     /// Connects. Failure (NoDaemon) if there is no bus.
     Client();
 
+    void setMode(CallMode mode) { mode_ = std::move(mode); }
+
     Objects objects();
     /// Asks the daemon to look at the kernel again, so that numbers are new. Only root may.
     void refresh();
 
-    /// Calls a method whose arguments append() adds; the options are appended behind them.
+    /// Calls a method that is a job; its arguments append() adds, the options are appended behind
+    /// them. If the daemon goes away meanwhile the call is repeated, with the same request id, when
+    /// it is back. JobBegun if that is the mode.
+    Message callJob(const std::string& path, const std::string& interface,
+                    const std::string& member, const std::function<void(Message&)>& append,
+                    const Dictionary& options = {});
+    /// The same, and waits for the end whatever the mode: something else comes after it.
+    Message callStep(const std::string& path, const std::string& interface,
+                     const std::string& member, const std::function<void(Message&)>& append,
+                     const Dictionary& options = {});
+    /// Calls any other method.
     Message call(const std::string& path, const std::string& interface, const std::string& member,
                  const std::function<void(Message&)>& append, const Dictionary& options = {});
 
 private:
+    Message repeatCall(const std::string& path, const std::string& interface,
+                       const std::string& member, const std::function<void(Message&)>& append,
+                       const Dictionary& options);
+    Message tryCall(const std::string& path, const std::string& interface,
+                    const std::string& member, const std::function<void(Message&)>& append,
+                    const Dictionary& options);
+    Object jobOf(const std::string& request_id);
+    Message follow(const std::string& path, const std::string& interface, const std::string& member,
+                   const std::function<void(Message&)>& append, const Dictionary& options,
+                   const std::string& request_id);
+    bool waitForDaemon();
+
     Bus bus_;
+    CallMode mode_;
 };
 
 /// path, made absolute without following links.

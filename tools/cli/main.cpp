@@ -5,8 +5,11 @@
 #include <iostream>
 #include <string_view>
 
+#include <fmt/format.h>
+
 #include "base/error.h"
 #include "cli/exit.h"
+#include "cli/progress.h"
 #include "cli/verbs.h"
 
 namespace {
@@ -21,8 +24,15 @@ int end(ExitCode code) {
 int runVerb(const Run& run, const OutputOptions& output) {
     try {
         Client client;
+        client.setMode({!output.no_wait, progressShower(output.progress, output.json)});
         Session session{client, output};
         run(session);
+        return end(ExitCode::Done);
+    } catch (const JobBegun& begun) {
+        const auto number = begun.job.number("Number");
+        printDone(output,
+                  fmt::format("begun as job {0}: \"snapd-cli job wait {0}\" waits for it", number),
+                  {{"job", number}, {"operation", begun.job.text("Operation")}});
         return end(ExitCode::Done);
     } catch (const Failure& failure) {
         printFailure(output.json, failure.name(), failure.what());
@@ -49,6 +59,13 @@ int main(int argc, char** argv) {
     app.add_flag("--bytes", output.bytes, "Print sizes in bytes");
     app.add_flag("--no-headings", output.no_headings, "Print tables without headings");
     app.add_flag("--yes", output.yes, "Do not ask before something is destroyed");
+    app.add_flag("--no-wait", output.no_wait,
+                 "Print the job that was begun instead of waiting for its end");
+    app.add_option("--progress", output.progress,
+                   "On stderr: json, a line for each step of a job; none; or auto, a bar on a "
+                   "terminal")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"auto", "json", "none"}));
     app.add_option("-o,--columns", output.columns, "Columns to print, separated by commas")
         ->delimiter(',');
     Run run;
@@ -56,6 +73,7 @@ int main(int argc, char** argv) {
     addCreate(app, run);
     addDelete(app, run);
     addHold(app, run);
+    addImport(app, run);
     addJob(app, run);
     addList(app, run);
     addMetrics(app, run);

@@ -156,6 +156,7 @@ const std::vector<Column>& storeColumns() {
         number("size", "SizeBytes", ColumnKind::Bytes),
         number("used", "UsedBytes", ColumnKind::Bytes),
         number("free", "FreeBytes", ColumnKind::Bytes),
+        number("expected_full", "ExpectedFull", ColumnKind::Time, false),
         number("origins", "OriginCount", ColumnKind::Number),
         number("snapshots", "SnapshotCount", ColumnKind::Number),
         texts("devices", "Devices", true),
@@ -164,6 +165,12 @@ const std::vector<Column>& storeColumns() {
         number("segment", "SegmentBytes", ColumnKind::Bytes, false),
         number("low_water", "LowWaterBytes", ColumnKind::Bytes, false),
         number("damaged", "DamagedBytes", ColumnKind::Bytes, false),
+        flag("metadata_damaged", "MetadataDamaged"),
+        flag("autoextend", "Autoextend"),
+        text("autoextend_group", "AutoextendGroup", false),
+        number("autoextend_max", "AutoextendMaxBytes", ColumnKind::Bytes, false),
+        text("autoextend_problem", "AutoextendProblem", false),
+        texts("spares", "Spares"),
         text("problem", "Problem", false),
     };
     return columns;

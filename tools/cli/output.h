@@ -23,6 +23,8 @@ struct OutputOptions {
     bool bytes = false;
     bool no_headings = false;
     bool yes = false;
+    bool no_wait = false;
+    std::string progress = "auto";
     std::vector<std::string> columns;
 };
 

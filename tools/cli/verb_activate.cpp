@@ -14,8 +14,8 @@ void activate(Session& session, const std::string& wanted, bool writable) {
     const Objects objects = session.client.objects();
     const Object& snapshot = objects.snapshot(wanted);
     warnIfStale(snapshot);
-    Message reply = session.client.call(snapshot.path, kSnapshotInterface, "Activate", nullptr,
-                                        {{"read_only", !writable}});
+    Message reply = session.client.callJob(snapshot.path, kSnapshotInterface, "Activate", nullptr,
+                                           {{"read_only", !writable}});
     const std::string device = reply.readString();
     printDone(session.output, device, {{"snapshot", snapshot.text("Name")}, {"device", device}});
 }
@@ -23,7 +23,7 @@ void activate(Session& session, const std::string& wanted, bool writable) {
 void deactivate(Session& session, const std::string& wanted) {
     const Objects objects = session.client.objects();
     const Object& snapshot = objects.snapshot(wanted);
-    session.client.call(snapshot.path, kSnapshotInterface, "Deactivate", nullptr);
+    session.client.callJob(snapshot.path, kSnapshotInterface, "Deactivate", nullptr);
     printDone(session.output, fmt::format("deactivated {}", snapshot.text("Name")),
               {{"snapshot", snapshot.text("Name")}});
 }

@@ -60,7 +60,7 @@ std::string originOrAttach(Session& session, const Objects& objects, const std::
     const std::string store_path =
         known != nullptr ? known->text("Store") : objects.store(store).path;
     Message reply =
-        session.client.call(kRootPath, kManagerInterface, "Attach", [&](Message& message) {
+        session.client.callStep(kRootPath, kManagerInterface, "Attach", [&](Message& message) {
             message.append(Value(device));
             message.append(Value(ObjectPath{store_path}));
         });
@@ -76,7 +76,7 @@ void undoAttach(Session& session, const std::vector<AttachedNow>& attached,
         std::string why;
         if (origin->is_new) {
             try {
-                session.client.call(origin->path, kOriginInterface, "Detach", nullptr);
+                session.client.callStep(origin->path, kOriginInterface, "Detach", nullptr);
                 continue;
             } catch (const Failure& stays) {
                 why = fmt::format(" ({})", stays.what());
@@ -131,7 +131,7 @@ void createAndPrint(Session& session,
                     const std::vector<AttachedNow>& attached) {
     std::vector<ObjectPath> created;
     try {
-        Message reply = session.client.call(
+        Message reply = session.client.callJob(
             kRootPath, kManagerInterface, "CreateSnapshots",
             [&](Message& message) { message.append(members); }, options);
         created = reply.readObjectPaths();
@@ -141,8 +141,8 @@ void createAndPrint(Session& session,
     try {
         if (activate)
             for (const auto& snapshot : created)
-                session.client.call(snapshot.path, kSnapshotInterface, "Activate", nullptr,
-                                    {{"read_only", !std::get<bool>(options.at("writable"))}});
+                session.client.callStep(snapshot.path, kSnapshotInterface, "Activate", nullptr,
+                                        {{"read_only", !std::get<bool>(options.at("writable"))}});
     } catch (const Failure& failure) {
         throw Failure(ExitCode::Partly, failure.name(),
                       std::string("created, but not active: ") + failure.what());

@@ -22,8 +22,8 @@ void deleteSnapshots(Session& session, const std::vector<std::string>& wanted) {
         listed += (listed.empty() ? "" : ", ") + names.back();
     }
     confirm(session.output, fmt::format("Delete {}?", listed));
-    session.client.call(kRootPath, kManagerInterface, "DeleteSnapshots",
-                        [&](Message& message) { message.append(Value(paths)); });
+    session.client.callJob(kRootPath, kManagerInterface, "DeleteSnapshots",
+                           [&](Message& message) { message.append(Value(paths)); });
     printDone(session.output, fmt::format("deleted {}", listed), {{"deleted", names}});
 }
 

@@ -26,7 +26,7 @@ void change(Session& session, const Arguments& arguments, const char* method,
         paths.push_back({snapshot.path});
         names.push_back(snapshot.text("Name"));
     }
-    session.client.call(kRootPath, kManagerInterface, method, [&](Message& message) {
+    session.client.callJob(kRootPath, kManagerInterface, method, [&](Message& message) {
         message.append(Value(paths));
         message.append(Value(arguments.hold));
     });

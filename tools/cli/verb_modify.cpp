@@ -50,8 +50,8 @@ void modify(Session& session, const Arguments& arguments) {
     std::string done;
     const auto call = [&](const char* what, const char* method, const Value& value) {
         try {
-            session.client.call(snapshot.path, kSnapshotInterface, method,
-                                [&](Message& message) { message.append(value); });
+            session.client.callStep(snapshot.path, kSnapshotInterface, method,
+                                    [&](Message& message) { message.append(value); });
             done += (done.empty() ? "" : ", ") + std::string(what);
         } catch (const Failure& failure) {
             if (done.empty())

@@ -83,8 +83,8 @@ void mount(Session& session, const Arguments& arguments) {
     warnIfStale(snapshot);
     const bool was_active = !snapshot.text("Device").empty();
     const std::string device = session.client
-                                   .call(snapshot.path, kSnapshotInterface, "Activate", nullptr,
-                                         {{"read_only", !arguments.writable}})
+                                   .callStep(snapshot.path, kSnapshotInterface, "Activate", nullptr,
+                                             {{"read_only", !arguments.writable}})
                                    .readString();
     const std::string directory = absolutePath(arguments.directory);
     try {
@@ -96,7 +96,7 @@ void mount(Session& session, const Arguments& arguments) {
                           fmt::format("cannot mount {} on {}", device, directory));
     } catch (const Failure&) {
         if (!was_active)
-            session.client.call(snapshot.path, kSnapshotInterface, "Deactivate", nullptr);
+            session.client.callStep(snapshot.path, kSnapshotInterface, "Deactivate", nullptr);
         throw;
     }
     printDone(session.output, fmt::format("mounted {} on {}", snapshot.text("Name"), directory),
@@ -114,7 +114,7 @@ void umount(Session& session, const Arguments& arguments) {
     if (!runProgram("/bin/umount", {"--", device}))
         throw Failure(ExitCode::Busy, "Busy", fmt::format("cannot unmount {}", device));
     try {
-        session.client.call(snapshot.path, kSnapshotInterface, "Deactivate", nullptr);
+        session.client.callStep(snapshot.path, kSnapshotInterface, "Deactivate", nullptr);
     } catch (const Failure& failure) {
         throw Failure(ExitCode::Partly, failure.name(),
                       std::string("unmounted, but still active: ") + failure.what());

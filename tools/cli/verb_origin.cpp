@@ -15,6 +15,7 @@ struct Arguments {
     std::string store;
     std::string name;
     std::string method = "auto";
+    std::string known_as;
 };
 
 void attach(Session& session, const Arguments& arguments) {
@@ -22,7 +23,9 @@ void attach(Session& session, const Arguments& arguments) {
     Dictionary options{{"method", arguments.method}};
     if (!arguments.name.empty())
         options["name"] = arguments.name;
-    Message reply = session.client.call(
+    if (!arguments.known_as.empty())
+        options["known_as"] = arguments.known_as;
+    Message reply = session.client.callJob(
         kRootPath, kManagerInterface, "Attach",
         [&](Message& message) {
             message.append(Value(absolutePath(arguments.origin)));
@@ -45,7 +48,7 @@ void detach(Session& session, const Arguments& arguments) {
     const Object& origin = objects.origin(arguments.origin);
     const std::string name = origin.text("Name");
     confirm(session.output, fmt::format("Detach the origin {}?", name));
-    session.client.call(origin.path, kOriginInterface, "Detach", nullptr);
+    session.client.callJob(origin.path, kOriginInterface, "Detach", nullptr);
     printDone(session.output, fmt::format("detached {}", name), {{"detached", {name}}});
 }
 
@@ -66,6 +69,10 @@ void addOrigin(CLI::App& app, Run& run) {
     on->add_option("--store", arguments->store,
                    "Where its old blocks go (default: the only store)");
     on->add_option("--name", arguments->name, "Name of the origin (default: that of the device)")
+        ->check(notEmpty());
+    on->add_option("--as", arguments->known_as,
+                   "Name of an origin that is missing: this is its device, although it has another "
+                   "serial number, or none")
         ->check(notEmpty());
     on->add_option("--method", arguments->method,
                    "stack (over a device that is not in use), interpose (it goes on as it is), or "

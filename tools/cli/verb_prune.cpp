@@ -47,9 +47,12 @@ void addRule(const std::string& text, Dictionary& options) {
 /// The snapshots that the daemon looked at, each with its action and reason, oldest first.
 std::vector<Object> prune(Session& session, const Objects& objects,
                           const std::vector<ObjectPath>& origins, const Dictionary& options) {
-    Message reply = session.client.call(
-        kRootPath, kManagerInterface, "Prune",
-        [&](Message& message) { message.append(Value(origins)); }, options);
+    const auto append = [&](Message& message) { message.append(Value(origins)); };
+    // What only looks is no job.
+    Message reply =
+        options.contains("dry_run")
+            ? session.client.call(kRootPath, kManagerInterface, "Prune", append, options)
+            : session.client.callJob(kRootPath, kManagerInterface, "Prune", append, options);
     std::vector<Object> results;
     for (auto& said : reply.readDictionaries()) {
         Object result;
@@ -115,8 +118,8 @@ void run(Session& session, const Arguments& arguments) {
         std::vector<ObjectPath> paths;
         for (const auto& snapshot : going)
             paths.push_back({snapshot.path});
-        session.client.call(kRootPath, kManagerInterface, "DeleteSnapshots",
-                            [&](Message& message) { message.append(Value(paths)); });
+        session.client.callJob(kRootPath, kManagerInterface, "DeleteSnapshots",
+                               [&](Message& message) { message.append(Value(paths)); });
     }
     checkAllDone(results);
     if (session.output.json || arguments.dry_run)

@@ -13,8 +13,8 @@ namespace {
 void rename(Session& session, const std::string& wanted, const std::string& name) {
     const Objects objects = session.client.objects();
     const Object& snapshot = objects.snapshot(wanted);
-    session.client.call(snapshot.path, kSnapshotInterface, "Rename",
-                        [&](Message& message) { message.append(Value(name)); });
+    session.client.callJob(snapshot.path, kSnapshotInterface, "Rename",
+                           [&](Message& message) { message.append(Value(name)); });
     const std::string before = snapshot.text("Name");
     printDone(session.output, fmt::format("renamed {} to {}", before, name),
               {{"snapshot", name}, {"renamed", before}});

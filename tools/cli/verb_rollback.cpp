@@ -28,7 +28,7 @@ std::string callRollback(Session& session, const Object& snapshot, const Argumen
     if (arguments.force)
         options["force"] = true;
     return session.client
-        .call(
+        .callJob(
             snapshot.path, kSnapshotInterface, "Rollback", [](Message&) {}, options)
         .readObjectPath()
         .path;
@@ -92,7 +92,7 @@ void cancel(Session& session, const std::string& wanted) {
         confirm(session.output,
                 fmt::format("Cancel the rollback of {}? What was written since it began is lost.",
                             name));
-    session.client.call(origin.path, kOriginInterface, "CancelRollback", [](Message&) {});
+    session.client.callJob(origin.path, kOriginInterface, "CancelRollback", [](Message&) {});
     printDone(session.output,
               scheduled ? fmt::format("the rollback of {} is not scheduled any more", name)
                         : fmt::format("{} goes back to what was before the rollback", name),

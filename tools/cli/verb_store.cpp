@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// store create, open, extend, close, list.
+// store create, open, extend, modify, close, list.
 #include <unistd.h>
 
 #include <cstdio>
@@ -20,6 +20,10 @@ struct Arguments {
     std::string name;
     std::string size;
     std::optional<std::uint64_t> full_wait_ms;
+    std::vector<std::string> spares;
+    std::vector<std::string> removed_spares;
+    std::optional<std::uint64_t> max_size;
+    std::optional<bool> autoextend;
 };
 
 std::vector<std::string> absolutePaths(const std::vector<std::string>& paths) {
@@ -49,6 +53,48 @@ void noteInitramfs() {
                    "to date.\n");
 }
 
+/// What a store is extended with when it gets full; empty if it is not.
+std::string autoextendText(const Object& store) {
+    std::string text;
+    for (const auto& spare : store.texts("Spares"))
+        text += (text.empty() ? "the spare " : ", then the spare ") + spare;
+    if (const std::string group = store.text("AutoextendGroup"); !group.empty())
+        text += (text.empty() ? "" : ", then ") +
+                fmt::format("new volumes of the volume group {}", group);
+    return store.flag("Autoextend") ? text : std::string();
+}
+
+/// What nobody asked for in words is said in words.
+void noteAutoextend(Session& session, const std::string& path) {
+    const Objects objects = session.client.objects();
+    const Object* const store = objects.at(path);
+    if (store == nullptr || session.output.json)
+        return;
+    const std::string text = autoextendText(*store);
+    if (!text.empty())
+        fmt::print(
+            "Before it is full it is extended with {} (\"snapd-cli store modify {} "
+            "--no-autoextend\" turns that off).\n",
+            text, store->text("Name"));
+}
+
+void addAutoextend(Dictionary& options, const Arguments& arguments) {
+    if (arguments.autoextend)
+        options["autoextend"] = *arguments.autoextend;
+    if (!arguments.spares.empty())
+        options["spares"] = absolutePaths(arguments.spares);
+    if (!arguments.removed_spares.empty())
+        options["remove_spares"] = absolutePaths(arguments.removed_spares);
+    if (arguments.max_size)
+        options["max_bytes"] = *arguments.max_size;
+}
+
+void addAutoextendOptions(CLI::App& verb, const std::shared_ptr<Arguments>& arguments) {
+    verb.add_option("--max-size", arguments->max_size,
+                    "It is not extended by itself beyond this size, such as 100G (0: no limit)")
+        ->transform(CLI::AsSizeValue(false));
+}
+
 void create(Session& session, const Arguments& arguments) {
     if (!arguments.size.empty())
         throw Failure(ExitCode::Failed, "NotSupported",
@@ -56,14 +102,17 @@ void create(Session& session, const Arguments& arguments) {
     Dictionary options;
     if (arguments.full_wait_ms)
         options["full_wait_ms"] = *arguments.full_wait_ms;
-    Message reply = session.client.call(
+    addAutoextend(options, arguments);
+    Message reply = session.client.callJob(
         kRootPath, kManagerInterface, "CreateStore",
         [&](Message& message) {
             message.append(Value(absolutePaths(arguments.devices)));
             message.append(Value(arguments.name.empty() ? std::string("main") : arguments.name));
         },
         options);
-    printStore(session, reply.readObjectPath().path, "created");
+    const std::string path = reply.readObjectPath().path;
+    printStore(session, path, "created");
+    noteAutoextend(session, path);
     noteInitramfs();
 }
 
@@ -71,7 +120,7 @@ void open(Session& session, const Arguments& arguments) {
     Dictionary options;
     if (!arguments.name.empty())
         options["name"] = arguments.name;
-    Message reply = session.client.call(
+    Message reply = session.client.callJob(
         kRootPath, kManagerInterface, "OpenStore",
         [&](Message& message) { message.append(Value(absolutePaths(arguments.devices))); },
         options);
@@ -81,17 +130,28 @@ void open(Session& session, const Arguments& arguments) {
 
 void extend(Session& session, const Arguments& arguments) {
     const std::string path = session.client.objects().store(arguments.name).path;
-    session.client.call(path, kStoreInterface, "Extend", [&](Message& message) {
+    session.client.callJob(path, kStoreInterface, "Extend", [&](Message& message) {
         message.append(Value(absolutePaths(arguments.devices)));
     });
     printStore(session, path, "extended");
     noteInitramfs();
 }
 
+void modify(Session& session, const Arguments& arguments) {
+    Dictionary options;
+    addAutoextend(options, arguments);
+    if (options.empty())
+        throw Failure(ExitCode::Usage, "Usage", "nothing to change was given");
+    const std::string path = session.client.objects().store(arguments.name).path;
+    session.client.callJob(path, kStoreInterface, "SetAutoextend", nullptr, options);
+    printStore(session, path, "changed");
+    noteAutoextend(session, path);
+}
+
 void close(Session& session, const Arguments& arguments) {
     const Object store = session.client.objects().store(arguments.name);
     confirm(session.output, fmt::format("Close the store {}?", store.text("Name")));
-    session.client.call(store.path, kStoreInterface, "Close", nullptr);
+    session.client.callJob(store.path, kStoreInterface, "Close", nullptr);
     printDone(session.output, fmt::format("closed the store {}", store.text("Name")),
               {{"closed", store.text("Name")}});
     noteInitramfs();
@@ -117,6 +177,12 @@ void addStore(CLI::App& app, Run& run) {
     make->add_option("--size", arguments->size, "Size of a store in a file");
     make->add_option("--full-wait-ms", arguments->full_wait_ms,
                      "How long writes wait in a full store before the oldest snapshots go");
+    make->add_option("--spare", arguments->spares,
+                     "A blank device that it is extended with before it is full");
+    make->add_flag_callback(
+        "--no-autoextend", [arguments] { arguments->autoextend = false; },
+        "Do not extend it by itself; else one on a logical volume is, from its volume group");
+    addAutoextendOptions(*make, arguments);
     make->callback([&run, arguments] {
         run = [arguments](Session& session) { create(session, *arguments); };
     });
@@ -135,6 +201,24 @@ void addStore(CLI::App& app, Run& run) {
     grow->add_option("device", arguments->devices, "Blank block devices")->required();
     grow->callback([&run, arguments] {
         run = [arguments](Session& session) { extend(session, *arguments); };
+    });
+
+    CLI::App* const change =
+        store->add_subcommand("modify", "Change what a store is extended with before it is full");
+    change->add_option("store", arguments->name, "Name or UUID")->required();
+    change->add_option("--add-spare", arguments->spares, "A blank device to take");
+    change->add_option("--remove-spare", arguments->removed_spares, "A spare not to take");
+    CLI::Option* const off = change->add_flag_callback(
+        "--no-autoextend", [arguments] { arguments->autoextend = false; },
+        "Do not extend it by itself");
+    change
+        ->add_flag_callback(
+            "--autoextend", [arguments] { arguments->autoextend = true; },
+            "Extend it with its spares, and from its volume group if it is on a logical volume")
+        ->excludes(off);
+    addAutoextendOptions(*change, arguments);
+    change->callback([&run, arguments] {
+        run = [arguments](Session& session) { modify(session, *arguments); };
     });
 
     CLI::App* const shut = store->add_subcommand("close", "Stop a store that has no origins");

@@ -29,6 +29,7 @@ void addActivate(CLI::App& app, Run& run);
 void addCreate(CLI::App& app, Run& run);
 void addDelete(CLI::App& app, Run& run);
 void addHold(CLI::App& app, Run& run);
+void addImport(CLI::App& app, Run& run);
 void addJob(CLI::App& app, Run& run);
 void addList(CLI::App& app, Run& run);
 void addMount(CLI::App& app, Run& run);

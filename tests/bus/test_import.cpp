@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A store that comes from another machine: what is known again, what is not, and what is damaged.
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include "bus_bed.h"
+#include "engine_bed.h"
+
+using namespace cowsnap;
+using namespace cowsnap::test;
+using Catch::Contains;
+
+namespace {
+
+/// The machine where a store with snapshots of two origins came to: its daemon knows nothing.
+void becomeAnotherMachine(BusBed& bed) {
+    bed.machine.addDisk("/dev/plain", kOriginSectors);  // has no serial number
+    const std::string store = bed.createStore();
+    const ObjectPath one{bed.attach("/dev/one", store)};
+    const ObjectPath plain{bed.attach("/dev/plain", store)};
+    bed.createSnapshots({{one, "a"}, {plain, "b"}});
+    bed.stopDaemon();
+    bed.machine.reboot();
+    std::filesystem::remove_all(bed.directory.path() / "state");
+    bed.machine.renameDisk("/dev/store", "/dev/imported");
+    bed.machine.renameDisk("/dev/one", "/dev/other-path");
+}
+
+}  // namespace
+
+TEST_CASE("an imported store attaches the origins that are surely its own, and no others") {
+    BusBed bed;
+    becomeAnotherMachine(bed);
+    bed.startDaemon();
+    const CliResult imported = runCli({"import", "/dev/imported"});
+    INFO(imported.output << imported.errors);
+    REQUIRE(imported.code == 0);
+    CHECK_THAT(imported.output, Contains("imported the store main with 2 snapshots"));
+    // of the same size, at the path where the origin was, but nothing says that it is it
+    CHECK_THAT(imported.output, Contains("the origin plain is missing"));
+    CHECK_THAT(imported.output, Contains("origin attach DEVICE --store main --as plain"));
+    CHECK(contains(bed.machine.mappedNames(), "cowsnap-one"));
+    CHECK_FALSE(contains(bed.machine.mappedNames(), "cowsnap-plain"));
+
+    SECTION("what is told is attached, as the origin that it is") {
+        const CliResult attached = runCli({"origin", "attach", "/dev/plain", "--as", "plain"});
+        INFO(attached.errors);
+        CHECK(attached.code == 0);
+        CHECK(contains(bed.machine.mappedNames(), "cowsnap-plain"));
+        const auto listed = runCli({"list", "plain", "-o", "name", "--no-headings"});
+        CHECK(listed.output == "b\n");
+        const auto again = runCli({"origin", "attach", "/dev/two", "--as", "plain"});
+        CHECK_THAT(again.errors, Contains("attached already"));
+    }
+    SECTION("also a device that has another serial number; but none of another size") {
+        bed.machine.addDisk("/dev/small", kOriginSectors / 2);
+        CHECK_THAT(runCli({"origin", "attach", "/dev/small", "--as", "plain"}).errors,
+                   Contains("smaller"));
+        CHECK_THAT(runCli({"origin", "attach", "/dev/two", "--as", "nobody"}).errors,
+                   Contains("no origin \"nobody\""));
+        CHECK(runCli({"origin", "attach", "/dev/two", "--as", "plain"}).code == 0);
+    }
+}
+
+TEST_CASE("an imported store with a damaged slot is used, and the damage told") {
+    BusBed bed;
+    becomeAnotherMachine(bed);
+    bed.machine.damageSlot(GENERATE(0u, 1u));
+    bed.startDaemon();
+    const CliResult imported = runCli({"import", "/dev/imported", "--json"});
+    INFO(imported.errors);
+    CHECK(imported.code == 0);
+    CHECK_THAT(imported.errors, Contains("one of the two copies of the metadata"));
+    const auto document = nlohmann::json::parse(imported.output);
+    CHECK(document.at("metadata_damaged") == true);
+    CHECK(document.at("attached") == nlohmann::json{"one"});
+    CHECK(document.at("missing").at(0).at("origin") == "plain");
+}
+
+TEST_CASE("a store both of whose slots are damaged is refused with the command that mends it") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    bed.engine->createSnapshots({{one, "a"}}, {});
+    bed.machine.damageSlot(0);
+    bed.machine.damageSlot(1);
+    bed.reboot();
+    const std::string newest = MetadataBackups(bed.directory.path()).list(store).front().string();
+    const std::string advice = "\"cowsnap-store repair --metadata " + newest + " /dev/store\"";
+    CHECK_THAT(bed.store().problem, Contains(advice));
+    CHECK(bed.store().problem_kind == ErrorKind::MetadataCorrupt);
+    checkRefused(bed, ErrorKind::MetadataCorrupt, advice,
+                 [&] { bed.engine->openStore({"/dev/store"}, "", Recognize::ByTheirMarks); });
+}

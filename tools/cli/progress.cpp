@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "cli/progress.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <iostream>
+#include <memory>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "base/size_text.h"
+#include "cli/output.h"
+
+namespace cowsnap::cli {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+void printLine(const Object& job) {
+    nlohmann::ordered_json line = {{"schema", kJsonSchema},
+                                   {"job", job.number("Number")},
+                                   {"operation", job.text("Operation")},
+                                   {"state", job.text("State")},
+                                   {"progress", nullptr},
+                                   {"bytes", job.number("Bytes")},
+                                   {"bytes_per_second", job.number("Rate")},
+                                   {"expected_end", nullptr}};
+    if (job.real("Progress") >= 0)
+        line["progress"] = job.real("Progress");
+    if (const auto end = job.number("ExpectedEnd"); end != 0)
+        line["expected_end"] = end;
+    std::cerr << line.dump() << '\n';
+}
+
+/// What is over soon shows no bar.
+class Bar {
+public:
+    void show(const Object& job) {
+        constexpr std::chrono::seconds soon{1};
+        const std::string state = job.text("State");
+        const bool over = state != "queued" && state != "running";
+        if (over || Clock::now() - began_ < soon) {
+            if (over && shown_)
+                std::cerr << "\r\033[K" << std::flush;
+            return;
+        }
+        shown_ = true;
+        std::cerr << "\r\033[K" << textOf(job) << std::flush;
+    }
+
+private:
+    static std::string textOf(const Object& job) {
+        const double share = job.real("Progress");
+        if (share < 0)
+            return fmt::format("{}: {}", job.text("Operation"), job.text("State"));
+        constexpr int width = 30;
+        const auto full = static_cast<std::size_t>(std::clamp(share, 0.0, 1.0) * width);
+        std::string text = fmt::format("{} [{:<{}}] {:.0f} %", job.text("Operation"),
+                                       std::string(full, '#'), width, share * 100);
+        if (const auto rate = job.number("Rate"); rate != 0)
+            text += fmt::format(", {} a second", sizeText(rate));
+        const auto now = static_cast<std::uint64_t>(std::time(nullptr));
+        if (const auto end = job.number("ExpectedEnd"); end > now)
+            text += fmt::format(", {} s left", end - now);
+        return text;
+    }
+
+    Clock::time_point began_ = Clock::now();
+    bool shown_ = false;
+};
+
+}  // namespace
+
+std::function<void(const Object& job)> progressShower(const std::string& how, bool json) {
+    if (how == "json")
+        return printLine;
+    if (how == "none" || json || ::isatty(STDERR_FILENO) == 0)
+        return nullptr;
+    auto bar = std::make_shared<Bar>();
+    return [bar](const Object& job) { bar->show(job); };
+}
+
+}  // namespace cowsnap::cli
