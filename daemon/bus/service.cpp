@@ -20,9 +20,12 @@ namespace asio = boost::asio;
 
 namespace {
 
-AutoextendPolicy autoextendPolicy(const Configuration& configuration) {
-    return {configuration.autoextend, configuration.autoextend_at_percent,
-            configuration.autoextend_by_percent};
+/// What of it is the engine's affair.
+void configureEngine(Engine& engine, const Configuration& configuration) {
+    engine.setSpaceWarnings(configuration.space_warnings_percent);
+    engine.setMetadataBackups(configuration.metadata_backups);
+    engine.setAutoextend({configuration.autoextend, configuration.autoextend_at_percent,
+                          configuration.autoextend_by_percent});
 }
 
 }  // namespace
@@ -48,9 +51,7 @@ Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, Devic
       refresh_timer_(loop),
       source_(std::move(source)) {
     const Configuration configuration = readConfiguration(source_);
-    engine.setSpaceWarnings(configuration.space_warnings_percent);
-    engine.setMetadataBackups(configuration.metadata_backups);
-    engine.setAutoextend(autoextendPolicy(configuration));
+    configureEngine(engine, configuration);
     configure(configuration);
 }
 
@@ -67,9 +68,7 @@ void Service::reload(std::function<void(const std::optional<Error>&)> done) {
             const StepOut out(engine.turns());
             *read = readConfiguration(source_);
         }
-        engine.setSpaceWarnings(read->space_warnings_percent);
-        engine.setMetadataBackups(read->metadata_backups);
-        engine.setAutoextend(autoextendPolicy(*read));
+        configureEngine(engine, *read);
         return std::nullopt;
     };
     const auto finished = [this, read, done = std::move(done)](const Outcome& outcome) {
@@ -237,42 +236,22 @@ void Service::autoextend(const Uuid& store) {
 }
 
 void Service::emitNotices(const Notices& notices) {
-    for (const auto& event : notices.events) {
-        Message signal = bus_.newSignal(storePath(event.store).path, kStoreInterface, "Event");
-        signal.append(Value(event.number));
-        signal.append(Value(event.event));
-        signal.append(Value(event.id));
-        signal.append(Value(event.text));
+    const auto emit = [&](const Uuid& store, const char* signal_name, const auto&... values) {
+        Message signal = bus_.newSignal(storePath(store).path, kStoreInterface, signal_name);
+        (signal.append(Value(values)), ...);
         bus_.send(signal);
-    }
-    for (const auto& warning : notices.space) {
-        Message signal =
-            bus_.newSignal(storePath(warning.store).path, kStoreInterface, "SpaceWarning");
-        signal.append(Value(std::uint32_t{warning.percent}));
-        signal.append(Value(warning.free_bytes));
-        bus_.send(signal);
-    }
-    for (const auto& extended : notices.extended) {
-        Message signal =
-            bus_.newSignal(storePath(extended.store).path, kStoreInterface, "Autoextended");
-        signal.append(Value(extended.device));
-        signal.append(Value(extended.size_bytes));
-        bus_.send(signal);
-    }
-    for (const auto& failed : notices.extend_failed) {
-        Message signal =
-            bus_.newSignal(storePath(failed.store).path, kStoreInterface, "AutoextendFailed");
-        signal.append(Value(failed.reason));
-        bus_.send(signal);
-    }
-    for (const auto& dropped : notices.dropped) {
-        Message signal =
-            bus_.newSignal(storePath(dropped.store).path, kStoreInterface, "SnapshotDropped");
-        signal.append(Value(snapshotPath(dropped.snapshot)));
-        signal.append(Value(dropped.name));
-        signal.append(Value(dropped.reason));
-        bus_.send(signal);
-    }
+    };
+    for (const auto& event : notices.events)
+        emit(event.store, "Event", event.number, event.event, event.id, event.text);
+    for (const auto& warning : notices.space)
+        emit(warning.store, "SpaceWarning", std::uint32_t{warning.percent}, warning.free_bytes);
+    for (const auto& extended : notices.extended)
+        emit(extended.store, "Autoextended", extended.device, extended.size_bytes);
+    for (const auto& failed : notices.extend_failed)
+        emit(failed.store, "AutoextendFailed", failed.reason);
+    for (const auto& dropped : notices.dropped)
+        emit(dropped.store, "SnapshotDropped", snapshotPath(dropped.snapshot), dropped.name,
+             dropped.reason);
 }
 
 void Service::guarded(const Message& call, const std::function<void()>& work) {

@@ -51,10 +51,6 @@ std::uint64_t bytesOf(const std::vector<DeviceIdentity>& devices) {
     return sectors * kSectorBytes;
 }
 
-bool hasSource(const AutoextendRecord& record) {
-    return !record.volume_group.empty() || !record.spares.empty();
-}
-
 }  // namespace
 
 bool Engine::wantsExtension(const Uuid& uuid) const {
@@ -63,12 +59,11 @@ bool Engine::wantsExtension(const Uuid& uuid) const {
         return false;
     const StoreState& store = found->second;
     const AutoextendRecord& record = store.metadata.autoextend;
-    if (!autoextend_.enabled || !record.enabled || !hasSource(record) || !store.problem.empty() ||
+    if (!autoextend_.enabled || !record.enabled || !record.hasSource() || !store.problem.empty() ||
         store.status.state == COWSNAP_STORE_FAILED)
         return false;
     const std::uint64_t total = store.status.total_segments;
-    const std::uint64_t used = total - std::min(total, store.status.free_segments);
-    return used * 100 >= total * autoextend_.at_percent && total > 0 &&
+    return store.status.usedSegments() * 100 >= total * autoextend_.at_percent && total > 0 &&
            std::chrono::steady_clock::now() >= store.autoextend_retry;
 }
 

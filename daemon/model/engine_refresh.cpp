@@ -222,7 +222,7 @@ void Engine::recordLoss(const Uuid& store, const MappedDevice& mapped) {
 
 void Engine::checkSpace(StoreState& store) {
     const std::uint64_t total = store.status.total_segments;
-    const std::uint64_t used = total - std::min(total, store.status.free_segments);
+    const std::uint64_t used = store.status.usedSegments();
     store.growth.add(used, std::chrono::steady_clock::now());
     const auto until_full = store.growth.until(total - used);
     store.expected_full =

@@ -5,6 +5,7 @@
 #ifndef COWSNAP_DM_LINES_H
 #define COWSNAP_DM_LINES_H
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -34,6 +35,9 @@ struct StoreStatus {
     std::uint64_t snapshots = 0;
     std::uint64_t last_event = 0;
     std::uint64_t damaged_blocks = 0;
+    std::uint64_t usedSegments() const {
+        return total_segments - std::min(total_segments, free_segments);
+    }
     bool operator==(const StoreStatus&) const = default;
 };
 StoreStatus parseStoreStatus(std::string_view line);

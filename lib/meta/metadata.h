@@ -84,6 +84,8 @@ struct AutoextendRecord {
     std::string volume_group_name;  ///< when it was recorded, to speak of it
     std::vector<DeviceIdentity> spares;
     std::uint64_t max_bytes = 0;  ///< the store does not grow beyond; 0: no limit
+    /// Whether there is something that it may be extended with.
+    bool hasSource() const { return !volume_group.empty() || !spares.empty(); }
     bool operator==(const AutoextendRecord&) const = default;
 };
 

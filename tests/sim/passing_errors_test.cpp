@@ -17,14 +17,10 @@ namespace {
 
 // All I/O ends but that of summaries.
 void drain_batches(Machine& machine) {
-    const auto batch = [](std::list<sim::Io>& ios) {
-        return std::find_if(ios.begin(), ios.end(),
-                            [](const auto& io) { return io.kind != sim::IoKind::summary; });
-    };
-    auto pending = machine.pending();
-    while (batch(pending) != pending.end()) {
-        machine.step(batch);
-        pending = machine.pending();
+    const auto wanted = [](const sim::Io& io) { return io.kind != sim::IoKind::summary; };
+    while (std::any_of(machine.pending().begin(), machine.pending().end(), wanted)) {
+        machine.step(
+            [&](std::list<sim::Io>& ios) { return std::find_if(ios.begin(), ios.end(), wanted); });
     }
 }
 
