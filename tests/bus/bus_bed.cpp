@@ -196,6 +196,10 @@ void BusBed::reloadAsOnSignal() {
     boost::asio::post(daemon_->loop(), [this] { daemon_->reload(); });
 }
 
+void BusBed::silenceDaemon() {
+    daemon_->stop();
+}
+
 void BusBed::stopDaemon() {
     if (!daemon_)
         return;

