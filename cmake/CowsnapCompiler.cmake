@@ -2,10 +2,10 @@
 # Languages, warnings and sanitizers, the same for every target of the tree.
 #
 # COWSNAP_WERROR     warnings are errors
-# COWSNAP_SANITIZE   address and undefined behaviour sanitizers, in C and C++
+# COWSNAP_SANITIZE   sanitizers, in C and C++: "address,undefined" or "thread"
 
 option(COWSNAP_WERROR "Treat compiler warnings as errors" OFF)
-option(COWSNAP_SANITIZE "Build with the address and undefined behaviour sanitizers" OFF)
+set(COWSNAP_SANITIZE "" CACHE STRING "Build with these sanitizers: address,undefined or thread")
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
@@ -27,8 +27,8 @@ if(COWSNAP_WERROR)
 endif()
 
 if(COWSNAP_SANITIZE)
-  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
-  add_link_options(-fsanitize=address,undefined)
+  add_compile_options(-fsanitize=${COWSNAP_SANITIZE} -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${COWSNAP_SANITIZE})
   # GCC sees uninitialized values where there are none once the sanitizers' checks are in the code.
   add_compile_options(-Wno-maybe-uninitialized)
 endif()

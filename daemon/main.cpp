@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 
 #include "base/directory_lock.h"
 #include "base/error.h"
@@ -21,15 +22,20 @@
 #include "config/configuration.h"
 #include "daemon.h"
 #include "dm/module.h"
+#include "log/journal_sink.h"
 #include "watchdog.h"
 
 namespace {
 
 void setUpLog() {
-    auto logger = spdlog::stderr_logger_mt("cowsnapd");
-    // The journal has its own time stamps.
-    const bool to_journal = std::getenv("JOURNAL_STREAM") != nullptr;
-    logger->set_pattern(to_journal ? "%l: %v" : "%Y-%m-%d %H:%M:%S.%e %l: %v");
+    constexpr const char* name = "cowsnapd";
+    if (cowsnap::errorsGoToJournal()) {
+        spdlog::set_default_logger(
+            std::make_shared<spdlog::logger>(name, std::make_shared<cowsnap::JournalSink>(name)));
+        return;
+    }
+    auto logger = spdlog::stderr_logger_mt(name);
+    logger->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
     spdlog::set_default_logger(std::move(logger));
 }
 

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "bus/job_objects.h"
 
+#include <spdlog/spdlog.h>
+
 #include <boost/asio/post.hpp>
 
+#include <algorithm>
+
 #include "base/error.h"
+#include "base/log_fields.h"
 
 namespace cowsnap {
 
@@ -47,6 +52,23 @@ PublishedObject publishJob(const Job& job) {
             }};
 }
 
+LogFields::Fields logFieldsOf(const Job& job) {
+    return {{kLogJob, std::to_string(job.number)},
+            {kLogOperation, job.request.operation},
+            {kLogUserId, std::to_string(job.request.user_id)}};
+}
+
+void logEnd(const Job& job) {
+    const LogFields fields(logFieldsOf(job));
+    const std::string what =
+        fmt::format("job {}: {}{}{}", job.number, job.request.operation,
+                    job.request.subject.empty() ? "" : " ", job.request.subject);
+    if (job.state == JobState::Done)
+        spdlog::debug("{}: done", what);
+    else
+        spdlog::info("{}: {}: {}", what, jobStateName(job.state), job.error.message);
+}
+
 /// The objects that a method answers.
 std::vector<ObjectPath> objectsIn(const std::optional<Answer>& answer) {
     const auto* const value = answer ? std::get_if<Value>(&*answer) : nullptr;
@@ -84,6 +106,7 @@ void JobObjects::start(JobRequest request, const StoreSet& stores, Work work,
     task.begun = [this, number] { show(jobs_.begin(number, Job::Time::clock::now())); };
     task.done = [this, number](const Outcome& outcome) { end(number, outcome); };
     task.progress = std::make_shared<Progress>(report);
+    task.log_fields = logFieldsOf(job);
     Running& running = running_[number];
     running.done = std::move(done);
     running.task = runner_.run(stores, std::move(task));
@@ -94,6 +117,7 @@ void JobObjects::end(std::uint64_t number, const Outcome& outcome) {
     const Job& job = jobs_.end(number, {outcome.error_name, outcome.error_text},
                                objectsIn(outcome.answer), Job::Time::clock::now());
     show(job);
+    logEnd(job);
     const std::string state = jobStateName(job.state);
     const bool cancelled = job.state == JobState::Cancelled;
     forgetOld();
@@ -115,9 +139,43 @@ const Job* JobObjects::find(const ObjectPath& path) const {
     return nullptr;
 }
 
-std::optional<uid_t> JobObjects::userOf(const ObjectPath& path) const {
+const JobRequest* JobObjects::requestOf(const ObjectPath& path) const {
     const Job* const job = find(path);
-    return job == nullptr ? std::nullopt : std::optional(job->request.user_id);
+    return job == nullptr ? nullptr : &job->request;
+}
+
+const JobRequest* JobObjects::runningAt(const ObjectPath& object,
+                                        std::string_view operation) const {
+    for (const auto& [number, running] : running_) {
+        const JobRequest& request = jobs_.find(number)->request;
+        const auto& objects = request.objects;
+        if (request.operation == operation &&
+            std::find(objects.begin(), objects.end(), object) != objects.end())
+            return &request;
+    }
+    return nullptr;
+}
+
+std::uint64_t JobObjects::follow(JobRequest request, const Amount& amount, bool can_cancel,
+                                 std::function<void(Cancelled)> cancel) {
+    const auto now = Job::Time::clock::now();
+    const std::uint64_t number = jobs_.add(std::move(request), now).number;
+    jobs_.begin(number, now, amount);
+    running_[number].cancel = std::move(cancel);
+    show(jobs_.report(number, amount, can_cancel, now));
+    return number;
+}
+
+void JobObjects::reportFollowed(std::uint64_t number, const Amount& amount, bool can_cancel) {
+    show(jobs_.report(number, amount, can_cancel, Job::Time::clock::now()));
+}
+
+void JobObjects::endFollowed(std::uint64_t number, const JobError& error) {
+    running_.erase(number);
+    const Job& job = jobs_.end(number, error, {}, Job::Time::clock::now());
+    show(job);
+    logEnd(job);
+    forgetOld();
 }
 
 void JobObjects::cancel(const ObjectPath& path, Cancelled on_cancelled) {
@@ -128,6 +186,13 @@ void JobObjects::cancel(const ObjectPath& path, Cancelled on_cancelled) {
         fail(ErrorKind::Failed, "the job {} is over already: {}", job->number,
              jobStateName(job->state));
     Running& running = running_.at(job->number);
+    if (running.cancel) {
+        if (!job->can_cancel)
+            fail(ErrorKind::Busy, "the job {} ({}) cannot be cancelled: it will be finished",
+                 job->number, job->request.operation);
+        running.cancel(std::move(on_cancelled));
+        return;
+    }
     if (runner_.withdraw(running.task)) {
         running.cancelling.push_back(std::move(on_cancelled));
         const Error cancelled(ErrorKind::Cancelled, "it was cancelled before it began");

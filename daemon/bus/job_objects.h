@@ -12,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bus/objects.h"
@@ -34,11 +35,21 @@ public:
     /// was cancelled.
     void start(JobRequest request, const StoreSet& stores, Work work,
                std::function<void(const Outcome&)> done);
+    /// A job that the kernel does, and goes on with whoever is there, until endFollowed().
+    /// amount: what was done of it before. cancel is called when somebody wants it cancelled.
+    std::uint64_t follow(JobRequest request, const Amount& amount, bool can_cancel,
+                         std::function<void(Cancelled)> cancel);
+    void reportFollowed(std::uint64_t number, const Amount& amount, bool can_cancel);
+    /// An error with no name: it was done.
+    void endFollowed(std::uint64_t number, const JobError& error);
+
     /// Calls on_cancelled at once, or when the job is over. NotFound, Busy or Failed if the job
     /// cannot be cancelled.
     void cancel(const ObjectPath& job, Cancelled on_cancelled);
-    /// Who asked for a job; nothing if there is no such job.
-    std::optional<uid_t> userOf(const ObjectPath& job) const;
+    /// What was asked for, and by whom; null if there is no such job.
+    const JobRequest* requestOf(const ObjectPath& job) const;
+    /// The first running one that does this with, or for, an object; null if there is none.
+    const JobRequest* runningAt(const ObjectPath& object, std::string_view operation) const;
     /// Of all users; with an id, those of requests that have it.
     std::vector<ObjectPath> list(const std::optional<std::string>& request_id) const;
     /// How many that are over are kept, and for how long.
@@ -48,7 +59,8 @@ public:
 
 private:
     struct Running {
-        Runner::Handle task;
+        Runner::Handle task;  ///< null: it is followed
+        std::function<void(Cancelled)> cancel;
         std::function<void(const Outcome&)> done;
         std::vector<Cancelled> cancelling;
     };

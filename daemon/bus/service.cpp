@@ -28,6 +28,14 @@ void configureEngine(Engine& engine, const Configuration& configuration) {
                           configuration.autoextend_by_percent});
 }
 
+/// What went wrong; nothing if it was done.
+std::optional<Error> errorOf(const Outcome& outcome) {
+    if (outcome.error_name.empty())
+        return std::nullopt;
+    return Error(errorKindFromBusName(outcome.error_name).value_or(ErrorKind::Failed),
+                 outcome.error_text);
+}
+
 }  // namespace
 
 Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, DeviceMapper& mapper,
@@ -46,6 +54,10 @@ Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, Devic
           loop, queue, engine, mapper, [this](const Outcome& outcome) { takeIn(outcome); },
           [this] { pump_.process(); }),
       jobs_(loop, objects_, runner_, [this] { pump_.process(); }),
+      rollback_jobs_(jobs_,
+                     [this](const ObjectPath& origin, JobObjects::Cancelled done) {
+                         cancelRollback(origin, std::move(done));
+                     }),
       event_source_(loop, mapper),
       event_timer_(loop),
       refresh_timer_(loop),
@@ -72,9 +84,8 @@ void Service::reload(std::function<void(const std::optional<Error>&)> done) {
         return std::nullopt;
     };
     const auto finished = [this, read, done = std::move(done)](const Outcome& outcome) {
-        if (!outcome.error_name.empty()) {
-            done(Error(errorKindFromBusName(outcome.error_name).value_or(ErrorKind::Failed),
-                       outcome.error_text));
+        if (const auto error = errorOf(outcome)) {
+            done(error);
             return;
         }
         configure(*read);
@@ -208,10 +219,26 @@ void Service::takeIn(const Outcome& outcome) {
         objects_.put(published);
     setManagerProperty("ModuleVersion", outcome.module_version);
     emitNotices(outcome.notices);
-    for (const auto& path : objects_.goneFrom(outcome.stores, outcome.objects))
+    for (const auto& path : objects_.goneFrom(outcome.stores, outcome.objects)) {
+        rollback_jobs_.forget(path);
         objects_.remove(path);
+    }
+    for (const auto& published : outcome.objects)
+        if (published.interface == kOriginInterface)
+            rollback_jobs_.follow(published);
     for (const Uuid& store : outcome.extend)
         autoextend(store);
+}
+
+void Service::cancelRollback(const ObjectPath& origin, const JobObjects::Cancelled& done) {
+    const Work cancel = [uuid = uuidInPath(origin, "origin")](Engine& engine) {
+        engine.cancelRollback(uuid);
+        return std::nullopt;
+    };
+    const auto cancelled = [done](const Outcome& outcome) { done(errorOf(outcome)); };
+    Operation operation;
+    operation.objects = {origin};
+    runner_.run(storesOf(operation), {cancel, cancelled});
 }
 
 void Service::autoextend(const Uuid& store) {
@@ -272,9 +299,12 @@ std::string_view Service::neededAction(const Message& call, const Sender& sender
     if (found == neededActions().end())
         fail(ErrorKind::NotAuthorized, "nobody may call {}: it is none of the methods of {}",
              call.member(), kBusName);
-    const bool own_job =
-        found->second == kActionCancelJob && jobs_.userOf({call.path()}) == sender.user_id;
-    return own_job ? kNoAction : found->second;
+    if (found->second != kActionCancelJob)
+        return found->second;
+    const JobRequest* const job = jobs_.requestOf({call.path()});
+    if (job != nullptr && job->operation == kCopyBack)
+        return neededActions().at({kOriginInterface, "CancelRollback"});
+    return job != nullptr && job->user_id == sender.user_id ? kNoAction : found->second;
 }
 
 void Service::handle(const Message& call) {

@@ -26,6 +26,7 @@
 #include "bus/options.h"
 #include "bus/pump.h"
 #include "bus/requests.h"
+#include "bus/rollback_jobs.h"
 #include "config/configuration.h"
 #include "dm/event_source.h"
 #include "jobs/runner.h"
@@ -85,6 +86,8 @@ private:
     /// read by them. Then calls done.
     void refreshIdle(const std::function<void()>& done);
     void scheduleRefresh();
+    /// For who wants a job of rollback_jobs_ cancelled.
+    void cancelRollback(const ObjectPath& origin, const JobObjects::Cancelled& done);
     /// Extends a store that gets full, unless that is being done.
     void autoextend(const Uuid& store);
     /// What of it is this object's and its parts' affair.
@@ -101,6 +104,7 @@ private:
     BusPump pump_;
     Runner runner_;
     JobObjects jobs_;
+    RollbackJobs rollback_jobs_;
     EventSource event_source_;
     Requests requests_;
     boost::asio::steady_timer event_timer_;

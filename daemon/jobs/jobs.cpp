@@ -28,15 +28,17 @@ std::uint64_t Job::rate() const {
     if (!amount.is_bytes || !began || !reported)
         return 0;
     const double seconds = secondsBetween(*began, *reported);
-    if (seconds <= 0)
+    if (seconds <= 0 || amount.done < done_before)
         return 0;
-    return static_cast<std::uint64_t>(static_cast<double>(amount.done) / seconds);
+    return static_cast<std::uint64_t>(static_cast<double>(amount.done - done_before) / seconds);
 }
 
 std::optional<Job::Time> Job::expectedEnd() const {
-    if (over() || !began || !reported || amount.done == 0 || amount.total == 0)
+    if (over() || !began || !reported || amount.done <= done_before || amount.total == 0)
         return std::nullopt;
-    const double seconds = secondsBetween(*began, *reported) / progress();
+    const double all = static_cast<double>(std::max(amount.total, amount.done) - done_before);
+    const double seconds =
+        secondsBetween(*began, *reported) * all / static_cast<double>(amount.done - done_before);
     return *began +
            std::chrono::duration_cast<Time::duration>(std::chrono::duration<double>(seconds));
 }
@@ -49,12 +51,14 @@ const Job& Jobs::add(JobRequest request, Time now) {
     return jobs_.emplace(job.number, std::move(job)).first->second;
 }
 
-const Job& Jobs::begin(std::uint64_t number, Time now) {
+const Job& Jobs::begin(std::uint64_t number, Time now, const Amount& amount) {
     Job& job = jobs_.at(number);
     if (job.state == JobState::Queued) {
         job.state = JobState::Running;
         job.can_cancel = false;
         job.began = now;
+        job.amount = amount;
+        job.done_before = amount.done;
     }
     return job;
 }

@@ -43,7 +43,8 @@ struct Job {
     JobRequest request;
     JobState state = JobState::Queued;
     bool can_cancel = true;
-    Amount amount;  ///< a total of 0: not known
+    Amount amount;                  ///< a total of 0: not known
+    std::uint64_t done_before = 0;  ///< of the amount, when it began
     Time requested;
     std::optional<Time> began;
     std::optional<Time> reported;  ///< when amount was
@@ -72,7 +73,8 @@ public:
 
     /// These must exist.
     const Job& add(JobRequest request, Time now);
-    const Job& begin(std::uint64_t number, Time now);
+    /// amount: what was done of it before.
+    const Job& begin(std::uint64_t number, Time now, const Amount& amount = {});
     const Job& report(std::uint64_t number, const Amount& amount, bool can_cancel, Time now);
     /// An error with no name: it was done.
     const Job& end(std::uint64_t number, const JobError& error, std::vector<ObjectPath> results,

@@ -54,6 +54,7 @@ void Runner::enqueue(const StoreSet& stores, const Handle& task) {
 
 Outcome Runner::perform(const StoreSet& stores, const Task& task) {
     Outcome outcome;
+    const LogFields fields(task.log_fields);
     const Turn turn(engine_.turns(), stores, task.progress.get());
     try {
         outcome.answer = task.work(engine_);

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "base/log_fields.h"
 #include "dm/device_mapper.h"
 #include "jobs/work.h"
 #include "jobs/work_queue.h"
@@ -47,6 +48,7 @@ public:
         std::function<void(const Outcome&)> done;
         std::function<void()> begun{};         ///< may be called more than once
         std::shared_ptr<Progress> progress{};  ///< null if nobody looks
+        LogFields::Fields log_fields{};        ///< of what is logged meanwhile
         WorkQueue::Ticket ticket = 0;          ///< set by run()
     };
     using Handle = std::shared_ptr<Task>;

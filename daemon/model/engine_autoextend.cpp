@@ -146,6 +146,7 @@ void Engine::autoextend(const Uuid& uuid) {
     }
     const std::uint64_t size_bytes =
         store.status.total_segments * store.status.segment_sectors * kSectorBytes;
+    const LogFields about(logFieldsOf(store));
     spdlog::info("the store {} was extended with {} and has {} now", store.name,
                  store.devices.back().path, sizeText(size_bytes));
     notices_.extended.push_back({uuid, store.devices.back().path, size_bytes});
@@ -160,6 +161,7 @@ void Engine::autoextendFailed(StoreState& store, const std::string& reasons) {
         store.name, reasons);
     // What is known already is not told again with each try.
     if (problem != store.autoextend_problem) {
+        const LogFields about(logFieldsOf(store));
         spdlog::warn("{}", problem);
         notices_.extend_failed.push_back({store.uuid, problem});
     }

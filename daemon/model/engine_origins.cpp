@@ -229,6 +229,7 @@ Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::
         throw;
     }
     load(store);
+    const LogFields about(logFieldsOf(store, {{kLogOrigin, origin.name}}));
     spdlog::info("attached {} as the origin {}, {}", device.identity.path, origin.name,
                  methodName(method));
     return origin.uuid;
@@ -289,6 +290,7 @@ void Engine::detach(const Uuid& uuid) {
         throw;
     }
     load(store);
+    const LogFields about(logFieldsOf(store, {{kLogOrigin, name}}));
     spdlog::info("detached the origin {}", name);
 }
 
@@ -315,6 +317,7 @@ void Engine::attachAgain(StoreState& store, Recognize recognize) {
         const OriginRecord* const origin = store.metadata.origin(problem.origin);
         if (origin == nullptr)
             continue;
+        const LogFields about(logFieldsOf(store, {{kLogOrigin, origin->name}}));
         spdlog::error("the origin {} is not attached: {}", origin->name, problem.reason);
         store.origins[origin->id].problem = problem.reason;
     }

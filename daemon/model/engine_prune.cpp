@@ -57,6 +57,7 @@ std::vector<PruneResult> Engine::prune(const std::vector<Uuid>& origins,
         StoreState& store = stores_.at(uuid);
         if (!store.problem.empty()) {
             // Of one that was named storeOfOrigin() has said so.
+            const LogFields about(logFieldsOf(store));
             spdlog::warn("the store {} is not pruned, it cannot be used: {}", store.name,
                          store.problem);
             continue;
@@ -85,6 +86,7 @@ void Engine::pruneStore(StoreState& store, const std::vector<RetentionVerdict>& 
     }
     if (dry_run || going.empty())
         return;
+    const LogFields about(logFieldsOf(store));
     try {
         deleteInStore(store, going);
         spdlog::info("pruned {} snapshots of the store {}", going.size(), store.name);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <ctime>
 #include <set>
+#include <string_view>
 
 #include "base/size_text.h"
 #include "cowsnap_dm.h"
@@ -69,6 +70,22 @@ std::string eventText(const StoreState& store, const EventLine& event) {
     return fmt::format("the store {} raised the event {}", store.name, event.event);
 }
 
+/// What its id is of, as far as that is known.
+LogFields::Fields fieldsOfEvent(const StoreState& store, const EventLine& event) {
+    static const std::set<std::string_view> of_origins{
+        COWSNAP_EVENT_FULL, COWSNAP_EVENT_DAMAGE, COWSNAP_EVENT_STALE, COWSNAP_EVENT_ROLLED_BACK,
+        COWSNAP_EVENT_ROLLBACK_WAITS};
+    if (of_origins.contains(event.event))
+        for (const auto& origin : store.metadata.origins)
+            if (origin.id == event.id)
+                return {{kLogOrigin, origin.name}};
+    if (event.event == COWSNAP_EVENT_DROPPED)
+        for (const auto& snapshot : store.metadata.snapshots)
+            if (snapshot.id == event.id)
+                return {{kLogSnapshot, snapshot.name}};
+    return {};
+}
+
 }  // namespace
 
 void Engine::persist(StoreState& store, Metadata metadata) {
@@ -93,6 +110,7 @@ void Engine::refresh(const Uuid& uuid) {
     StoreState& store = found->second;
     if (!store.slots)
         return;  // its metadata was never read: only opening it again helps
+    const LogFields about(logFieldsOf(store));
     try {
         load(store);
         store.problem.clear();
@@ -238,6 +256,7 @@ void Engine::checkSpace(StoreState& store) {
         const std::uint64_t free_bytes =
             (total - used) * store.status.segment_sectors * kSectorBytes;
         notices_.space.push_back({store.uuid, level, free_bytes});
+        const LogFields about(logFieldsOf(store));
         spdlog::warn("the store {} is used to {} %, {} are free: extend it, or delete snapshots",
                      store.name, used * 100 / total, sizeText(free_bytes));
         store.told_percent = level;
@@ -272,6 +291,7 @@ void Engine::readEvents(StoreState& store) {
             continue;
         notices_.events.push_back(
             {store.uuid, line.number, line.event, line.id, eventText(store, line)});
+        const LogFields about(logFieldsOf(store, fieldsOfEvent(store, line)));
         spdlog::warn("{}", notices_.events.back().text);
     }
     store.events_known = true;
@@ -336,6 +356,7 @@ void Engine::reconcile(StoreState& store) {
         origin.name = fmt::format("recovered-{}", id);
         origin.device.size_sectors = state.line.size_sectors;
         origin.mapped_name = fmt::format("cowsnap-recovered-{}", origin.uuid.brief());
+        const LogFields about(logFieldsOf(store, {{kLogOrigin, origin.name}}));
         spdlog::warn(
             "the store {} has an origin with the id {} that the metadata does not know: it is "
             "named {}",
@@ -366,6 +387,7 @@ void Engine::reconcile(StoreState& store) {
             snapshot.name = fmt::format("recovered-{}", id);
             while (changed.snapshotNameTaken(snapshot.name))
                 snapshot.name += "-" + snapshot.uuid.brief();
+            const LogFields about(logFieldsOf(store, {{kLogSnapshot, snapshot.name}}));
             spdlog::warn(
                 "the store {} has a snapshot with the id {} that the metadata does not know: it is "
                 "named {}",
@@ -382,6 +404,7 @@ void Engine::reconcile(StoreState& store) {
             return true;
         notices_.dropped.push_back(
             {store.uuid, record.uuid, record.name, dropReason(store, record)});
+        const LogFields about(logFieldsOf(store, {{kLogSnapshot, record.name}}));
         spdlog::warn("the snapshot {} is gone: {}", record.name, notices_.dropped.back().reason);
         return true;
     });
@@ -391,9 +414,10 @@ void Engine::reconcile(StoreState& store) {
         if (store.origins.contains(record.id))
             return false;
         different = true;
-        if (!record.detaching)
-            spdlog::warn("the origin {} was never completely attached: it is forgotten",
-                         record.name);
+        if (record.detaching)
+            return true;
+        const LogFields about(logFieldsOf(store, {{kLogOrigin, record.name}}));
+        spdlog::warn("the origin {} was never completely attached: it is forgotten", record.name);
         return true;
     });
     if (different)
@@ -403,6 +427,7 @@ void Engine::reconcile(StoreState& store) {
 }
 
 void Engine::finishInterrupted(StoreState& store) {
+    const LogFields about(logFieldsOf(store));
     finishScheduling(store);
     std::vector<Uuid> deleting;
     for (const auto& snapshot : store.metadata.snapshots)

@@ -119,10 +119,13 @@ Uuid Engine::rollback(const Uuid& snapshot, const RollbackOptions& options) {
         fail(error.kind(), "nothing was rolled back: {}", error.what());
     }
     load(store);
+    const std::string target_name = store.metadata.snapshot(snapshot)->name;
+    const LogFields about(
+        logFieldsOf(store, {{kLogOrigin, before.name}, {kLogSnapshot, target_name}}));
     spdlog::info(
         "the origin {} {} rolled back to the snapshot {}; what was there before {} the "
         "snapshot {}",
-        before.name, record.scheduled ? "will be" : "is", store.metadata.snapshot(snapshot)->name,
+        before.name, record.scheduled ? "will be" : "is", target_name,
         record.scheduled ? "will be" : "is", record.undo_name);
     return record.undo;
 }
@@ -178,6 +181,7 @@ void Engine::cancelRollback(const Uuid& uuid) {
              use);
     devices_.exclusively(state.device, [&] { mapper_.message(store.mapped->name, message); });
     load(store);
+    const LogFields about(logFieldsOf(store, {{kLogOrigin, origin.name}}));
     spdlog::info("the rollback of the origin {} is cancelled: it goes back to what was before",
                  origin.name);
 }
@@ -192,6 +196,8 @@ void Engine::finishScheduling(StoreState& store) {
         const auto* const target = store.metadata.snapshot(origin.rollback->target);
         if (target == nullptr)
             continue;
+        const LogFields about(
+            logFieldsOf(store, {{kLogOrigin, origin.name}, {kLogSnapshot, target->name}}));
         try {
             mapper_.message(store.mapped->name,
                             rollbackMessage(origin.id, target->id, origin.rollback->undo_id,

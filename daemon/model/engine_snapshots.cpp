@@ -117,6 +117,12 @@ std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std:
         fail(error.kind(), "no snapshot was created: {}", error.what());
     }
     load(store);
+    for (std::size_t i = 0; i < members.size(); ++i) {
+        const std::string& origin = store.metadata.origin(members[i].first)->name;
+        const LogFields about(
+            logFieldsOf(store, {{kLogOrigin, origin}, {kLogSnapshot, members[i].second}}));
+        spdlog::info("created the snapshot {} of the origin {}", members[i].second, origin);
+    }
     return created;
 }
 
@@ -187,6 +193,12 @@ void Engine::deleteInStore(StoreState& store, const std::vector<Uuid>& snapshots
         persist(store, std::move(changed));
         load(store);
         fail(error.kind(), "no snapshot was deleted: {}", error.what());
+    }
+    for (const auto& record : store.metadata.snapshots) {
+        if (!chosen(record))
+            continue;
+        const LogFields about(logFieldsOf(store, {{kLogSnapshot, record.name}}));
+        spdlog::info("deleted the snapshot {}", record.name);
     }
     changed = store.metadata;
     std::erase_if(changed.snapshots, chosen);

@@ -56,6 +56,7 @@ void Engine::start() {
         store.uuid = entry.uuid;
         store.name = entry.name;
         store.devices = entry.devices;
+        const LogFields about(logFieldsOf(store));
         try {
             bringUp(store, Recognize::AsBefore);
         } catch (const Error& error) {
@@ -129,6 +130,7 @@ void Engine::bringUp(StoreState& store, Recognize origins) {
 }
 
 void Engine::registerStore(const StoreState& store) {
+    const LogFields about(logFieldsOf(store));
     try {
         registry_.put({store.uuid, store.name, store.devices});
     } catch (const std::exception& error) {
@@ -331,6 +333,7 @@ Uuid Engine::createStore(const std::vector<std::string>& paths, const std::strin
     }
     stores_.insert_or_assign(uuid, std::move(store));
     turns_.addNew(uuid);
+    const LogFields about(logFieldsOf(stores_.at(uuid)));
     spdlog::info("created the store {} ({})", name, uuid.dashed());
     return uuid;
 }

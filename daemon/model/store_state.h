@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/log_fields.h"
 #include "dm/device_mapper.h"
 #include "dm/lines.h"
 #include "meta/metadata.h"
@@ -68,6 +69,13 @@ struct StoreState {
     std::uint64_t last_event = 0;
     std::vector<EventLine> remembered_events;  ///< at most COWSNAP_EVENTS_KEPT, oldest first
 };
+
+/// For what is logged about it.
+inline LogFields::Fields logFieldsOf(const StoreState& store, LogFields::Fields more = {}) {
+    LogFields::Fields fields{{kLogStore, store.name}, {kLogStoreUuid, store.uuid.dashed()}};
+    fields.insert(fields.end(), more.begin(), more.end());
+    return fields;
+}
 
 /// Something that happened to a store and clients are told of by a signal.
 struct EventNotice {

@@ -748,6 +748,11 @@ private:
             }
     }
 
+    /// The fake machine copies nothing back by itself.
+    static bool copiesBack(const Dictionary& job) {
+        return std::get<std::string>(job.at("Operation")) == "copy-back";
+    }
+
     static bool over(const Dictionary& job) {
         const auto& state = std::get<std::string>(job.at("State"));
         return state == "done" || state == "failed" || state == "cancelled";
@@ -758,8 +763,9 @@ private:
         for (;;) {
             lookAround();
             // What nobody waits for may still be asked about, and then begin.
-            const bool idle = std::all_of(listing_.jobs.begin(), listing_.jobs.end(),
-                                          [](const auto& job) { return over(job.second); });
+            const bool idle = std::all_of(
+                listing_.jobs.begin(), listing_.jobs.end(),
+                [](const auto& job) { return over(job.second) || copiesBack(job.second); });
             if (idle && std::exchange(was_idle_, true))
                 return;
             was_idle_ = idle;
@@ -815,8 +821,21 @@ private:
         same("origins in the kernel", bed_.machine.originIds().size(), listing_.origins.size());
         same("jobs", bed_.jobs().size(), listing_.jobs.size());
         same("nodes of snapshots", nodesAt(kRoot + "/snapshot"), listing_.snapshots.size());
-        if (listing_.jobs.size() > 100)
-            complain(fmt::format("{} jobs are kept", listing_.jobs.size()));
+        const auto kept = std::count_if(listing_.jobs.begin(), listing_.jobs.end(),
+                                        [](const auto& job) { return over(job.second); });
+        if (kept > 100)
+            complain(fmt::format("{} jobs are kept that are over", kept));
+        // Each origin that goes back to a snapshot has one that is not, and no other has.
+        const auto going_back =
+            std::count_if(listing_.origins.begin(), listing_.origins.end(), [](const auto& origin) {
+                const auto& state = std::get<std::string>(origin.second.at("Rollback"));
+                return state == COWSNAP_ROLLBACK_RUNNING || state == COWSNAP_ROLLBACK_WAITING;
+            });
+        same("jobs of rollbacks",
+             std::count_if(
+                 listing_.jobs.begin(), listing_.jobs.end(),
+                 [](const auto& job) { return !over(job.second) && copiesBack(job.second); }),
+             going_back);
         build();
     }
 

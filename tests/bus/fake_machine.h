@@ -87,6 +87,8 @@ public:
     /// The kernel finds that the origin was written while nothing was in front of it.
     void writtenUnseen(std::uint32_t origin_id);
     std::string stateOf(std::uint32_t snapshot_id) const;
+    /// So many blocks are copied back.
+    void copyBack(std::uint32_t origin_id, std::uint64_t blocks);
     /// All is copied back.
     void endRollback(std::uint32_t origin_id);
     /// The kernel's state of the rollback of an origin, attached or not: COWSNAP_ROLLBACK_*.
@@ -198,6 +200,7 @@ private:
         bool running = false;
         std::uint32_t target = 0;
         std::uint32_t undo = 0;
+        std::uint64_t done_blocks = 32;
     };
 
     struct Event {

@@ -604,7 +604,13 @@ std::string FakeMachine::rollbackWords(const Store& store, std::uint32_t origin)
     return fmt::format(
         "{} {} {} {}/{}",
         found->second.running ? COWSNAP_ROLLBACK_RUNNING : COWSNAP_ROLLBACK_SCHEDULED,
-        found->second.target, found->second.undo, found->second.running ? 32 : 0, blocks);
+        found->second.target, found->second.undo,
+        found->second.running ? found->second.done_blocks : 0, blocks);
+}
+
+void FakeMachine::copyBack(std::uint32_t origin_id, std::uint64_t blocks) {
+    const std::lock_guard lock(mutex_);
+    onlyStore().rollbacks.at(origin_id).done_blocks = blocks;
 }
 
 void FakeMachine::endRollback(std::uint32_t origin_id) {

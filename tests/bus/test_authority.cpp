@@ -543,6 +543,25 @@ TEST_CASE("one's own job may be cancelled, those of others only with the action"
     CHECK(bed.machine.snapshotIds().size() == 2);
 }
 
+TEST_CASE("stopping what is copied back needs the action of a rollback, also of who began it") {
+    AuthorityBed bed;
+    FakePolkit polkit;
+    bed.call(bed.snapshot.path, kPrefix + "Snapshot", "Rollback", nullptr);
+    const ObjectPath copying = bed.jobs().back();
+    REQUIRE(bed.jobProperties(copying).at("UserId") == Value(std::uint32_t{::geteuid()}));
+    bed.callers_are_root = false;
+    const auto cancel = [&] {
+        return bed.failureOfCall(copying.path, kPrefix + "Job", "Cancel", nullptr).name;
+    };
+    polkit.grant({std::string(kActionCancelJob)});
+    CHECK(cancel() == kNotAuthorized);
+    CHECK(polkit.questions().back().action == kActionRollback);
+    CHECK(bed.jobProperties(copying).at("State") == Value(std::string("running")));
+    polkit.grant({std::string(kActionRollback)});
+    CHECK(cancel().empty());
+    CHECK(bed.jobProperties(copying).at("State") == Value(std::string("cancelled")));
+}
+
 TEST_CASE("a real user may do what polkit grants, and nothing else") {
     if (::geteuid() != 0) {
         WARN("not root: cannot become someone else");

@@ -266,3 +266,87 @@ TEST_CASE("the last hundred jobs are kept") {
               return signal.member == "InterfacesRemoved";
           }) == 3);
 }
+
+namespace {
+
+struct CopyBackBed : JobBed {
+    ObjectPath old = createSnapshots({{{origin}, "old"}}).front();
+    ObjectPath undo{call(old.path, kSnapshot, "Rollback", nullptr).readObjectPath()};
+    ObjectPath job = jobs().back();
+
+    void refresh() { call(kRoot, kManager, "Refresh", nullptr); }
+};
+
+constexpr std::uint64_t kBlock = COWSNAP_BLOCK_BYTES;
+
+}  // namespace
+
+TEST_CASE("what is copied back after a rollback is a job until all of it is") {
+    CopyBackBed bed;
+    auto job = bed.jobProperties(bed.job);
+    CHECK(textOf(job, "Operation") == "copy-back");
+    CHECK(textOf(job, "Subject") == "one");
+    CHECK(textOf(job, "State") == "running");
+    CHECK(job.at("Objects") == Value(std::vector<ObjectPath>{{bed.origin}, bed.old, bed.undo}));
+    CHECK(job.at("CanCancel") == Value(true));
+    CHECK(job.at("ProcessId") == Value(static_cast<std::uint32_t>(::getpid())));
+    CHECK(numberOf(job, "Bytes") == 32 * kBlock);
+    CHECK(numberOf(job, "Rate") == 0);  // that was done before anybody looked
+    bed.machine.copyBack(1, 1000);
+    bed.refresh();
+    job = bed.jobProperties(bed.job);
+    CHECK(numberOf(job, "Bytes") == 1000 * kBlock);
+    CHECK(numberOf(job, "Rate") > 0);
+    CHECK(numberOf(job, "ExpectedEnd") >= numberOf(job, "Began"));
+    CHECK(std::get<double>(job.at("Progress")) > 0);
+    SECTION("it ends") {
+        bed.machine.endRollback(1);
+        REQUIRE(bed.waitForJob(bed.job, "State", Value(std::string("done"))));
+        CHECK(bed.jobProperties(bed.job).at("Progress") == Value(1.0));
+    }
+    SECTION("a client that goes away and a daemon that is restarted do not stop it") {
+        bed.stopDaemon();
+        bed.startDaemon();
+        const auto jobs = bed.jobs();
+        REQUIRE(jobs.size() == 1);
+        job = bed.jobProperties(jobs.front());
+        CHECK(textOf(job, "Operation") == "copy-back");
+        CHECK(numberOf(job, "Bytes") == 1000 * kBlock);
+        CHECK(numberOf(job, "Rate") == 0);
+        CHECK(numberOf(job, "ExpectedEnd") == 0);
+        bed.machine.endRollback(1);
+        CHECK(bed.waitForJob(jobs.front(), "State", Value(std::string("done"))));
+    }
+    SECTION("cancelling it cancels the rollback, and what goes back is a job") {
+        CHECK(bed.cancel(bed.job).name.empty());
+        CHECK(textOf(bed.jobProperties(bed.job), "State") == "cancelled");
+        const ObjectPath back = bed.jobs().back();
+        REQUIRE(back != bed.job);
+        CHECK(textOf(bed.jobProperties(back), "Operation") == "copy-back");
+        CHECK(textOf(bed.jobProperties(back), "State") == "running");
+        CHECK(bed.cancel(back).name == kErrors + "Busy");
+        bed.machine.endRollback(1);
+        CHECK(bed.waitForJob(back, "State", Value(std::string("done"))));
+        CHECK(bed.cancel(back).name == kErrors + "Failed");
+    }
+    SECTION("in use it is not cancelled") {
+        bed.machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
+        const auto refused = bed.cancel(bed.job);
+        CHECK(refused.name == kErrors + "Busy");
+        CHECK_THAT(refused.message, Contains("mounted on /one"));
+        CHECK(textOf(bed.jobProperties(bed.job), "State") == "running");
+    }
+}
+
+TEST_CASE("a rollback that was scheduled is copied back when it begins") {
+    JobBed bed;
+    const auto old = bed.createSnapshots({{{bed.origin}, "old"}}).front();
+    bed.machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
+    bed.call(old.path, kSnapshot, "Rollback", nullptr, {{"schedule", true}});
+    CHECK(textOf(bed.jobProperties(bed.jobs().back()), "Operation") == "rollback");
+    bed.stopDaemon();
+    bed.machine.reboot();
+    bed.startDaemon();
+    REQUIRE(bed.jobs().size() == 1);
+    CHECK(textOf(bed.jobProperties(bed.jobs().front()), "Operation") == "copy-back");
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What the journal gets: the text, and fields to look for it by.
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+
+#include <spdlog/sinks/base_sink.h>
+#include <spdlog/spdlog.h>
+
+#include <filesystem>
+#include <mutex>
+#include <thread>
+
+#include "base/log_fields.h"
+#include "bus_bed.h"
+#include "cowsnap_dm.h"
+#include "log/journal_sink.h"
+
+using namespace cowsnap;
+using namespace cowsnap::test;
+using Catch::Contains;
+
+namespace {
+
+struct Logged {
+    std::string text;
+    spdlog::level::level_enum level;
+    LogFields::Fields fields;
+
+    /// The values of a field.
+    std::vector<std::string> all(const std::string& name) const {
+        std::vector<std::string> values;
+        for (const auto& [field, value] : fields)
+            if (field == name)
+                values.push_back(value);
+        return values;
+    }
+    std::string one(const std::string& name) const {
+        const auto values = all(name);
+        CHECK(values.size() <= 1);
+        return values.empty() ? std::string() : values.front();
+    }
+};
+
+class RecordingSink final : public spdlog::sinks::base_sink<std::mutex> {
+public:
+    std::vector<Logged> take() {
+        const std::lock_guard lock(mutex_);
+        return std::exchange(logged_, {});
+    }
+
+protected:
+    void sink_it_(const spdlog::details::log_msg& message) override {
+        logged_.push_back({std::string(message.payload.data(), message.payload.size()),
+                           message.level, LogFields::current()});
+    }
+    void flush_() override {}
+
+private:
+    std::vector<Logged> logged_;
+};
+
+/// The log goes to a list while this exists.
+class RecordedLog {
+public:
+    RecordedLog() : before_(spdlog::default_logger()) {
+        spdlog::set_default_logger(std::make_shared<spdlog::logger>("recorded", sink_));
+        spdlog::set_level(spdlog::level::debug);
+    }
+    ~RecordedLog() {
+        spdlog::set_default_logger(before_);
+        spdlog::set_level(spdlog::level::off);
+    }
+    RecordedLog(const RecordedLog&) = delete;
+    RecordedLog& operator=(const RecordedLog&) = delete;
+
+    /// The messages that have this in them.
+    std::vector<Logged> with(const std::string& text) {
+        for (auto& logged : sink_->take())
+            all_.push_back(std::move(logged));
+        std::vector<Logged> found;
+        for (const auto& logged : all_)
+            if (logged.text.find(text) != std::string::npos)
+                found.push_back(logged);
+        return found;
+    }
+
+private:
+    std::shared_ptr<RecordingSink> sink_ = std::make_shared<RecordingSink>();
+    std::shared_ptr<spdlog::logger> before_;
+    std::vector<Logged> all_;
+};
+
+}  // namespace
+
+TEST_CASE("fields are those of the thread, and end with what has them") {
+    CHECK(LogFields::current().empty());
+    const LogFields outer({{"A", "1"}, {"B", "2"}});
+    {
+        const LogFields inner({{"B", "2"}, {"B", "3"}});
+        CHECK(LogFields::current() == LogFields::Fields{{"A", "1"}, {"B", "2"}, {"B", "3"}});
+        std::thread([] { CHECK(LogFields::current().empty()); }).join();
+    }
+    CHECK(LogFields::current() == LogFields::Fields{{"A", "1"}, {"B", "2"}});
+}
+
+TEST_CASE("what is logged has store, origin, snapshot and job as fields") {
+    RecordedLog log;
+    BusBed bed;
+    const std::string store = bed.createStore();
+    const ObjectPath origin{bed.attach("/dev/one", store)};
+    const auto snapshot = bed.createSnapshots({{origin, "first"}}).front();
+
+    const auto attached = log.with("attached /dev/one");
+    REQUIRE(attached.size() == 1);
+    CHECK(attached[0].one(kLogStore) == "main");
+    CHECK(attached[0].one(kLogOrigin) == "one");
+    CHECK(attached[0].one(kLogOperation) == "attach");
+    CHECK(attached[0].one(kLogJob) == "2");
+    CHECK(attached[0].one(kLogUserId) == std::to_string(::geteuid()));
+
+    const auto created = log.with("created the snapshot");
+    REQUIRE(created.size() == 1);
+    CHECK(created[0].one(kLogSnapshot) == "first");
+    CHECK(created[0].one(kLogOrigin) == "one");
+    CHECK(created[0].one(kLogStoreUuid).size() == 36);
+    CHECK(created[0].one(kLogJob) == "3");
+
+    CHECK_THAT(bed.failureOfCall(snapshot.path, "org.cowsnap1.Snapshot", "Rename",
+                                 [](Message& m) { m.append(Value(std::string("a/b"))); })
+                   .message,
+               Contains("a/b"));
+    CHECK(bed.failureOfCall(
+                 "/org/cowsnap1", "org.cowsnap1.Manager", "CreateSnapshots",
+                 [&](Message& m) {
+                     m.append(std::vector<std::pair<ObjectPath, std::string>>{{origin, "first"}});
+                 })
+              .name == "org.cowsnap1.Error.Exists");
+    const auto failed = log.with(": failed: ");
+    REQUIRE(failed.size() == 2);
+    CHECK_THAT(failed[0].text, Contains("job 4: rename") && Contains("a/b"));
+    CHECK_THAT(failed[1].text, Contains("job 5: create") && Contains("already"));
+    CHECK(failed[1].level == spdlog::level::info);
+    CHECK(failed[1].one(kLogOperation) == "create");
+    CHECK(failed[1].one(kLogJob) == "5");
+
+    bed.call(snapshot.path, "org.cowsnap1.Snapshot", "Delete", nullptr);
+    const auto deleted = log.with("deleted the snapshot");
+    REQUIRE(deleted.size() == 1);
+    CHECK(deleted[0].one(kLogSnapshot) == "first");
+    CHECK(deleted[0].one(kLogOperation) == "delete");
+    // what nobody asked for has no job
+    bed.machine.raise(COWSNAP_EVENT_DAMAGE, 1);
+    bed.signalsUntil("Event");
+    const auto event = log.with("damage was found");
+    REQUIRE(event.size() == 1);
+    CHECK(event[0].level == spdlog::level::warn);
+    CHECK(event[0].one(kLogOrigin) == "one");
+    CHECK(event[0].one(kLogStore) == "main");
+    CHECK(event[0].all(kLogJob).empty());
+}
+
+namespace {
+
+/// In a process whose /run is its own: what a JournalSink sends to the journal, entries that are
+/// separated by empty lines. Exits with 0.
+[[noreturn]] void sendToOwnJournal(int result) {
+    if (::unshare(CLONE_NEWNS) != 0 ||
+        ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        ::mount("own", "/run", "tmpfs", 0, nullptr) != 0)
+        ::_exit(77);
+    std::filesystem::create_directories("/run/systemd/journal");
+    const int journal = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    constexpr std::string_view path = "/run/systemd/journal/socket";
+    path.copy(address.sun_path, path.size());
+    if (::bind(journal, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
+        ::_exit(1);
+    spdlog::logger logger("test", std::make_shared<JournalSink>("some-program"));
+    logger.set_level(spdlog::level::debug);
+    const LogFields fields({{kLogStore, "main"}, {kLogSnapshot, "two\nlines"}});
+    logger.warn("it is {} %", 90);
+    logger.debug("in detail");
+    for (int i = 0; i < 2; ++i) {
+        std::string entry(65536, '\0');
+        const auto size = ::recv(journal, entry.data(), entry.size(), 0);
+        if (size <= 0 || ::write(result, entry.data(), static_cast<std::size_t>(size)) != size ||
+            ::write(result, "\n", 1) != 1)
+            ::_exit(1);
+    }
+    ::_exit(0);
+}
+
+}  // namespace
+
+TEST_CASE("the journal gets text, priority and fields") {
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    const pid_t child = ::fork();
+    if (child == 0)
+        sendToOwnJournal(ends[1]);
+    ::close(ends[1]);
+    std::string received(65536, '\0');
+    std::size_t size = 0;
+    for (ssize_t got = 0;
+         (got = ::read(ends[0], received.data() + size, received.size() - size)) > 0;)
+        size += static_cast<std::size_t>(got);
+    received.resize(size);
+    ::close(ends[0]);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    constexpr int cannot_mount = 77;
+    if (::geteuid() != 0 && WEXITSTATUS(status) == cannot_mount) {
+        WARN("not root: cannot have a journal of its own");
+        return;
+    }
+    REQUIRE(status == 0);
+    CHECK_THAT(received, Contains("MESSAGE=it is 90 %\n") && Contains("PRIORITY=4\n") &&
+                             Contains("SYSLOG_IDENTIFIER=some-program\n") &&
+                             Contains("COWSNAP_STORE=main\n"));
+    // A value of several lines comes as the journal's protocol has it: name, length, bytes.
+    CHECK_THAT(received,
+               Contains(std::string("COWSNAP_SNAPSHOT\n\x09\0\0\0\0\0\0\0two\nlines\n", 35)));
+    CHECK_THAT(received, Contains("MESSAGE=in detail\n") && Contains("PRIORITY=7\n"));
+}
