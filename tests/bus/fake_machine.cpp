@@ -65,6 +65,11 @@ void FakeMachine::renameDisk(const std::string& path, const std::string& new_pat
     disks_.insert(std::move(node));
 }
 
+void FakeMachine::setSerial(const std::string& path, const std::string& serial) {
+    const std::lock_guard lock(mutex_);
+    disks_.at(path).serial = serial;
+}
+
 void FakeMachine::removeDisk(const std::string& path) {
     const std::lock_guard lock(mutex_);
     disks_.erase(path);
@@ -120,6 +125,11 @@ void FakeMachine::drop(std::uint32_t snapshot_id) {
     const std::lock_guard lock(mutex_);
     onlyStore().snapshots.erase(snapshot_id);
     raiseLocked(onlyStore(), COWSNAP_EVENT_DROPPED, snapshot_id);
+}
+
+void FakeMachine::lose(std::uint32_t snapshot_id) {
+    const std::lock_guard lock(mutex_);
+    onlyStore().snapshots.at(snapshot_id).lost = true;
 }
 
 void FakeMachine::raise(const std::string& event, std::uint64_t id) {

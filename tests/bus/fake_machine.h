@@ -57,6 +57,7 @@ public:
     void setReadOnly(const std::string& path);
     void resizeDisk(const std::string& path, std::uint64_t sectors);
     void renameDisk(const std::string& path, const std::string& new_path);
+    void setSerial(const std::string& path, const std::string& serial);
     void removeDisk(const std::string& path);
     /// Makes one device stand on another, as a volume on a disk.
     void putOn(const std::string& upper, const std::string& lower);
@@ -81,6 +82,8 @@ public:
     void refuseInterposing(const std::string& cause);
     /// The kernel drops a snapshot for room and raises the event.
     void drop(std::uint32_t snapshot_id);
+    /// A snapshot missed writes.
+    void lose(std::uint32_t snapshot_id);
     void raise(const std::string& event, std::uint64_t id);
     /// The store's disks take no writes any more, until the next reboot.
     void failStore();
