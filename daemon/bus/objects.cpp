@@ -2,7 +2,8 @@
 // Objects as sd-bus has them: a vtable for each, called back with its Object.
 #include "bus/objects.h"
 
-#include <set>
+#include <string_view>
+#include <unordered_set>
 
 namespace cowsnap {
 
@@ -29,6 +30,8 @@ void Objects::put(const PublishedObject& published) {
 }
 
 void Objects::update(Object& object, const PublishedObject& now) {
+    if (object.state.properties == now.properties && object.state.store == now.store)
+        return;
     std::vector<std::string> changed;
     for (const auto& [name, value] : now.properties) {
         const auto before = object.state.properties.find(name);
@@ -56,7 +59,7 @@ const PublishedObject* Objects::find(const std::string& path) const {
 
 std::vector<std::string> Objects::goneFrom(const StoreSet& stores,
                                            const std::vector<PublishedObject>& published) const {
-    std::set<std::string> present;
+    std::unordered_set<std::string_view> present;
     for (const auto& object : published)
         present.insert(object.path);
     std::vector<std::string> gone;

@@ -37,15 +37,16 @@ void Runner::enqueue(const StoreSet& stores, const Handle& task) {
                 then_send_();
             });
         // Posted before the stores are free again: what comes after is taken in after.
-        const Outcome outcome = perform(stores, *task);
+        // Shared: it may have thousands of objects, and a handler may be copied.
+        const auto outcome = std::make_shared<const Outcome>(perform(stores, *task));
         asio::post(loop_, [this, outcome, task = std::move(task)] {
-            take_in_(outcome);
-            if (outcome.missing_store) {
-                StoreSet more = outcome.stores;
-                more.insert(*outcome.missing_store);
+            take_in_(*outcome);
+            if (outcome->missing_store) {
+                StoreSet more = outcome->stores;
+                more.insert(*outcome->missing_store);
                 enqueue(more, task);
             } else {
-                task->done(outcome);
+                task->done(*outcome);
             }
             then_send_();
         });
