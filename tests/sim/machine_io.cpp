@@ -119,6 +119,8 @@ void Machine::extent_read(Extent* extent) {
             error |= world_.bad_origin_blocks.contains({id, extent->block + i}) ? -EIO : 0;
         }
         if (error) {
+            // what a read that failed leaves is anything
+            std::fill(extent->data.begin(), extent->data.end(), std::uint8_t{0xee});
             for (auto& [snapshot, model] : world_.snapshots) {
                 for (std::uint64_t i = 0; model.origin == id && i < extent->length; ++i) {
                     model.unreadable.insert(extent->block + i);

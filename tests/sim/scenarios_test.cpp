@@ -365,6 +365,7 @@ TEST_CASE("a block that cannot be read from the origin is EIO in the snapshot, o
     bed->write(1, 20, 4);
     bed->drain();
     CHECK(bed.world().snapshots.at(1).unreadable.size() == 1);
+    sim::check_contents(*bed);
     bed.finish();
 }
 
