@@ -58,15 +58,25 @@ LogFields::Fields logFieldsOf(const Job& job) {
             {kLogUserId, std::to_string(job.request.user_id)}};
 }
 
+/// What a caller sent stays in its line of the log.
+std::string inOneLine(std::string text) {
+    constexpr unsigned char first_printable = 0x20;
+    constexpr unsigned char del = 0x7f;
+    for (char& c : text)
+        if (const auto byte = static_cast<unsigned char>(c); byte < first_printable || byte == del)
+            c = '?';
+    return text;
+}
+
 void logEnd(const Job& job) {
     const LogFields fields(logFieldsOf(job));
-    const std::string what =
-        fmt::format("job {}: {}{}{}", job.number, job.request.operation,
-                    job.request.subject.empty() ? "" : " ", job.request.subject);
+    const std::string what = fmt::format("job {}: {}{}{}: {}", job.number, job.request.operation,
+                                         job.request.subject.empty() ? "" : " ",
+                                         job.request.subject, jobStateName(job.state));
     if (job.state == JobState::Done)
-        spdlog::debug("{}: done", what);
+        spdlog::debug("{}", inOneLine(what));
     else
-        spdlog::info("{}: {}: {}", what, jobStateName(job.state), job.error.message);
+        spdlog::info("{}", inOneLine(fmt::format("{}: {}", what, job.error.message)));
 }
 
 /// The objects that a method answers.

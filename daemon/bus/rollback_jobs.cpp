@@ -10,7 +10,7 @@ namespace cowsnap {
 
 namespace {
 
-/// What property Rollback* of an origin has where there is no such snapshot.
+/// What a property of an origin has where there is no such snapshot.
 const ObjectPath kNoObject{"/"};
 
 JobError asJobError(const Error& error) {
@@ -56,9 +56,8 @@ void RollbackJobs::follow(const PublishedObject& origin) {
     // who asked for the rollback, if that was just now
     const ObjectPath path{origin.path};
     const JobRequest* asked = jobs_.runningAt(object("RollbackTarget"), "rollback");
-    for (const char* operation : {"cancel-rollback", kCopyBack.data()})
-        if (asked == nullptr)
-            asked = jobs_.runningAt(path, operation);
+    if (asked == nullptr)
+        asked = jobs_.runningAt(path, "cancel-rollback");
     if (asked != nullptr)
         request = {{}, {}, {}, {}, asked->user_id, asked->process_id, asked->bus_name};
     request.operation = kCopyBack;

@@ -57,10 +57,10 @@ TEST_CASE("what is logged has store, origin, snapshot and job as fields") {
     CHECK(created[0].one(kLogStoreUuid).size() == 36);
     CHECK(created[0].one(kLogJob) == "3");
 
-    CHECK_THAT(bed.failureOfCall(snapshot.path, "org.cowsnap1.Snapshot", "Rename",
-                                 [](Message& m) { m.append(Value(std::string("a/b"))); })
-                   .message,
-               Contains("a/b"));
+    CHECK(bed.failureOfCall(
+                 "/org/cowsnap1", "org.cowsnap1.Manager", "OpenStore",
+                 [](Message& m) { m.append(Value(std::vector<std::string>{"/dev/no\nsuch"})); })
+              .name == "org.cowsnap1.Error.NotFound");
     CHECK(bed.failureOfCall(
                  "/org/cowsnap1", "org.cowsnap1.Manager", "CreateSnapshots",
                  [&](Message& m) {
@@ -69,7 +69,7 @@ TEST_CASE("what is logged has store, origin, snapshot and job as fields") {
               .name == "org.cowsnap1.Error.Exists");
     const auto failed = log.with(": failed: ");
     REQUIRE(failed.size() == 2);
-    CHECK_THAT(failed[0].text, Contains("job 4: rename") && Contains("a/b"));
+    CHECK_THAT(failed[0].text, Contains("job 4: open-store") && Contains("/dev/no?such"));
     CHECK_THAT(failed[1].text, Contains("job 5: create") && Contains("already"));
     CHECK(failed[1].level == spdlog::level::info);
     CHECK(failed[1].one(kLogOperation) == "create");
@@ -142,8 +142,8 @@ TEST_CASE("the journal gets text, priority and fields") {
     int status = 0;
     ::waitpid(child, &status, 0);
     constexpr int cannot_mount = 77;
-    if (::geteuid() != 0 && WEXITSTATUS(status) == cannot_mount) {
-        WARN("not root: cannot have a journal of its own");
+    if (WEXITSTATUS(status) == cannot_mount) {
+        WARN("no right to mount: cannot have a journal of its own");
         return;
     }
     REQUIRE(status == 0);

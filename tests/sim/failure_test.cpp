@@ -3,6 +3,8 @@
 // write is ever taken for exact, not after a power cut either.
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+
 #include "worlds.hpp"
 
 using sim::IoKind;
@@ -76,6 +78,48 @@ TEST_CASE("a store that fails for good lets the origins go on") {
     CHECK(machine.writers() == 0);
     CHECK(machine.create({{2, 1}}) < 0);
     CHECK(machine.store().failed);
+}
+
+// A batch of another origin fails while the create's record is being written.
+TEST_CASE("a snapshot that is made while the store breaks is lost") {
+    std::uint64_t made = 0;
+    for (std::uint64_t n = 0;; ++n) {
+        INFO("it breaks at write " << n << " of the create");
+        sim::World world = sim::make_world();
+        Machine machine(world, 1);
+        REQUIRE(machine.open() == 0);
+        REQUIRE(machine.create({{1, 2}}) == 0);
+        machine.write(2, 0, 4);
+        const auto is_batch = [](const sim::Io& io) { return io.kind == IoKind::batch; };
+        while (std::none_of(machine.pending().begin(), machine.pending().end(), is_batch)) {
+            REQUIRE(machine.step());
+        }
+        std::uint64_t points = 0;
+        machine.control_crash_point = [&](Machine& busy) {
+            if (points++ != n) {
+                return;
+            }
+            busy.fails = [](IoKind kind) { return kind == IoKind::batch; };
+            while (!busy.store().broken && busy.step()) {
+            }
+            busy.fails = nullptr;
+        };
+        const int r = machine.create({{2, 1}});
+        machine.control_crash_point = nullptr;
+        if (points <= n) {
+            break;
+        }
+        REQUIRE(machine.store().broken);
+        if (r == 0) {
+            ++made;
+            CHECK(cow_snapshot_find(&machine.store(), 2)->lost);
+        }
+        machine.write(1, 0, 8);
+        machine.drain();
+        CHECK(machine.writers() == 0);
+        sim::check_contents(machine);
+    }
+    CHECK(made > 0);
 }
 
 // The store takes no writes for a while, so that its loss is recorded outside it; it comes back
