@@ -36,10 +36,12 @@ void RollbackJobs::follow(const PublishedObject& origin) {
     const bool copies = state == COWSNAP_ROLLBACK_RUNNING || state == COWSNAP_ROLLBACK_WAITING;
     const ObjectPath undo = object("RollbackUndo");
     const auto known = copying_.find(origin.path);
-    if (known != copying_.end() && copies && known->second.undo != kNoObject && undo == kNoObject)
-        end(origin.path, asJobError(Error(ErrorKind::Cancelled, "the rollback was cancelled")));
-    else if (known != copying_.end() && (!copies || known->second.undo != undo))
-        end(origin.path, {});
+    if (known != copying_.end() && (!copies || known->second.undo != undo)) {
+        const bool cancelled = copies && undo == kNoObject;
+        end(origin.path, cancelled
+                             ? asJobError(Error(ErrorKind::Cancelled, "the rollback was cancelled"))
+                             : JobError());
+    }
     if (!copies)
         return;
     const Amount amount{number("RollbackDoneBytes"), number("SizeBytes"), true};

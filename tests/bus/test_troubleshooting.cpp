@@ -3,11 +3,9 @@
 // with, and what it says to type is typed and helps.
 #include <catch2/catch.hpp>
 
-#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
-#include <sstream>
 
 #include "bus_bed.h"
 #include "cowsnap_dm.h"
