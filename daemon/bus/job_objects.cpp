@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/log_fields.h"
+#include "base/names.h"
 
 namespace cowsnap {
 
@@ -60,11 +61,7 @@ LogFields::Fields logFieldsOf(const Job& job) {
 
 /// What a caller sent stays in its line of the log.
 std::string inOneLine(std::string text) {
-    constexpr unsigned char first_printable = 0x20;
-    constexpr unsigned char del = 0x7f;
-    for (char& c : text)
-        if (const auto byte = static_cast<unsigned char>(c); byte < first_printable || byte == del)
-            c = '?';
+    std::replace_if(text.begin(), text.end(), isControl, '?');
     return text;
 }
 

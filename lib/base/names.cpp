@@ -15,11 +15,6 @@ constexpr std::size_t kDescriptionMaxBytes = 1024;
 constexpr std::size_t kDeviceMapperPartMaxBytes = 64;
 constexpr std::uint64_t kExpiryMax = 253402300799;
 
-bool isControl(char character) {
-    const auto code = static_cast<unsigned char>(character);
-    return code < 0x20 || code == 0x7f;
-}
-
 /// U+0080 to U+009F, which UTF-8 writes as C2 80 to C2 9F.
 bool hasC1Control(std::string_view text) {
     for (std::size_t i = 0; i + 1 < text.size(); ++i)
@@ -74,6 +69,11 @@ bool isUtf8(std::string_view text) {
         text.remove_prefix(length);
     }
     return true;
+}
+
+bool isControl(char character) {
+    const auto code = static_cast<unsigned char>(character);
+    return code < 0x20 || code == 0x7f;
 }
 
 void checkName(std::string_view what, std::string_view name) {

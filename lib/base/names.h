@@ -25,6 +25,9 @@ void checkDescription(std::string_view text);
 /// that shows times can show it.
 void checkExpiry(std::uint64_t expires);
 
+/// Whether it is one of the control characters of ASCII.
+bool isControl(char character);
+
 /// Whether text is well-formed UTF-8 (no overlong forms, no surrogates).
 bool isUtf8(std::string_view text);
 
