@@ -42,6 +42,9 @@ ROOT_DISK_SLOWNESS = 4
 # How long QEMU may take to answer its monitor.
 MONITOR_LIMIT_S = 30
 
+# How the kernel is told where the root file system is.
+ROOT_UUID = "5a1d6a0e-3c1f-4b7e-9d52-c0f5a9b0d001"
+ROOT_DEVICES = {"path": "/dev/disk/by-id/virtio-DISK0", "uuid": f"UUID={ROOT_UUID}"}
 # What a Debian initramfs needs here to see the disks, the ports and the share, and to mount a root file system.
 ROOT_DISK_MODULES = ("virtio_mmio", "virtio_pci", "virtio_blk", "virtio_console", "9pnet_virtio", "9p", "ext4")
 MAKE_INITRAMFS = HERE / "make-initramfs"
@@ -125,7 +128,7 @@ class Guest:
 
     def __init__(self, kernel, work_dir, program, *, disks=(), env=None, memory_mib=1024, timeout_s=300, seed=None,
                  volatile_cache=False, log_writes=False, on_cut=None, on_output=None,
-                 shell=False, hotplug=False, root_disk=False, counts_instructions=False):
+                 shell=False, hotplug=False, root_disk=None, counts_instructions=False):
         """
         kernel          a series ("6.12"), or "debug"
         work_dir        a directory for disks, share and logs; what is there already is used again
@@ -141,8 +144,8 @@ class Guest:
         hotplug         the machine has a PCI bus, from which the guest can have disks removed; it takes longer to boot
         counts_instructions
                         the machine's clock counts the instructions of its one CPU, a nanosecond each
-        root_disk       from the second phase on the root file system is that of disk 0, mounted by an initramfs of Debian's, with
-                        cowsnap in it and share/lib-cowsnap as its list of stores; see guest/root.sh
+        root_disk       one of ROOT_DEVICES: from the second phase on the root file system is that of disk 0, found that way and mounted
+                        by an initramfs of Debian's, with cowsnap in it and share/lib-cowsnap as its list of stores; see guest/root.sh
         """
         self.kernel = self._find_kernel(kernel)
         self.release = self.kernel.release
@@ -293,7 +296,7 @@ class Guest:
     def _write_env(self, phase):
         env = {
             "PHASE": phase, "KERNEL": self.kernel.series, "SRC": SOURCE, "BUILD": binaries_dir(), "SEED": self.seed,
-            "MODULE": module_path(self.release) or "",
+            "MODULE": module_path(self.release) or "", "ROOT_UUID": ROOT_UUID,
         }
         if self.shell:
             size = shutil.get_terminal_size()
@@ -359,7 +362,7 @@ class Guest:
     def _kernel_command_line(self):
         words = [*qemu.kernel_words(self.kernel.slowness, self.counts_instructions), "rdinit=/init"]
         if self._boots_root_disk:
-            words += ["root=/dev/disk/by-id/virtio-DISK0", "rootfstype=ext4", "rw", "init=/bed-init"]
+            words += [f"root={ROOT_DEVICES[self.root_disk]}", "rootfstype=ext4", "rw", "init=/bed-init"]
         return " ".join(words)
 
 

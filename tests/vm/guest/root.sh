@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
-# A root file system of the test's own, for tests that declare "root-disk". Sourced behind lib.sh.
+# A root file system of the test's own, for tests that declare "root-disk". Sourced behind lib.sh and daemon.sh.
 
 # root_make DEVICE: makes a small root file system there, with what a Debian machine has in /etc and /var. Its /usr is the
-# host's; /bed-init is what the initramfs starts, and ends in the bed's own init.
+# host's, its UUID $ROOT_UUID; /bed-init is what the initramfs starts, and ends in the bed's own init.
 root_make() {
 	local device=$1 root=/run/new-root file
-	mkfs.ext4 -q "$device" || fail "no file system on $device"
+	mkfs.ext4 -q -U "$ROOT_UUID" "$device" || fail "no file system on $device"
 	mkdir -p $root
 	mount "$device" $root || fail "$device is not mounted"
 	mkdir -p $root/{bed,dev,etc,host,proc,root,run,srv,sys,tmp,usr,var/lib/cowsnap,var/tmp} "$root$SRC"
@@ -20,4 +20,31 @@ root_make() {
 	printf 'SRC=%q\n' "$SRC" >$root/etc/bed
 	chmod 755 $root/bed-init
 	umount $root || fail "$device is not unmounted"
+}
+
+# log_line TEXT: the number of the first line of the kernel's log that has it, 0 if none has.
+log_line() {
+	local line
+	line=$(dmesg | grep -nF -m 1 -- "$1")
+	echo "$((${line%%:*} + 0))"
+}
+
+# started_before_root DEVICE: the initramfs has started the store before it mounted the root file system, which it did from DEVICE.
+started_before_root() {
+	local store root
+	store=$(log_line "cowsnap-activate: the store main is")
+	root=$(log_line "EXT4-fs (${1#/dev/}): mounted filesystem")
+	((root > 0)) || fail "the root file system is not mounted from $1: $(grep ' / ' /proc/mounts)"
+	((store > 0 && store < root)) || {
+		dmesg | tail -n 40
+		fail "the store was not started before the root file system was mounted (lines $store and $root)"
+	}
+	say "ok: the store was started before the root file system was mounted"
+}
+
+# root_daemon_start: the daemon, from where it was built: nothing is installed on the root file system.
+root_daemon_start() {
+	PATH=$BUILD/daemon:$BUILD/tools:$PATH
+	start_system_bus
+	daemon_start
 }

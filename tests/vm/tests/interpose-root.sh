@@ -4,40 +4,13 @@
 # it is mounted, with an exact snapshot all along.
 # groups: interpose daemon
 # disks: 48M 64M
-# root-disk: yes
+# root-disk: path
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
 . "$SRC/tests/vm/guest/daemon.sh"
 . "$SRC/tests/vm/guest/interpose.sh"
 . "$SRC/tests/vm/guest/root.sh"
-
-# log_line TEXT: the number of the first line of the kernel's log that has it, 0 if none has.
-log_line() {
-	local line
-	line=$(dmesg | grep -nF -m 1 -- "$1")
-	echo "$((${line%%:*} + 0))"
-}
-
-# started_first: the initramfs has started the store before it mounted the root file system.
-started_first() {
-	local store root
-	store=$(log_line "cowsnap-activate: the store main is")
-	root=$(log_line "EXT4-fs (${DISK0#/dev/}): mounted filesystem")
-	((root > 0)) || fail "the root file system is not mounted from $DISK0: $(grep ' / ' /proc/mounts)"
-	((store > 0 && store < root)) || {
-		dmesg | tail -n 40
-		fail "the store was not started before the root file system was mounted (lines $store and $root)"
-	}
-	say "ok: the store was started before the root file system was mounted"
-}
-
-daemon_start() {
-	PATH=$BUILD/daemon:$BUILD/tools:$PATH
-	start_system_bus
-	cowsnapd >>/bed/cowsnapd.log 2>&1 &
-	daemon_answers || fail "the daemon does not answer"
-}
 
 # snapshot_sum NAME: the checksum of all that it has.
 snapshot_sum() {
@@ -52,7 +25,7 @@ start)
 	install_cowsnap
 	load_module
 	modprobe ext4 || fail "no ext4"
-	daemon_start
+	root_daemon_start
 	check "a store" snapd-cli store create "$DISK1" --name main
 	root_make "$DISK0"
 	mount "$DISK0" /mnt
@@ -63,10 +36,10 @@ start)
 	reboot_to attach
 	;;
 attach)
-	started_first
+	started_before_root "$DISK0"
 	mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 	same "nothing is hooked" 0 "$(hooks)"
-	daemon_start
+	root_daemon_start
 	while echo "$RANDOM" >/srv/busy && sync /srv/busy; do :; done &
 	writer=$!
 	check "the mounted root is attached while it is written to" snapd-cli origin attach "$DISK0" --name root
@@ -92,11 +65,11 @@ again)
 	rm -rf /srv/later
 	make_tree /srv/boot
 	sync
-	started_first
+	started_before_root "$DISK0"
 	mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 	same "the origin was attached by the initramfs" 1 "$(dmsetup ls --target cow-origin | wc -l)"
 	same "the functions are hooked" 2 "$(hooks)"
-	daemon_start
+	root_daemon_start
 	same "the daemon finds it as it was" "attached interposed $DISK0" \
 		"$(snapd-cli show root -o state --no-headings) $(snapd-cli show root -o method --no-headings) $(
 			snapd-cli show root -o device --no-headings)"
@@ -114,7 +87,7 @@ again)
 	reboot_to plain
 	;;
 plain)
-	started_first
+	started_before_root "$DISK0"
 	same "nothing is attached any more" 0 "$(dmsetup ls --target cow-origin | grep -c .)"
 	;;
 esac
