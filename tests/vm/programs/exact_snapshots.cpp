@@ -19,6 +19,7 @@
 //   --most N          of snapshots, for steps (16)
 //   --alignment N     all writes are multiples of so many sectors (1)
 //   --no-overlay      steps do not write to snapshots
+//   --no-discards     only writes of data
 //   --seed N
 // Actions, done in this order:
 //   create:N          so many snapshots, with writes between
@@ -26,10 +27,14 @@
 //   forever           the same until the power goes
 //   verify            all of all snapshots
 //   delete:N, delete:all   in random order, looking at others in between
+//   attach:N          so many times, at random moments while they write without a pause: the
+//   origins are interposed on their devices, a set is created, and they are detached; none is
+//   attached before and afterwards
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <functional>
@@ -40,11 +45,13 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "cowsnap_dm.h"
 #include "device.h"
 #include "dm/lib_device_mapper.h"
+#include "exact_options.h"
 #include "journal.h"
 #include "stamps.h"
 #include "writers.h"
@@ -53,24 +60,6 @@ namespace vmtest {
 namespace {
 
 constexpr std::uint32_t kVerifySectors = 2048;
-
-struct Origin {
-    std::string name;
-    std::uint32_t id = 0;
-    std::string device;
-};
-
-struct Options {
-    std::string store;
-    std::vector<Origin> origins;
-    std::string journal;
-    bool crash = false;
-    bool overlay = true;
-    std::uint64_t writes = 40;
-    std::size_t most = 16;
-    WriterOptions writers;
-    std::vector<std::string> actions;
-};
 
 [[noreturn]] void wrong(const std::string& what) {
     throw std::runtime_error(what);
@@ -330,13 +319,23 @@ private:
     // what is done
 
     void create() {
+        writers_->setFree(true);
+        createNow();
+    }
+
+    /// Of the writers, who may write without a limit: for a moment, until they may not any more.
+    void goOnFor(unsigned most_ms) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(random_() % most_ms));
+    }
+
+    /// While the writers are free; afterwards they are not.
+    void createNow() {
         const std::uint64_t id = ++last_id_;
         journal_.creating(id);
         std::string message = COWSNAP_MESSAGE_CREATE;
         const std::vector<std::uint32_t> ids = members(id);
         for (std::size_t i = 0; i < ids.size(); ++i)
             message += fmt::format(" {} {}", ids[i], options_.origins[i].id);
-        writers_->setFree(true);
         const std::uint64_t began = clock_->tick();
         mapper_.message(options_.store, message);
         const std::uint64_t ended = clock_->tick();
@@ -448,11 +447,56 @@ private:
         }
     }
 
-    /// A state of the origins that no power cut takes away.
-    void flush() {
+    /// Knows all writes, which have ended.
+    void catchUp() {
         for (const auto& of_writer : writers_->take(clock_->tick()))
             for (const Write& write : of_writer)
                 applyWrite(write, current_);
+    }
+
+    void expectAllWritten() {
+        if (const auto text = difference(current_, devices_.readAll()))
+            wrong("the origins are not what was written: " + *text);
+    }
+
+    /// What was on its way when the origins were attached was not preserved, so it must have ended
+    /// before the set began: the set would change when it ends. And each write is found.
+    void attach() {
+        writers_->setFree(true);
+        goOnFor(60);
+        for (const Origin& origin : options_.origins)
+            interpose(origin);
+        createNow();
+        const std::uint64_t id = last_id_;
+        catchUp();
+        verify(id, 1);
+        expectAllWritten();
+        writers_->setFree(true);
+        goOnFor(60);
+        remove(id);
+        for (const Origin& origin : options_.origins)
+            mapper_.remove(origin.name, cowsnap::Visibility::Hidden);
+        goOnFor(20);
+        writers_->setFree(false);
+        catchUp();
+        expectAllWritten();
+        for (const Origin& origin : options_.origins)
+            mapper_.message(options_.store,
+                            fmt::format("{} {}", COWSNAP_MESSAGE_FORGET, origin.id));
+    }
+
+    void interpose(const Origin& origin) {
+        const Devices device({origin.device}, Devices::Mode::Read);
+        const std::string arguments =
+            fmt::format("/dev/mapper/{} {} {} 1 {}", options_.store, origin.id, origin.device,
+                        COWSNAP_FEATURE_INTERPOSE);
+        mapper_.create(origin.name, "", {{0, device.sectors(), COWSNAP_TARGET_ORIGIN, arguments}},
+                       cowsnap::Visibility::Hidden, false);
+    }
+
+    /// A state of the origins that no power cut takes away.
+    void flush() {
+        catchUp();
         devices_.flush();
         journal_.originFlushed(current_);
     }
@@ -508,6 +552,8 @@ private:
                 create();
                 writers_->waitUntilSpent();
             });
+        } else if (action.starts_with("attach:")) {
+            repeat(countOf(action), [this] { attach(); });
         } else if (action.starts_with("steps:")) {
             repeat(countOf(action), [this] { step(); });
         } else if (action == "forever") {
@@ -523,8 +569,7 @@ private:
     void finish() {
         writers_->waitUntilSpent();
         flush();
-        if (const auto text = difference(current_, devices_.readAll()))
-            wrong("the origins are not what was written: " + *text);
+        expectAllWritten();
         journal_.originExact(current_);
     }
 
@@ -545,65 +590,12 @@ private:
     std::size_t meanwhile_ = 0;  ///< writes to origins while sets were created
 };
 
-Origin parseOrigin(const std::string& text) {
-    const std::size_t colon = text.find(':');
-    if (colon == std::string::npos)
-        wrong("--origin needs NAME:ID");
-    Origin origin;
-    origin.name = text.substr(0, colon);
-    std::size_t id_end = 0;
-    origin.id = static_cast<std::uint32_t>(std::stoul(text.substr(colon + 1), &id_end));
-    const std::string device = text.substr(colon + 1 + id_end);
-    origin.device = device.empty() ? "/dev/mapper/" + origin.name : device.substr(1);
-    return origin;
-}
-
-Options parse(const std::vector<std::string>& words) {
-    Options options;
-    for (std::size_t i = 0; i < words.size(); ++i) {
-        const std::string& word = words[i];
-        const auto value = [&]() -> const std::string& {
-            if (++i == words.size())
-                wrong(word + " needs a value");
-            return words[i];
-        };
-        if (word == "--store")
-            options.store = value();
-        else if (word == "--origin")
-            options.origins.push_back(parseOrigin(value()));
-        else if (word == "--journal")
-            options.journal = value();
-        else if (word == "--crash")
-            options.crash = true;
-        else if (word == "--no-overlay")
-            options.overlay = false;
-        else if (word == "--writers")
-            options.writers.writers = static_cast<unsigned>(std::stoul(value()));
-        else if (word == "--writes")
-            options.writes = std::stoul(value());
-        else if (word == "--most")
-            options.most = std::stoul(value());
-        else if (word == "--alignment")
-            options.writers.alignment = static_cast<std::uint32_t>(std::stoul(value()));
-        else if (word == "--seed")
-            options.writers.seed = std::stoul(value());
-        else if (word.starts_with("--"))
-            wrong("unknown option " + word);
-        else
-            options.actions.push_back(word);
-    }
-    if (options.store.empty() || options.origins.empty())
-        wrong("--store and --origin are needed");
-    options.writers.discards = !options.crash;
-    return options;
-}
-
 }  // namespace
 }  // namespace vmtest
 
 int main(int argc, char** argv) {
     try {
-        vmtest::Exerciser(vmtest::parse({argv + 1, argv + argc})).run();
+        vmtest::Exerciser(vmtest::parseOptions({argv + 1, argv + argc})).run();
         return 0;
     } catch (const std::exception& error) {
         std::printf("FAIL: %s\n", error.what());

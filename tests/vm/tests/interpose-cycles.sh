@@ -44,8 +44,9 @@ cycles_of() {
 	rm -f /run/stop
 	openers "$1" &
 	opener=$!
-	fio --name=load --filename="$2" --size=12M --rw=randwrite --bsrange=4k-32k --direct=1 --ioengine=libaio --iodepth=8 \
-		--time_based --runtime=3600 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --randseed="$SEED" \
+	# as verified_load, which says why
+	fio --name=load --filename="$2" --size=12M --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=8 \
+		--io_size=1t --runtime=3600 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --randseed="$SEED" \
 		--output=/run/fio.log --eta=never &
 	load=$!
 	for ((i = 1; i <= $3; i++)); do
