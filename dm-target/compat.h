@@ -115,12 +115,17 @@ static inline bool cow_counts_writes(struct block_device *bdev)
 	return blk_queue_io_stat(bdev_get_queue(bdev));
 }
 
+/* The disk of an NVMe namespace that has several paths; the disks of the paths have requests. */
+static inline bool cow_is_nvme_multipath(struct block_device *bdev)
+{
+	return !queue_is_mq(bdev_get_queue(bdev)) &&
+	       !strncmp(bdev->bd_disk->disk_name, "nvme", 4);
+}
+
 /* NVMe with several paths counts for the disk only, whatever partition is written. */
 static inline struct block_device *cow_counting_device(struct block_device *bdev)
 {
-	if (!queue_is_mq(bdev_get_queue(bdev)) && !strncmp(bdev->bd_disk->disk_name, "nvme", 4))
-		return bdev_whole(bdev);
-	return bdev;
+	return cow_is_nvme_multipath(bdev) ? bdev_whole(bdev) : bdev;
 }
 
 /* A block device that is open, shared and without a holder. */

@@ -145,6 +145,18 @@ static bool no_write_in_flight(struct gendisk *disk)
 	return in_flight <= 0;
 }
 
+/*
+ * MD on 6.1 keeps a write with a preceding flush, one at a time, uncounted in its hands
+ * until the flush has ended. Who submits the next one waits until then, and that one ends
+ * when the write of the one before was counted: one work item hands both on. The gate
+ * is open meanwhile, nothing waits for this flush.
+ */
+static int drain_counted(struct cow_interposer *interposer)
+{
+	blkdev_issue_flush(interposer->bdev);
+	return cow_gate_hold_still(interposer, no_write_in_flight) ? 0 : -EBUSY;
+}
+
 int cow_drain_below(struct cow_interposer *interposer)
 {
 	struct request_queue *q = bdev_get_queue(interposer->bdev);
@@ -158,8 +170,8 @@ int cow_drain_below(struct cow_interposer *interposer)
 		if (md) {
 			drain_mapped(md);
 			dm_put(md);
-		} else if (!cow_gate_hold_still(interposer, no_write_in_flight)) {
-			r = -EBUSY;
+		} else {
+			r = drain_counted(interposer);
 		}
 	}
 	if (r)

@@ -12,10 +12,10 @@
  *
  * The hook (interpose-hook.c) looks at each bio that enters submit_bio_noacct(). A
  * write to sectors of an armed interposer, that is not marked, is "taken": it does not
- * go on. A clone of it, from this file's own bio_set, does, at once or when all its
- * blocks are preserved, and enters submit_bio_noacct() again. The clone is marked: by
- * its bi_pool together with what is in front of it there, the disk that it is meant for
- * and the order of its interposer. The write ends when its clone has ended.
+ * go on. A clone of it, from a bio_set of the interposer's own, does, at once or when all
+ * its blocks are preserved, and enters submit_bio_noacct() again. The clone is marked
+ * by its bi_pool: with the interposer, its disk and its order. The write ends when its
+ * clone has ended.
  *
  * 1. No write is taken twice. A marked bio for the same disk passes its own
  *    interposer. The mark stays when bios are split: block core, MD and DM allocate the
@@ -56,6 +56,11 @@
  *    waited for last, when nothing can be added to it any more (cow_drain_below()):
  *    the queue is frozen and let go; DM's mapped device is suspended and resumed
  *    inside the kernel; for the others the gate is closed until no write is in flight.
+ *    Those that do not count all of it are refused: drivers that count nothing, and
+ *    NVMe with several paths, which does not before its path starts the request. MD on
+ *    6.1 counts a write with a preceding flush only when the flush has ended, and lets
+ *    its submitter go on before. It has one of these at a time: so one more flush is sent
+ *    after it, and waited for.
  * d. Held by blk-throttle: they come back by submit_bio_noacct_nocheck(), behind the
  *    hook. That function is hooked, too: a write that is not marked is taken there.
  *    Clones that were throttled have their mark.
@@ -91,7 +96,9 @@
  *   clones; with the gate closed only statistics are waited for.
  * - A clone that needs memory is made without waiting in its submitter's context; if
  *   there is none, the worker makes it from a reserve. The worker has no bio_list: what
- *   it submits is under way when it is back, so the reserve comes back, too.
+ *   it submits is under way when it is back, so the reserve comes back, too. It is the
+ *   interposer's own: a clone that waits at an interposer below cannot use up what that
+ *   one needs to let it in.
  * - A write that waits for room in the store keeps the gate from closing; create.c waits
  *   for that first, and the policy for full stores ends it.
  * - A loop device whose file is on the origin: its worker writes to the file system, which
@@ -122,20 +129,20 @@
 #include <linux/delay.h>
 #include <linux/hashtable.h>
 #include <linux/module.h>
+#include <linux/part_stat.h>
 #include <linux/sched/mm.h>
 
 #include "interpose.h"
 
 #define INTERPOSER_BITS 6
-#define RESERVED_CLONES 128
+/* Of each interposer; one would do, some more keep its worker busy. */
+#define RESERVED_CLONES 16
 
 /* A write that was taken; in front of its clone. */
 struct passing {
 	struct cow_bio wait;
 	struct cow_interposer *interposer;
 	struct bio *original;
-	struct gendisk *disk;
-	u64 order;
 	struct bio clone; /* last */
 };
 
@@ -144,7 +151,6 @@ static DEFINE_HASHTABLE(interposers, INTERPOSER_BITS);
 static DEFINE_SPINLOCK(interposers_lock);
 static u64 last_order;
 
-static struct bio_set passing_bios;
 static struct workqueue_struct *gate_wq;
 
 static int interpose_fail;
@@ -163,15 +169,22 @@ static struct passing *passing_of(struct bio *clone)
 	return container_of(clone, struct passing, clone);
 }
 
-/* Interposers of this order or a lower one have had the bio. */
+/*
+ * Interposers of the bio's disk of this order or a lower one have had it. The caller is
+ * in an RCU read section: an interposer goes when it has no clones any more.
+ */
 static u64 mark_of(struct bio *bio)
 {
-	struct passing *passing;
+	struct gendisk *disk = bio->bi_bdev->bd_disk;
+	struct cow_interposer *interposer;
 
-	if (bio->bi_pool != &passing_bios)
+	if (!bio->bi_pool)
 		return 0;
-	passing = passing_of(bio);
-	return passing->disk == bio->bi_bdev->bd_disk ? passing->order : 0;
+	hash_for_each_possible_rcu(interposers, interposer, node, (unsigned long)disk) {
+		if (interposer->disk == disk && bio->bi_pool == &interposer->bios)
+			return interposer->order;
+	}
+	return 0;
 }
 
 /* Where the bio begins on its disk. */
@@ -216,10 +229,11 @@ static struct cow_interposer *interposer_of(struct bio *bio)
 {
 	struct gendisk *disk = bio->bi_bdev->bd_disk;
 	struct cow_interposer *interposer, *found = NULL;
+	u64 mark = mark_of(bio);
 
 	hash_for_each_possible_rcu(interposers, interposer, node, (unsigned long)disk) {
 		if (interposer->disk == disk && overlaps(interposer, bio) &&
-		    interposer->order > mark_of(bio) &&
+		    interposer->order > mark &&
 		    (!found || interposer->order < found->order))
 			found = interposer;
 	}
@@ -284,7 +298,7 @@ static struct passing *new_passing(struct cow_interposer *interposer, struct bio
 				   bool may_wait)
 {
 	gfp_t gfp = may_wait ? GFP_NOIO : GFP_NOWAIT | __GFP_NOWARN;
-	struct bio *clone = bio_alloc_clone(bio->bi_bdev, bio, gfp, &passing_bios);
+	struct bio *clone = bio_alloc_clone(bio->bi_bdev, bio, gfp, &interposer->bios);
 	struct passing *passing;
 
 	if (!clone)
@@ -296,8 +310,6 @@ static struct passing *new_passing(struct cow_interposer *interposer, struct bio
 	passing = passing_of(clone);
 	passing->interposer = interposer;
 	passing->original = bio;
-	passing->disk = interposer->disk;
-	passing->order = interposer->order;
 	return passing;
 }
 
@@ -589,7 +601,23 @@ static bool is_mapped(struct block_device *bdev)
 	return md;
 }
 
-/* Why no origin can be interposed on this device, or NULL. */
+/*
+ * Does the driver count? What its queue says is no proof: MD's linear on 6.1 does not.
+ * When it does, a read is counted at its end. May sleep.
+ */
+static bool counts_reads(struct block_device *bdev)
+{
+	u64 before = part_stat_read(bdev, ios[STAT_READ]);
+	void *buffer = kmalloc(COWSNAP_BLOCK_BYTES, GFP_KERNEL);
+
+	if (!buffer)
+		return false;
+	cow_io_sync(bdev, 0, buffer, bdev_logical_block_size(bdev), REQ_OP_READ);
+	kfree(buffer);
+	return part_stat_read(bdev, ios[STAT_READ]) != before;
+}
+
+/* Why no origin can be interposed on this device, or NULL. May sleep. */
 const char *cow_interpose_refusal(struct block_device *bdev)
 {
 	struct request_queue *q = bdev_get_queue(bdev);
@@ -604,8 +632,14 @@ const char *cow_interpose_refusal(struct block_device *bdev)
 		return "A device with inline encryption cannot be interposed";
 	if (cow_has_rw_page(bdev))
 		return "A device with rw_page cannot be interposed: writes pass by";
-	if (!queue_is_mq(q) && !blk_queue_io_stat(q) && !is_mapped(bdev))
+	if (queue_is_mq(q) || is_mapped(bdev))
+		return NULL;
+	if (cow_is_nvme_multipath(bdev))
+		return "NVMe with several paths cannot be interposed: not all that is in flight is counted";
+	if (!blk_queue_io_stat(q))
 		return "The device must count what is in flight: write 1 to its queue/iostats";
+	if (!counts_reads(bdev))
+		return "A device whose driver does not count what is in flight cannot be interposed";
 	return NULL;
 }
 
@@ -615,17 +649,23 @@ static struct cow_interposer *interposer_alloc(void)
 
 	if (!interposer)
 		return NULL;
+	if (bioset_init(&interposer->bios, RESERVED_CLONES, offsetof(struct passing, clone), 0))
+		goto free;
 	if (percpu_ref_init(&interposer->passing, all_passed, PERCPU_REF_ALLOW_REINIT,
-			    GFP_KERNEL)) {
-		kfree(interposer);
-		return NULL;
-	}
+			    GFP_KERNEL))
+		goto free_bios;
 	init_waitqueue_head(&interposer->drained);
 	mutex_init(&interposer->gate_mutex);
 	spin_lock_init(&interposer->gate_lock);
 	bio_list_init(&interposer->held);
 	INIT_WORK(&interposer->let_in, let_in);
 	return interposer;
+
+free_bios:
+	bioset_exit(&interposer->bios);
+free:
+	kfree(interposer);
+	return NULL;
 }
 
 /*
@@ -748,6 +788,7 @@ void cow_interposer_disarm(struct cow_interposer *interposer)
 void cow_interposer_free(struct cow_interposer *interposer)
 {
 	percpu_ref_exit(&interposer->passing);
+	bioset_exit(&interposer->bios);
 	kfree(interposer);
 }
 
@@ -767,19 +808,11 @@ bool cow_gate_hold_still(struct cow_interposer *interposer,
 
 int cow_interpose_init(void)
 {
-	int r = bioset_init(&passing_bios, RESERVED_CLONES, offsetof(struct passing, clone), 0);
-
-	if (r)
-		return r;
 	gate_wq = alloc_workqueue("cowsnap_gate", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
-	if (gate_wq)
-		return 0;
-	bioset_exit(&passing_bios);
-	return -ENOMEM;
+	return gate_wq ? 0 : -ENOMEM;
 }
 
 void cow_interpose_exit(void)
 {
 	destroy_workqueue(gate_wq);
-	bioset_exit(&passing_bios);
 }

@@ -35,6 +35,7 @@ struct cow_interposer {
 	sector_t sectors;
 	u64 order; /* a write that two of them want goes to the lower one first */
 
+	struct bio_set bios; /* of the clones; their mark */
 	struct percpu_ref passing; /* writes that were taken and have not ended */
 	wait_queue_head_t drained; /* there are none */
 

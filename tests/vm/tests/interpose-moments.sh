@@ -4,7 +4,7 @@
 # an instant, and never changes, so nothing was on its way unseen; detached while they write, and no write is missing. Also on devices
 # that take longer for a write than attaching and creating take, of each kind that is waited for in another way, and with
 # writers that are held up on their way to it.
-# groups: quick interpose both smp
+# groups: interpose both smp
 # disks: 8M 128M 8M
 # timeout: 500
 . "$SRC/tests/vm/guest/lib.sh"
@@ -14,15 +14,15 @@
 # moments DEVICE [OPTIONS...]
 moments() {
 	blkdiscard --zeroout "$1"
-	check "$1: attached at ${ROUNDS:-2} moments, snapshots are exact and no write is lost" \
+	check "$1: attached at ${ROUNDS:-1} moments, snapshots are exact and no write is lost" \
 		"$BUILD/tests/vm/programs/exact-snapshots" --store store --origin "moment:1:$1" --seed "$SEED" --writers 4 \
-		"${@:2}" "attach:${ROUNDS:-2}"
+		"${@:2}" "attach:${ROUNDS:-1}"
 	same "nothing is hooked any more" 0 "$(hooks)"
 }
 
 # slow NAME DEVICE: as DEVICE, but a write takes a while until it is begun.
 slow() {
-	dmsetup create "$1" --table "0 $(sectors "$2") delay $2 0 0 $2 0 1200" || fail "no device that is slow"
+	dmsetup create "$1" --table "0 $(sectors "$2") delay $2 0 0 $2 0 4000" || fail "no device that is slow"
 }
 
 load_module
@@ -31,7 +31,7 @@ mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 store_make store "$DISK1" 2 segment_sectors 256
 
 note "a disk"
-moments "$DISK0"
+ROUNDS=$((4 * ${ROUNDS:-1})) moments "$DISK0"
 
 note "a mapped device"
 slow slow0 "$DISK0"
@@ -63,7 +63,7 @@ array "$DISK0" "$DISK2"
 end=$(($(sectors /dev/md9)))
 while [[ ! -e /run/stop ]]; do
 	echo "$end" >/sys/block/md9/md/suspend_hi
-	sleep 2
+	sleep 5
 	echo 0 >/sys/block/md9/md/suspend_hi
 	sleep 0.2
 done &
