@@ -58,7 +58,10 @@ int main(int argc, char** argv) {
                    std::string(error.what()) + " (cowsnap-store --help tells more)");
     }
     try {
-        return static_cast<int>(run(options));
+        const ExitCode code = run(options);
+        if (!std::cout.flush())
+            fail(ErrorKind::Failed, "what was found cannot be printed: is its file system full?");
+        return static_cast<int>(code);
     } catch (const Error& error) {
         return end(options, exitCodeOf(error.kind()), errorKindName(error.kind()), error.what());
     } catch (const std::exception& error) {
