@@ -20,9 +20,9 @@ moments() {
 	same "nothing is hooked any more" 0 "$(hooks)"
 }
 
-# slow NAME DEVICE: as DEVICE, but a write takes a while until it is begun.
+# slow NAME DEVICE: as DEVICE, but a write takes a while until it is begun; a flush, with which a snapshot begins, does not.
 slow() {
-	dmsetup create "$1" --table "0 $(sectors "$2") delay $2 0 0 $2 0 4000" || fail "no device that is slow"
+	dmsetup create "$1" --table "0 $(sectors "$2") delay $2 0 0 $2 0 2500 $2 0 0" || fail "no device that is slow"
 }
 
 load_module
