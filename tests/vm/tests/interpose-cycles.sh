@@ -38,7 +38,15 @@ cycle() {
 	dmsetup message store 0 forget 1 || fail "it is not forgotten"
 }
 
-# cycles_of DEVICE FILE COUNT: FILE is written to meanwhile.
+# step_fails DEVICE STEP: attaching fails there.
+step_fails() {
+	echo "$2" >/sys/module/dm_cow_snap/parameters/interpose_fail
+	refused "step $2 fails" dmsetup create cycle --table "0 $(sectors "$1") cow-origin /dev/mapper/store 1 $1 1 interpose"
+	dmsetup remove cycle 2>/dev/null
+	same "step $2 did fail" 0 "$(</sys/module/dm_cow_snap/parameters/interpose_fail)"
+}
+
+# cycles_of DEVICE FILE COUNT [STEP...]: FILE is written to meanwhile; then attaching fails at each of the steps.
 cycles_of() {
 	local i load opener
 	rm -f /run/stop
@@ -52,6 +60,10 @@ cycles_of() {
 	for ((i = 1; i <= $3; i++)); do
 		cycle "$1" "$i"
 		kill -0 $load 2>/dev/null || { tail -20 /run/fio.log; fail "fio found an error in cycle $i"; }
+	done
+	for i in "${@:4}"; do
+		step_fails "$1" "$i"
+		kill -0 $load 2>/dev/null || { tail -20 /run/fio.log; fail "fio found an error when step $i had failed"; }
 	done
 	kill -INT $load
 	wait $load
@@ -71,7 +83,7 @@ mkdir -p /run/origin
 
 mkfs.ext4 -q "$DISK0"
 mount "$DISK0" /run/origin
-cycles_of "$DISK0" /run/origin/load "$cycles"
+cycles_of "$DISK0" /run/origin/load "$cycles" 1 2 3 4 5
 umount /run/origin
 check "the file system is sound" e2fsck -fn "$DISK0"
 
@@ -94,11 +106,7 @@ note "each step of attaching fails once"
 fill "$DISK0" 3
 now=$(sum "$DISK0")
 for step in 1 2 3 4 5; do
-	echo $step >/sys/module/dm_cow_snap/parameters/interpose_fail
-	refused "step $step fails" dmsetup create cycle \
-		--table "0 $(sectors "$DISK0") cow-origin /dev/mapper/store 1 $DISK0 1 interpose"
-	dmsetup remove cycle 2>/dev/null
-	same "step $step did fail" 0 "$(</sys/module/dm_cow_snap/parameters/interpose_fail)"
+	step_fails "$DISK0" $step
 	same "nothing is hooked" 0 "$(hooks)"
 	same "the device has what it had" "$now" "$(sum "$DISK0")"
 	check "it can be written" dd if="$DISK0" of="$DISK0" bs=64k count=4 oflag=direct conv=notrunc status=none

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # LVM's own commands on a mounted logical volume that is interposed: it is extended, refreshed and moved to another
-# physical volume under load. Its snapshots stay what they are.
+# physical volume under load. Its snapshots stay what they are. And the physical volume under two mounted logical volumes is
+# interposed: a snapshot has what both had.
 # groups: interpose
 # disks: 32M 256M 32M
 # timeout: 300
@@ -70,5 +71,44 @@ check "it is detached" dmsetup remove origin
 umount /run/origin
 check "the file system is sound" e2fsck -fn $volume
 check "the volume is free" lvchange -qq -an group/volume
+free_all store
+check "it is forgotten" dmsetup message store 0 forget 1
+check "it goes" lvremove -qq -y group/volume
+
+note "a physical volume under mounted logical volumes"
+for name in one two; do
+	check "the volume $name" lvcreate -qq -Wn -Zn -L 12M -n $name group "$DISK0"
+	mkfs.ext4 -q /dev/mapper/group-$name
+	mkdir -p /run/$name
+	check "$name is mounted" mount /dev/mapper/group-$name /run/$name
+	truncate -s 6M /run/$name/load
+	make_tree /run/$name/tree
+done
+origin_interpose origin store 1 "$DISK0"
+sync
+check "both are frozen" eval 'fsfreeze --freeze /run/one && fsfreeze --freeze /run/two'
+before=$(sum "$DISK0")
+check "a snapshot of what is below" dmsetup message store 0 create 3 1
+check "both go on" eval 'fsfreeze --unfreeze /run/one && fsfreeze --unfreeze /run/two'
+for name in one two; do
+	verified_load /run/$name/load 4 || { tail -20 /run/fio.log; fail "$name: fio found an error"; }
+	rm -r /run/$name/tree
+done
+check "another snapshot" dmsetup message store 0 create 4 1
+[[ $before != "$(sum "$DISK0")" ]] || fail "nothing was written"
+snap_make snap store 3 origin read_only
+same "the snapshot has what both had" "$before" "$(sum /dev/mapper/snap)"
+dmsetup remove snap
+check "both are deleted" dmsetup message store 0 delete 3 4
+verified_load /run/two/load 3 &
+load=$!
+sleep 1
+check "it is detached under load" dmsetup remove origin
+wait "$load" || { tail -20 /run/fio.log; fail "two: fio found an error while it was detached"; }
+for name in one two; do
+	umount /run/$name
+	check "$name is sound" e2fsck -fn /dev/mapper/group-$name
+done
+check "the group is free" vgchange -qq -an group
 free_all store
 same "nothing is hooked any more" 0 "$(hooks)"
