@@ -4,9 +4,12 @@
 A cell is one kind of load on one kind of devices. It becomes measurements, dictionaries that guest.py carries out:
 
     cell, round, peer, snapshots   who; snapshots are made one after the other, before the load
-    operation                      what is measured: "write" to the origin, "write_snapshot" to the newest one, "read_oldest" and
+    operation                      what is measured: "write" to the origins, "write_snapshot" to the newest one, "read_oldest" and
                                    "read_newest" of snapshots that have half of their blocks from the store, "roll_back" of
-                                   WRITTEN_BLOCKS blocks to the snapshot
+                                   blocks to the snapshot; on large sparse devices: "create" of snapshots while the origin is
+                                   written, "activate", "delete" of the oldest snapshot while the origin is written
+    image                          the name of what images.py made: the snapshots are in it; none: they are made
+    durable                        it is looked at whether each write to the store is durable when it ends
     depth, rw, bs, fsync           fio's
     seconds                        0: until every block was written
     again                          the blocks were written, and so preserved, before
@@ -18,9 +21,17 @@ A cell is one kind of load on one kind of devices. It becomes measurements, dict
 import dataclasses
 import statistics
 
+import images
+
 LINEAR, SNAPSHOT_4K, SNAPSHOT_64K, THIN, COW = "linear", "dm-snapshot-4k", "dm-snapshot-64k", "dm-thin", "cow-snap"
 KIB = 1024
 MS = 1_000_000
+MILLION = 1_000_000
+BYTES = {"4k": 4 * KIB, "1m": KIB * KIB}
+# A cell counts only if the plain device reaches this part of what delay or limit allow: else the machine is measured.
+REACHED = 0.9
+# Of a quick run, at most.
+QUICK_SECONDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,36 +46,87 @@ class Cell:
     fsync: int = 0
     again: bool = False
     over_and_over: bool = False
-    seconds: int = 6
+    seconds: int = 4
     series: int = 0
     delay_ns: int = 4 * MS         # of each command of each device
     cache: bool = False            # a volatile one
     mbps: int = 0                  # of each device; 0: no limit
     together: bool = False         # origin and store on one device
+    origins: int = 1
     origin_mib: int = 64
+    store_mib: int = 0             # of a store beside origins that are large and zeros; 0: as large as needed, with random data
+    exceptions: int | None = None  # of the oldest snapshot, in a store that was made before; none: it is made empty
+    durable: bool = False
+    family: str = ""               # cells of one are compared with each other: round by round
     counted: bool = False          # in a machine whose clock counts the instructions of its one CPU
     most_rounds: int = 99
     quick: dict = dataclasses.field(default_factory=dict)  # the same as peers, of a quick run; none: not in it
 
     def devices(self, delay_ns):
         return {"origin_mib": self.origin_mib, "delay_ns": delay_ns, "cache": self.cache, "mbps": self.mbps,
-                "together": self.together}
+                "together": self.together, "origins": self.origins, "store_mib": self.store_mib}
+
+    def image(self, peer, snapshots):
+        if self.exceptions is None:
+            return None
+        kind = images.DM_SNAPSHOT if peer == SNAPSHOT_4K else images.COW_STORE
+        return images.Image(kind, self.store_mib, self.origin_mib, self.exceptions, snapshots)
 
     def measurement(self, number, peer, snapshots, seed):
+        image = self.image(peer, snapshots)
         return {"cell": self.name, "round": number, "peer": peer, "snapshots": snapshots, "operation": self.operation,
                 "depth": self.depth, "rw": self.rw, "bs": self.bs, "fsync": self.fsync, "again": self.again,
-                "over_and_over": self.over_and_over, "seconds": self.seconds, "series": self.series, "seed": seed}
+                "over_and_over": self.over_and_over, "seconds": self.seconds, "series": self.series, "seed": seed,
+                "image": image.name if image else None, "durable": self.durable}
+
+    def calibration(self, delay_ns, seconds):
+        """The plain device alone, as a group of guest.py's; small, whatever the cell's is."""
+        devices = {**self.devices(delay_ns), "origin_mib": 64, "store_mib": 0}
+        return {"devices": devices, "measurements": [{**self.measurement(0, LINEAR, 0, 1), "operation": "write", "rw": self.rw,
+                                                      "image": None, "durable": False, "series": 0, "over_and_over": False,
+                                                      "seconds": seconds}]}
+
+    def most_iops(self, delay_ns):
+        """What delay or limit allow; None without one."""
+        if self.mbps:
+            # null_blk's are MiB
+            return self.mbps * KIB * KIB / BYTES[self.bs]
+        if delay_ns:
+            # with fsync a round trip is a write and a flush
+            trips = 2 if self.fsync else 1
+            return self.origins * self.depth / (delay_ns * trips / 1e9)
+        return None
+
+    def reached(self, record, delay_ns):
+        """Which part of that a measurement of the plain device has."""
+        most = self.most_iops(delay_ns)
+        return record["iops"] / most if most else None
+
+
+def _with_a_million(name, title, peers, operation, **more):
+    """On large sparse devices."""
+    return Cell(name, title, peers, operation=operation, origin_mib=16 * KIB, store_mib=8 * KIB, exceptions=MILLION, **more)
+
+
+def _creates(name, title, origin_mib, snapshots):
+    return Cell(f"create-{name}", f"creating snapshots under random 4K writes, depth 8, {title}", {COW: [snapshots]}, operation="create",
+                depth=8, origin_mib=origin_mib, store_mib=4 * KIB, exceptions=0, family="create")
 
 
 CELLS = [
-    Cell("first-1", "random 4K first writes, depth 1", {LINEAR: [0], COW: [1, 32]}, depth=1, quick={LINEAR: [0], COW: [1]}),
+    Cell("first-1", "random 4K first writes, depth 1", {LINEAR: [0], SNAPSHOT_4K: [1], THIN: [1], COW: [1, 32]}, depth=1,
+         quick={LINEAR: [0], COW: [1]}),
     Cell("first-32", "random 4K first writes, depth 32",
          {LINEAR: [0], SNAPSHOT_4K: [1, 4, 8, 32], SNAPSHOT_64K: [1], THIN: [1, 8, 32], COW: [1, 4, 8, 32]},
          quick={LINEAR: [0], SNAPSHOT_4K: [1], SNAPSHOT_64K: [1], THIN: [1], COW: [1, 8]}),
+    Cell("cached-32", "random 4K first writes, depth 32, volatile caches", {LINEAR: [0], SNAPSHOT_4K: [1], THIN: [1], COW: [1]},
+         cache=True, durable=True),
     Cell("fast-16", "random 4K first writes, depth 16, on a fast device",
          {LINEAR: [0], SNAPSHOT_4K: [1, 4, 8], THIN: [1, 8], COW: [1, 4, 8]}, depth=16, delay_ns=MS // 10),
     Cell("together-32", "random 4K first writes, depth 32, origin and store on one device", {LINEAR: [0], COW: [1]},
          together=True),
+    Cell("origins-4", "random 4K first writes to 4 origins of one store, depth 32 each", {LINEAR: [0], COW: [1]}, origins=4,
+         origin_mib=32),
     Cell("limited-50", "random 4K first writes, depth 32, devices of 50 MB/s", {LINEAR: [0], SNAPSHOT_4K: [8], COW: [8]},
          delay_ns=0, mbps=50),
     Cell("sequential-200", "sequential 1M first writes, devices of 200 MB/s", {LINEAR: [0], COW: [1]},
@@ -78,13 +140,20 @@ CELLS = [
     Cell("cpu", "random 4K first writes, no delay", {SNAPSHOT_4K: [1], COW: [1]}, depth=16, delay_ns=0, seconds=0,
          origin_mib=32, counted=True, quick={SNAPSHOT_4K: [1], COW: [1]}),
     *(Cell(f"read-{which}", f"random 4K reads of the {which} of 64 snapshots, no delay", {COW: [64]}, operation=f"read_{which}",
-           depth=16, rw="randread", delay_ns=0, seconds=1, origin_mib=32, counted=True) for which in ("oldest", "newest")),
+           depth=16, rw="randread", delay_ns=0, seconds=1, origin_mib=32, counted=True, family="read")
+      for which in ("oldest", "newest")),
     Cell("snapshot-32", "random 4K writes to a writable snapshot, depth 32", {SNAPSHOT_4K: [1], COW: [1]},
          operation="write_snapshot"),
+    _creates("small", "4 GiB, 1 snapshot", 4 * KIB, 1),
+    _creates("large", "4 TiB, 1 snapshot", 4 * KIB * KIB, 1),
+    _creates("many", "4 GiB, 1,000 snapshots", 4 * KIB, 1000),
+    _with_a_million("activate", "activation with 1 million random 4K exceptions", {SNAPSHOT_4K: [1], COW: [1]}, "activate", depth=1),
+    _with_a_million("delete", "random 4K writes, depth 32, while the oldest of 64 snapshots is deleted, with 1 million exceptions",
+                    {COW: [64]}, "delete"),
     Cell("rollback", "copying blocks of 4K back, 1 ms a command", {SNAPSHOT_4K: [1], COW: [1]}, operation="roll_back",
-         depth=2, delay_ns=MS, most_rounds=3, quick={SNAPSHOT_4K: [1], COW: [1]}),
+         depth=2, delay_ns=MS, quick={SNAPSHOT_4K: [1], COW: [1]}),
     *(Cell(f"depth-{depth}", f"random 4K first writes, depth {depth}", {LINEAR: [0], SNAPSHOT_4K: [1], THIN: [1], COW: [1]},
-           depth=depth, seconds=4, most_rounds=2) for depth in (2, 4, 8, 16)),
+           depth=depth, seconds=3) for depth in (4, 16)),
     Cell("becoming", "random 4K writes while the device becomes preserved, depth 32",
          {LINEAR: [0], SNAPSHOT_4K: [1], THIN: [1], COW: [1]}, seconds=40, series=500, origin_mib=16, over_and_over=True,
          most_rounds=1),
@@ -113,6 +182,16 @@ class Results:
     def each(self, cell, one, value):
         return [value(record) for _, record in sorted(self.of(cell, *one).items())]
 
+    def between(self, one, other, value):
+        """The same as ratios() of two cells of a family: both (cell, peer, snapshots)."""
+        ones, others = self.of(*one), self.of(*other)
+        return [value(ones[number]) / value(others[number]) for number in sorted(set(ones) & set(others))]
+
+    def counts(self, cell, delay_ns):
+        """Whether the devices are the limit in this cell, and not the machine: as the plain one has it."""
+        reached = [part for part in self.each(cell.name, (LINEAR, 0), lambda record: cell.reached(record, delay_ns)) if part]
+        return not reached or statistics.median(reached) >= REACHED
+
 
 def iops(record):
     return record["iops"]
@@ -130,18 +209,58 @@ def cpu_per_write(record):
     return record["cpu_s"] / record["writes"]
 
 
+def _sum(record, is_asked_for, key):
+    """I/Os a write, or KiB, of some devices; None where I/Os were not counted."""
+    if "ios" not in record:
+        return None
+    counts = [count for device, count in record["ios"].items() if is_asked_for(device)]
+    keys = ("sectors_read", "sectors_written") if key == "bytes" else (key,)
+    return sum(count[name] for count in counts for name in keys) * (0.5 if key == "bytes" else 1) / record["writes"]
+
+
+def _is_origin(device):
+    return device.startswith("origin")
+
+
+def of_origins(key):
+    """reads, writes or bytes, in KiB. Of one device for both, all is the others'."""
+    return lambda record: _sum(record, _is_origin, key)
+
+
+def of_others(key):
+    return lambda record: _sum(record, lambda device: not _is_origin(device), key)
+
+
+def flushes(record):
+    return _sum(record, lambda device: True, "flushes")
+
+
 def per_write(device, key):
-    def value(record):
-        return record["ios"][device][key] / record["writes"]
-    return value
+    return lambda record: record["ios"][device][key] / record["writes"]
 
 
 def bytes_per_write(record):
-    return sum(512 * (counts["sectors_read"] + counts["sectors_written"]) for counts in record["ios"].values()) / record["writes"]
+    return KIB * _sum(record, lambda device: True, "bytes")
 
 
 def store_bytes_per_byte(record):
     return 512 * record["ios"]["store"]["sectors_written"] / (4 * KIB * record["writes"])
+
+
+def stall_ns(record):
+    return record["stall_ns"]
+
+
+def memory_per_exception(record):
+    return (record["memory_bytes"] - record["bitmap_bytes"]) / MILLION
+
+
+def unsafe_store_writes(record):
+    return record["store_unsafe_writes"] / record["ios"]["store"]["writes"]
+
+
+def to_before(record):
+    return record["iops"] / record["iops_before"]
 
 
 def origin_bytes_read(record):
@@ -157,8 +276,8 @@ class Bar:
     at_most: float | None = None
     at_least: float | None = None
 
-    def judge(self, results):
-        """None when it was not measured."""
+    def judge(self, results, counts=True):
+        """None when it was not measured. A cell that does not count has no bar passed."""
         values = self.values(results)
         if not values:
             return None
@@ -166,7 +285,7 @@ class Bar:
         bar = self.at_most if self.at_most is not None else self.at_least
         passed = value <= bar if self.at_most is not None else value >= bar
         return {"name": self.name, "value": value, "min": min(values), "max": max(values), "bar": bar,
-                "at": "most" if self.at_most is not None else "least", "pass": passed, "rounds": len(values)}
+                "at": "most" if self.at_most is not None else "least", "pass": passed and counts, "counts": counts, "rounds": len(values)}
 
 
 def _bars():
@@ -196,6 +315,8 @@ def _bars():
               plain("first-32", (COW, 1), per_write("origin", "reads")), at_most=1)
     yield Bar("first write, depth 32: writes to the store a write", "first-32",
               plain("first-32", (COW, 1), per_write("store", "writes")), at_most=0.25)
+    yield Bar("first write, depth 32, volatile caches: writes to the store that are not durable when they end, part", "cached-32",
+              plain("cached-32", (COW, 1), unsafe_store_writes), at_most=0)
     yield Bar("first write, depth 32: bytes a write, all devices", "first-32",
               plain("first-32", (COW, 1), bytes_per_write), at_most=14 * KIB)
     yield Bar("first write, depth 32: bytes read from the origin a write", "first-32",
@@ -205,8 +326,7 @@ def _bars():
     yield Bar("store space of a snapshot whose epoch preserved nothing, segments", "first-32",
               plain("first-32", (COW, 32), lambda record: record["empty_segments"]), at_most=0)
     yield Bar("reads of the oldest of 64 snapshots, no delay: throughput to the newest", "read-oldest",
-              lambda results: [one / other for one, other in zip(results.each("read-oldest", (COW, 64), iops),
-                                                                 results.each("read-newest", (COW, 64), iops))], at_least=0.8)
+              lambda results: results.between(("read-oldest", COW, 64), ("read-newest", COW, 64), iops), at_least=0.8)
     yield Bar("writes to a writable snapshot, depth 32: throughput to dm-snapshot, 4 KiB", "snapshot-32",
               ratio("snapshot-32", (COW, 1), (SNAPSHOT_4K, 1), iops), at_least=1.5)
     yield Bar("rolling back: blocks a second to dm-snapshot's merge", "rollback",
@@ -219,6 +339,17 @@ def _bars():
                   ratio("fast-16", (COW, snapshots), (THIN, snapshots), iops), at_least=3)
     yield Bar("origin and store on one device, depth 32: throughput to linear", "together-32",
               ratio("together-32", (COW, 1), linear, iops), at_least=0.29)
+    yield Bar("4 origins on one store, depth 32 each: throughput to 4 linear", "origins-4",
+              ratio("origins-4", (COW, 1), linear, iops), at_least=0.27)
+    for cell, snapshots, what in (("create-large", 1, "4 TiB to 4 GiB"), ("create-many", 1000, "1,000 snapshots to 1")):
+        yield Bar(f"longest stall of a write while a snapshot is created, {what}", cell,
+                  lambda results, one=(cell, COW, snapshots): results.between(one, ("create-small", COW, 1), stall_ns), at_most=1.5)
+    yield Bar("activation with 1 million exceptions: time to dm-snapshot, 4 KiB", "activate",
+              ratio("activate", (COW, 1), (SNAPSHOT_4K, 1), mean_ns), at_most=0.5)
+    yield Bar("memory for 1 million exceptions, bitmap aside: bytes each", "activate",
+              plain("activate", (COW, 1), memory_per_exception), at_most=32)
+    yield Bar("deleting the oldest of 64 snapshots, with 1 million exceptions: throughput to before", "delete",
+              plain("delete", (COW, 64), to_before), at_least=0.8)
     yield Bar("8 snapshots, 50 MB/s: throughput to dm-snapshot, 4 KiB", "limited-50",
               ratio("limited-50", (COW, 8), (SNAPSHOT_4K, 8), iops), at_least=4)
     yield Bar("sequential 1M first writes, 200 MB/s: throughput to linear", "sequential-200",

@@ -1,0 +1,225 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What becomes of measurements: ratios, bars, what counts; without a machine."""
+
+import importlib.machinery
+import importlib.util
+import io
+import os
+import pathlib
+import sys
+import tempfile
+import unittest
+
+sys.dont_write_bytecode = True
+
+import devices  # noqa: E402
+import images  # noqa: E402
+import large  # noqa: E402
+import loads  # noqa: E402
+import plan  # noqa: E402
+import tables  # noqa: E402
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def the_program():
+    loader = importlib.machinery.SourceFileLoader("bench_run", str(HERE / "run"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("bench_run", loader))
+    loader.exec_module(module)
+    return module
+
+
+def counts(reads=0, sectors_read=0, writes=0, sectors_written=0, flushes=0):
+    return {"reads": reads, "sectors_read": sectors_read, "writes": writes, "sectors_written": sectors_written, "flushes": flushes}
+
+
+def record(cell, peer, snapshots, number=0, **values):
+    return {"cell": cell, "peer": peer, "snapshots": snapshots, "round": number, "iops": 100.0, "mean_ns": 1000.0, "p50_ns": 900.0,
+            "p99_ns": 2000.0, "writes": 10, "cpu_s": 1.0, "ios": {"origin": counts(), "store": counts(writes=2)}, "empty_segments": 0,
+            "store_unsafe_writes": 0, "stall_ns": 1000.0, "memory_bytes": 0, "bitmap_bytes": 0, "iops_before": 100.0, **values}
+
+
+def cell_named(name):
+    return next(cell for cell in plan.CELLS if cell.name == name)
+
+
+class Bars(unittest.TestCase):
+    def test_each_bar_is_judged_by_what_its_cell_measures(self):
+        """With records of all peers of all cells, none is left out."""
+        program = the_program()
+        records = [record(spec["cell"], spec["peer"], spec["snapshots"], spec["round"])
+                   for group in program.groups_of(plan.CELLS, {cell.name: cell.delay_ns for cell in plan.CELLS}, 5, 1)
+                   for spec in group["measurements"]]
+        results = plan.Results(records)
+        for bar in plan.BARS:
+            with self.subTest(bar.name):
+                self.assertIsNotNone(judged := bar.judge(results))
+                self.assertEqual(judged["rounds"], 5)
+        self.assertEqual(len({bar.name for bar in plan.BARS}), len(plan.BARS))
+
+    def test_a_value_is_the_median_of_ratios_of_the_same_round(self):
+        records = [record("c", plan.COW, 1, number, iops=iops) for number, iops in enumerate((30, 10, 40))]
+        records += [record("c", plan.LINEAR, 0, number, iops=iops) for number, iops in enumerate((100, 100, 50))]
+        results = plan.Results(records)
+        judged = plan.Bar("b", "c", lambda found: found.ratios("c", (plan.COW, 1), (plan.LINEAR, 0), plan.iops), at_least=0.3).judge(results)
+        self.assertEqual((judged["value"], judged["min"], judged["max"], judged["pass"]), (0.3, 0.1, 0.8, True))
+
+    def test_a_round_that_failed_for_one_of_them_has_no_ratio(self):
+        results = plan.Results([record("c", plan.COW, 1), record("c", plan.COW, 1, 1), record("c", plan.LINEAR, 0, failed="wrong"),
+                                record("c", plan.LINEAR, 0, 1, iops=200.0)])
+        self.assertEqual(results.ratios("c", (plan.COW, 1), (plan.LINEAR, 0), plan.iops), [0.5])
+        self.assertEqual(len(results.failed), 1)
+
+    def test_most_and_least(self):
+        results = plan.Results([record("c", plan.COW, 1)])
+
+        def passes(value, **bar):
+            return plan.Bar("b", "c", lambda _: [value], **bar).judge(results)["pass"]
+        self.assertTrue(passes(1.0, at_most=1))
+        self.assertFalse(passes(1.01, at_most=1))
+        self.assertTrue(passes(0.9, at_least=0.9))
+        self.assertFalse(passes(0.89, at_least=0.9))
+        self.assertTrue(passes(0, at_most=0))
+
+    def test_what_was_not_measured_is_not_judged(self):
+        self.assertIsNone(plan.Bar("b", "c", lambda _: [], at_most=1).judge(plan.Results([])))
+
+    def test_what_does_not_count_has_not_passed(self):
+        judged = plan.Bar("b", "c", lambda _: [1], at_most=1).judge(plan.Results([]), counts=False)
+        self.assertEqual((judged["pass"], judged["counts"]), (False, False))
+
+    def test_cells_of_a_family_are_compared_round_by_round(self):
+        results = plan.Results([record("one", plan.COW, 1, 0, stall_ns=30), record("one", plan.COW, 1, 1, stall_ns=10),
+                                record("two", plan.COW, 9, 1, stall_ns=20)])
+        self.assertEqual(results.between(("one", plan.COW, 1), ("two", plan.COW, 9), plan.stall_ns), [0.5])
+
+
+class Values(unittest.TestCase):
+    def test_ios_and_bytes_of_a_write(self):
+        measured = record("first-32", plan.COW, 1, writes=10, ios={
+            "origin": counts(reads=10, sectors_read=80, writes=10, sectors_written=80, flushes=1),
+            "store": counts(writes=2, sectors_written=96, flushes=2)})
+        self.assertEqual(plan.per_write("origin", "reads")(measured), 1)
+        self.assertEqual(plan.per_write("store", "writes")(measured), 0.2)
+        self.assertEqual(plan.bytes_per_write(measured), (80 + 80 + 96) * 512 / 10)
+        self.assertEqual(plan.origin_bytes_read(measured), 4096)
+        self.assertEqual(plan.store_bytes_per_byte(measured), 1.2)
+        self.assertEqual(plan.of_origins("bytes")(measured), 8)
+        self.assertEqual(plan.of_others("bytes")(measured), 4.8)
+        self.assertEqual(plan.flushes(measured), 0.3)
+        self.assertEqual(plan.cpu_per_write(measured), 0.1)
+
+    def test_origins_are_summed(self):
+        measured = record("origins-4", plan.COW, 1, writes=10, ios={name: counts(reads=5) for name in ("origin", "origin1", "store")})
+        self.assertEqual(plan.of_origins("reads")(measured), 1)
+        self.assertEqual(plan.of_others("reads")(measured), 0.5)
+
+    def test_memory_of_an_exception(self):
+        measured = record("activate", plan.COW, 1, memory_bytes=20 * plan.MILLION + 512 * 1024, bitmap_bytes=512 * 1024)
+        self.assertEqual(plan.memory_per_exception(measured), 20)
+
+    def test_writes_while_a_snapshot_is_deleted(self):
+        self.assertEqual(plan.to_before(record("delete", plan.COW, 64, iops=80.0, iops_before=100.0)), 0.8)
+
+    def test_writes_that_are_not_durable_when_they_end(self):
+        text = ("# event histogram\n{ rwbs: WFS     } hitcount:         12\n{ rwbs: WS      } hitcount:          3\n"
+                "{ rwbs: FWFS    } hitcount:          1\n{ rwbs: FWS     } hitcount:          5\n{ rwbs: R       } hitcount:          7\n{ rwbs: FF      } hitcount:   2\n")
+        kinds = loads.kinds_of(text)
+        self.assertEqual(kinds, {"WFS": 12, "WS": 3, "FWFS": 1, "FWS": 5, "R": 7, "FF": 2})
+        self.assertEqual(loads.unsafe_writes(kinds), 8)
+
+
+class Counting(unittest.TestCase):
+    def test_what_delay_and_limit_allow(self):
+        self.assertEqual(cell_named("first-32").most_iops(4 * plan.MS), 8000)
+        self.assertEqual(cell_named("origins-4").most_iops(4 * plan.MS), 32000)
+        self.assertEqual(cell_named("fsync-1").most_iops(4 * plan.MS), 125)
+        self.assertEqual(cell_named("limited-50").most_iops(0), 12800)
+        self.assertEqual(cell_named("sequential-200").most_iops(0), 200)
+        self.assertIsNone(cell_named("preserved").most_iops(0))
+
+    def test_a_cell_counts_when_the_plain_device_reaches_its_limit(self):
+        cell = cell_named("first-32")
+
+        def counted(*iops):
+            return plan.Results([record("first-32", plan.LINEAR, 0, i, iops=value) for i, value in enumerate(iops)]).counts(cell, 4 * plan.MS)
+        self.assertTrue(counted(7200.0))
+        self.assertFalse(counted(7100.0))
+        self.assertTrue(counted(7900.0, 100.0, 7900.0))
+
+    def test_calibration_is_small_and_has_the_plain_device_only(self):
+        for cell in plan.CELLS:
+            group = cell.calibration(cell.delay_ns, 3)
+            self.assertEqual(group["devices"]["store_mib"], 0)
+            self.assertEqual([spec["peer"] for spec in group["measurements"]], [plan.LINEAR])
+            self.assertIsNone(group["measurements"][0]["image"])
+
+
+class Rounds(unittest.TestCase):
+    def groups(self, *names):
+        cells = [cell_named(name) for name in names]
+        return list(the_program().groups_of(cells, {cell.name: cell.delay_ns for cell in cells}, 3, 1))
+
+    def test_each_round_has_each_peer_with_the_same_choices(self):
+        specs = self.groups("first-32")[0]["measurements"]
+        for number in range(3):
+            of_round = [spec for spec in specs if spec["round"] == number]
+            self.assertEqual(len(of_round), 13)
+            self.assertEqual(len({(spec["peer"], spec["snapshots"]) for spec in of_round}), 13)
+            self.assertEqual(len({spec["seed"] for spec in of_round}), 1)
+
+    def test_cells_of_a_family_take_turns(self):
+        order = [(spec["cell"], spec["round"]) for group in self.groups("read-oldest", "read-newest") for spec in group["measurements"]]
+        self.assertEqual(order, [(f"read-{which}", number) for number in range(3) for which in ("oldest", "newest")])
+
+
+class Logs(unittest.TestCase):
+    def background(self, *lines):
+        background = loads.Background.__new__(loads.Background)
+        background.writes = [loads.Write(line) for line in lines]
+        return background
+
+    def test_the_longest_of_those_that_were_under_way(self):
+        background = self.background("10000, 500000000, 1, 4096, 0, 0", "10400, 20000000, 1, 4096, 8192, 0", "12000, 900000000, 1, 4096, 0, 0")
+        self.assertAlmostEqual(background.longest(9.9, 10.1), 0.5)
+        self.assertAlmostEqual(background.longest(10.2, 10.5), 0.02)
+        self.assertAlmostEqual(background.longest(11.2, 11.3), 0.9)
+        self.assertEqual(background.longest(10.5, 11.0), 0)
+
+    def test_rate(self):
+        self.assertEqual(self.background(*(f"{10000 + i * 100}, 1000000, 1, 4096, 0, 0" for i in range(10))).rate(10.0, 10.5), 10)
+
+
+class Images(unittest.TestCase):
+    def test_what_is_packed_is_what_is_no_hole(self):
+        with tempfile.TemporaryDirectory() as directory:
+            image, packed = pathlib.Path(directory) / "image", pathlib.Path(directory) / "packed"
+            with open(image, "wb") as file:
+                os.truncate(file.fileno(), 1 << 24)
+                for offset in (0, 1 << 20, (1 << 24) - 4096):
+                    os.pwrite(file.fileno(), offset.to_bytes(8, "little") + b"x" * 4088, offset)
+            images.pack(image, packed)
+            self.assertEqual(self.unpacked(packed.read_bytes(), 1 << 24), image.read_bytes())
+            self.assertLess(packed.stat().st_size, 1 << 20)
+
+    def unpacked(self, packed, size):
+        contents = bytearray(size)
+        source = io.BytesIO(packed)
+        while head := source.read(devices.EXTENT.size):
+            offset, length = devices.EXTENT.unpack(head)
+            contents[offset:offset + length] = source.read(length)
+        return bytes(contents)
+
+    def test_stamps(self):
+        self.assertEqual(large.contents_of(1023)[:16], (1024).to_bytes(8, "little") * 2)
+        self.assertEqual(len(large.contents_of(0)), devices.BLOCK)
+
+
+class Text(unittest.TestCase):
+    def test_numbers_have_three_digits(self):
+        self.assertEqual([tables.number(value) for value in (0, 0.01234, 1.2345, 123.45, 12345)], ["0", "0.0123", "1.23", "123", "12345"])
+
+
+if __name__ == "__main__":
+    unittest.main()
