@@ -150,10 +150,15 @@ class Counting(unittest.TestCase):
 
     def test_calibration_is_small_and_has_the_plain_device_only(self):
         for cell in plan.CELLS:
-            group = cell.calibration(cell.delay_ns, 3)
-            self.assertEqual(group["devices"]["store_mib"], 0)
+            group = cell.calibration(cell.delay_ns)
+            self.assertEqual(group["devices"]["origin_mib"], plan.CALIBRATION_MIB)
             self.assertEqual([spec["peer"] for spec in group["measurements"]], [plan.LINEAR])
             self.assertIsNone(group["measurements"][0]["image"])
+
+    def test_cells_with_the_same_plain_device_have_the_same_calibration(self):
+        one, other, another = (cell_named(name).calibration(4 * plan.MS) for name in ("first-32", "delete", "cached-32"))
+        self.assertEqual(one, other)
+        self.assertNotEqual(one, another)
 
 
 class Rounds(unittest.TestCase):

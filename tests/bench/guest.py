@@ -63,6 +63,7 @@ def main():
             devices = Devices(**group["devices"])
             for spec in group["measurements"]:
                 began = time.monotonic()
+                spec["profile"] = "-".join(str(spec[key]) for key in ("cell", "peer", "snapshots", "round")) if plan["profiled"] else None
                 try:
                     result = measure(devices, spec)
                 except Failed as error:

@@ -10,10 +10,12 @@ import statistics
 import subprocess
 import time
 
+import profiles
 from devices import Failed, run
 
 OUTPUT = pathlib.Path("/run/fio.json")
 LOG = pathlib.Path("/run/log")
+PROFILES = pathlib.Path("/bed/profiles")
 TRACE = pathlib.Path("/sys/kernel/tracing/events/block/block_rq_issue")
 # fio's threads are there, and the first writes are over.
 WARM_UP_S = 1.5
@@ -49,6 +51,8 @@ def load(paths, spec):
             words.append("--time_based")
     if spec["series"]:
         words += [f"--write_iops_log={LOG}", f"--log_avg_msec={spec['series']}"]
+    if spec["profile"]:
+        words = [*profiles.words(spec["profile"], PROFILES), *words]
     run(*words, "--group_reporting", *(word for path in paths for word in (f"--name={path}", f"--filename={path}")))
     return json.loads(OUTPUT.read_text())["jobs"][0]
 

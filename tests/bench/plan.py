@@ -30,6 +30,8 @@ MILLION = 1_000_000
 BYTES = {"4k": 4 * KIB, "1m": KIB * KIB}
 # A cell counts only if the plain device reaches this part of what delay or limit allow: else the machine is measured.
 REACHED = 0.9
+CALIBRATION_SECONDS = 2
+CALIBRATION_MIB = 64
 # Of a quick run, at most.
 QUICK_SECONDS = 3
 
@@ -79,12 +81,12 @@ class Cell:
                 "over_and_over": self.over_and_over, "seconds": self.seconds, "series": self.series, "seed": seed,
                 "image": image.name if image else None, "durable": self.durable}
 
-    def calibration(self, delay_ns, seconds):
-        """The plain device alone, as a group of guest.py's; small, whatever the cell's is."""
-        devices = {**self.devices(delay_ns), "origin_mib": 64, "store_mib": 0}
-        return {"devices": devices, "measurements": [{**self.measurement(0, LINEAR, 0, 1), "operation": "write", "rw": self.rw,
-                                                      "image": None, "durable": False, "series": 0, "over_and_over": False,
-                                                      "seconds": seconds}]}
+    def calibration(self, delay_ns):
+        """The plain device alone, as a group of guest.py's; small and zeros at first, whatever the cell's is. Cells with the same one
+        need it only once."""
+        devices = {**self.devices(delay_ns), "origin_mib": CALIBRATION_MIB, "store_mib": CALIBRATION_MIB}
+        plain = Cell("calibration", "", {}, depth=self.depth, bs=self.bs, fsync=self.fsync, seconds=CALIBRATION_SECONDS)
+        return {"devices": devices, "measurements": [plain.measurement(0, LINEAR, 0, 1)]}
 
     def most_iops(self, delay_ns):
         """What delay or limit allow; None without one."""
