@@ -62,7 +62,8 @@ class Bars(unittest.TestCase):
         records = [record("c", plan.COW, 1, number, iops=iops) for number, iops in enumerate((30, 10, 40))]
         records += [record("c", plan.LINEAR, 0, number, iops=iops) for number, iops in enumerate((100, 100, 50))]
         results = plan.Results(records)
-        judged = plan.Bar("b", "c", lambda found: found.ratios("c", (plan.COW, 1), (plan.LINEAR, 0), plan.iops), at_least=0.3).judge(results)
+        bar = plan.Bar("b", "c", lambda found: found.ratios("c", (plan.COW, 1), (plan.LINEAR, 0), plan.iops), at_least=0.3)
+        judged = bar.judge(results)
         self.assertEqual((judged["value"], judged["min"], judged["max"], judged["pass"]), (0.3, 0.1, 0.8, True))
 
     def test_a_round_that_failed_for_one_of_them_has_no_ratio(self):
@@ -124,7 +125,8 @@ class Values(unittest.TestCase):
 
     def test_writes_that_are_not_durable_when_they_end(self):
         text = ("# event histogram\n{ rwbs: WFS     } hitcount:         12\n{ rwbs: WS      } hitcount:          3\n"
-                "{ rwbs: FWFS    } hitcount:          1\n{ rwbs: FWS     } hitcount:          5\n{ rwbs: R       } hitcount:          7\n{ rwbs: FF      } hitcount:   2\n")
+                "{ rwbs: FWFS    } hitcount:          1\n{ rwbs: FWS     } hitcount:          5\n"
+                "{ rwbs: R       } hitcount:          7\n{ rwbs: FF      } hitcount:   2\n")
         kinds = loads.kinds_of(text)
         self.assertEqual(kinds, {"WFS": 12, "WS": 3, "FWFS": 1, "FWS": 5, "R": 7, "FF": 2})
         self.assertEqual(loads.unsafe_writes(kinds), 8)
@@ -143,7 +145,8 @@ class Counting(unittest.TestCase):
         cell = cell_named("first-32")
 
         def counted(*iops):
-            return plan.Results([record("first-32", plan.LINEAR, 0, i, iops=value) for i, value in enumerate(iops)]).counts(cell, 4 * plan.MS)
+            records = [record("first-32", plan.LINEAR, 0, number, iops=value) for number, value in enumerate(iops)]
+            return plan.Results(records).counts(cell, 4 * plan.MS)
         self.assertTrue(counted(7200.0))
         self.assertFalse(counted(7100.0))
         self.assertTrue(counted(7900.0, 100.0, 7900.0))
@@ -186,7 +189,8 @@ class Logs(unittest.TestCase):
         return background
 
     def test_the_longest_of_those_that_were_under_way(self):
-        background = self.background("10000, 500000000, 1, 4096, 0, 0", "10400, 20000000, 1, 4096, 8192, 0", "12000, 900000000, 1, 4096, 0, 0")
+        background = self.background("10000, 500000000, 1, 4096, 0, 0", "10400, 20000000, 1, 4096, 8192, 0",
+                                     "12000, 900000000, 1, 4096, 0, 0")
         self.assertAlmostEqual(background.longest(9.9, 10.1), 0.5)
         self.assertAlmostEqual(background.longest(10.2, 10.5), 0.02)
         self.assertAlmostEqual(background.longest(11.2, 11.3), 0.9)

@@ -15,6 +15,8 @@ from devices import Failed, run
 
 OUTPUT = pathlib.Path("/run/fio.json")
 LOG = pathlib.Path("/run/log")
+# Copied by fio when its first write is about to begin, and when its last one has ended: it takes longer to start than to write.
+STAT, STAT_BEFORE, STAT_AFTER = pathlib.Path("/proc/stat"), pathlib.Path("/run/stat.before"), pathlib.Path("/run/stat.after")
 PROFILES = pathlib.Path("/bed/profiles")
 TRACE = pathlib.Path("/sys/kernel/tracing/events/block/block_rq_issue")
 # fio's threads are there, and the first writes are over.
@@ -23,9 +25,9 @@ WARM_UP_S = 1.5
 TICK_S = 0.001
 
 
-def cpu_seconds():
+def cpu_seconds(stat):
     """Of all CPUs, whatever was done in them."""
-    words = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    words = stat.read_text().split("\n", 1)[0].split()[1:]
     user, nice, system, _, _, irq, softirq = (int(word) for word in words[:7])
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
@@ -36,8 +38,9 @@ def difference(after, before):
 
 def fio_words(spec):
     """Of all jobs."""
-    return ["fio", "--name=global", "--direct=1", "--ioengine=libaio", f"--iodepth={spec['depth']}", f"--rw={spec['rw']}", f"--bs={spec['bs']}",
-            f"--randseed={spec['seed']}", "--output-format=json", f"--output={OUTPUT}"]
+    return ["fio", "--name=global", "--direct=1", "--ioengine=libaio", f"--iodepth={spec['depth']}", f"--rw={spec['rw']}",
+            f"--bs={spec['bs']}", f"--randseed={spec['seed']}", "--output-format=json", f"--output={OUTPUT}",
+            f"--exec_prerun=cp {STAT} {STAT_BEFORE}", f"--exec_postrun=cp {STAT} {STAT_AFTER}"]
 
 
 def load(paths, spec):
@@ -137,28 +140,27 @@ def unsafe_writes(kinds):
 
 
 class Counted:
-    """I/Os of all devices and CPU time, from its making to end()."""
+    """I/Os of all devices, from its making to end()."""
 
     def __init__(self, devices):
         self._devices = devices
         self._before = self._counts()
-        self._cpu = cpu_seconds()
 
     def _counts(self):
         return {name: device.counts() for name, device in self._devices.counted.items()}
 
     def end(self):
-        cpu = cpu_seconds() - self._cpu
         run("sync")
-        return {"cpu_s": cpu, "ios": difference(self._counts(), self._before)}
+        return {"ios": difference(self._counts(), self._before)}
 
 
 def of_job(job, kind, spec):
-    """What fio measured of its reads or writes."""
+    """What fio measured of its reads or writes, and the CPU time that they took."""
     part = job[kind]
     percentile = part["clat_ns"].get("percentile", {})
     result = {"iops": part["iops"], "bytes_per_s": part["bw_bytes"], "writes": part["total_ios"],
-              "mean_ns": part["lat_ns"]["mean"], "p50_ns": percentile.get("50.000000"), "p99_ns": percentile.get("99.000000")}
+              "mean_ns": part["lat_ns"]["mean"], "p50_ns": percentile.get("50.000000"), "p99_ns": percentile.get("99.000000"),
+              "cpu_s": cpu_seconds(STAT_AFTER) - cpu_seconds(STAT_BEFORE)}
     if spec["fsync"]:
         result["mean_ns"] += job["sync"]["lat_ns"]["mean"]
     if spec["series"]:
