@@ -229,6 +229,13 @@ class Text(unittest.TestCase):
     def test_numbers_have_three_digits(self):
         self.assertEqual([tables.number(value) for value in (0, 0.01234, 1.2345, 123.45, 12345)], ["0", "0.0123", "1.23", "123", "12345"])
 
+    def test_a_table_says_what_is_missed_and_what_does_not_count(self):
+        bar = {"name": "b", "value": 1.5, "min": 1, "max": 2, "bar": 1, "at": "most", "pass": False, "counts": True}
+        lines = tables.markdown([bar, {**bar, "counts": False}, {**bar, "pass": True}]).splitlines()
+        self.assertEqual(lines[2], "| b | 1.50 (1.00 to 2.00) | at most 1.00, **missed** |")
+        self.assertEqual([line.count("missed") for line in lines[2:]], [1, 0, 0])
+        self.assertIn("does not count", lines[3])
+
 
 if __name__ == "__main__":
     unittest.main()

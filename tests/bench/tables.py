@@ -79,3 +79,13 @@ def print_bars(judged):
         around = f"({number(bar['min'])} to {number(bar['max'])})"
         verdict = "" if bar["pass"] else "   MISSED" if bar["counts"] else "   does not count: the plain device does not reach its limit"
         print(f"{bar['name']:90}{number(bar['value']):>9}  {around:>18}   at {bar['at']} {number(bar['bar'])}{verdict}")
+
+
+def markdown(judged):
+    """The bars as a table for a README."""
+    lines = ["| what | seen, median (min to max) | bar |", "|---|---|---|"]
+    for bar in judged:
+        verdict = "" if bar["pass"] else ", **missed**" if bar["counts"] else ", does not count here"
+        lines.append(f"| {bar['name']} | {number(bar['value'])} ({number(bar['min'])} to {number(bar['max'])}) | "
+                     f"at {bar['at']} {number(bar['bar'])}{verdict} |")
+    return "\n".join(lines) + "\n"
