@@ -23,7 +23,7 @@ import statistics
 
 import images
 
-LINEAR, SNAPSHOT_4K, SNAPSHOT_64K, THIN, COW = "linear", "dm-snapshot-4k", "dm-snapshot-64k", "dm-thin", "cow-snap"
+PEERS = LINEAR, SNAPSHOT_4K, SNAPSHOT_64K, THIN, COW = "linear", "dm-snapshot-4k", "dm-snapshot-64k", "dm-thin", "cow-snap"
 KIB = 1024
 MS = 1_000_000
 MILLION = 1_000_000
