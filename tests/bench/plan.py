@@ -33,7 +33,7 @@ REACHED = 0.9
 CALIBRATION_SECONDS = 2
 CALIBRATION_MIB = 64
 # Of a quick run, at most.
-QUICK_SECONDS = 3
+QUICK_SECONDS = 2
 
 
 @dataclasses.dataclass(frozen=True)
