@@ -94,7 +94,9 @@ class Background:
         errors = self._fio.communicate()[1]
         if kind:
             return
-        job = json.loads(OUTPUT.read_text())["jobs"][0]
+        text = OUTPUT.read_text()
+        # in front of it is a line on the signal
+        job = json.loads(text[text.index("{"):])["jobs"][0]
         if job["error"]:
             raise Failed(f"fio: {errors.strip() or os.strerror(job['error'])}")
         self.writes = [Write(line) for line in pathlib.Path(f"{LOG}_lat.1.log").read_text().splitlines()]
