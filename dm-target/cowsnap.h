@@ -45,6 +45,8 @@
 
 /* Blocks being preserved at a time, in one store: 32 MiB of memory at most. */
 #define COW_CREDIT_BLOCKS 8192
+/* Pages of extents that are kept for the next ones. */
+#define COW_SPARE_PAGES 64
 #define COW_MARK_DELAY_MS 300
 
 struct cow_engine;
@@ -184,6 +186,8 @@ struct cow_engine {
 
 	mempool_t extent_pool;
 	mempool_t page_pool;
+	struct page *spare_pages[COW_SPARE_PAGES]; /* engine context */
+	u32 nr_spare_pages;
 	mempool_t batch_pool;
 	mempool_t header_pool;
 	mempool_t meta_pool;

@@ -496,7 +496,11 @@ struct cow_engine *cow_engine_make(struct mapped_device *md, struct block_device
 	if (r)
 		goto bad;
 	r = -ENOMEM;
-	engine->wq = alloc_workqueue("cowsnap", WQ_MEM_RECLAIM | WQ_UNBOUND | WQ_HIGHPRI, 1);
+	/*
+	 * Not with a high priority: the worker would come before whoever writes for each single
+	 * write, and no batch would have more than one.
+	 */
+	engine->wq = alloc_workqueue("cowsnap", WQ_MEM_RECLAIM | WQ_UNBOUND, 1);
 	engine->slow_wq = alloc_workqueue("cowsnap_slow", WQ_MEM_RECLAIM | WQ_UNBOUND, 64);
 	engine->control_wq = alloc_workqueue("cowsnap_control", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	if (!engine->wq || !engine->slow_wq || !engine->control_wq)

@@ -117,10 +117,29 @@ static struct cow_kextent *to_kextent(struct cow_extent *extent)
 	return container_of(extent, struct cow_kextent, core);
 }
 
+/*
+ * Pages go from one extent to the next: the allocator would make each one zero (init_on_alloc)
+ * that is going to be read into anyway.
+ */
+static struct page *take_page(struct cow_engine *engine)
+{
+	if (engine->nr_spare_pages)
+		return engine->spare_pages[--engine->nr_spare_pages];
+	return mempool_alloc(&engine->page_pool, GFP_NOWAIT | __GFP_NOWARN);
+}
+
+static void give_page(struct cow_engine *engine, struct page *page)
+{
+	if (engine->nr_spare_pages < COW_SPARE_PAGES)
+		engine->spare_pages[engine->nr_spare_pages++] = page;
+	else
+		mempool_free(page, &engine->page_pool);
+}
+
 static void free_kextent(struct cow_engine *engine, struct cow_kextent *extent)
 {
 	while (extent->nr_pages)
-		mempool_free(extent->pages[--extent->nr_pages], &engine->page_pool);
+		give_page(engine, extent->pages[--extent->nr_pages]);
 	mempool_free(extent, &engine->extent_pool);
 }
 
@@ -141,8 +160,7 @@ static struct cow_extent *io_extent_new(struct cow_store *store, u32 blocks)
 	memset(extent, 0, sizeof(*extent));
 	extent->engine = engine;
 	for (; extent->nr_pages < blocks; extent->nr_pages++) {
-		struct page *page =
-			mempool_alloc(&engine->page_pool, GFP_NOWAIT | __GFP_NOWARN);
+		struct page *page = take_page(engine);
 
 		if (!page) {
 			free_kextent(engine, extent);
@@ -448,6 +466,8 @@ int cow_io_init(struct cow_engine *engine)
 void cow_io_exit(struct cow_engine *engine)
 {
 	mempool_exit(&engine->extent_pool);
+	while (engine->nr_spare_pages)
+		mempool_free(engine->spare_pages[--engine->nr_spare_pages], &engine->page_pool);
 	mempool_exit(&engine->page_pool);
 	mempool_exit(&engine->batch_pool);
 	mempool_exit(&engine->header_pool);
