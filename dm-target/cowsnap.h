@@ -193,6 +193,7 @@ struct cow_engine {
 	mempool_t meta_pool;
 	mempool_t summary_pool;
 	struct bio_set bios_set;
+	struct cow_read_ahead *ahead; /* while the store is activated */
 	unsigned int credits; /* blocks; engine context */
 	unsigned int starving; /* logs without room; engine context */
 	bool giving_up; /* releasing those that get no room; engine context */
@@ -287,6 +288,13 @@ void cow_io_exit(struct cow_engine *engine);
 int cow_io_sync(struct block_device *bdev, sector_t sector, void *buffer, u32 bytes,
 		blk_opf_t opf);
 u32 cow_page_crc(struct page *page);
+
+/* read-ahead.c; control context, between begin and end */
+void cow_read_ahead_begin(struct cow_engine *engine);
+void cow_read_ahead_end(struct cow_engine *engine);
+void cow_read_ahead(struct cow_engine *engine, u64 block, u32 blocks);
+bool cow_read_ahead_take(struct cow_engine *engine, u64 block, u32 blocks, void *buffer);
+void cow_read_ahead_forget(struct cow_engine *engine, u64 block, u32 blocks);
 
 /* message.c */
 const char *cow_snapshot_state(const struct cow_snapshot *snapshot);

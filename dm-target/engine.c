@@ -426,7 +426,10 @@ static int open_store(struct cow_engine *engine, u64 length_sectors, u32 segment
 		if (r)
 			return r;
 	}
-	return cow_store_open(&engine->store, why);
+	cow_read_ahead_begin(engine);
+	r = cow_store_open(&engine->store, why);
+	cow_read_ahead_end(engine);
+	return r;
 }
 
 static bool engine_idle(struct cow_engine *engine)

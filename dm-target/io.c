@@ -67,15 +67,23 @@ int cow_io_sync(struct block_device *bdev, sector_t sector, void *buffer, u32 by
 
 static int io_read(struct cow_store *store, u64 block, u32 blocks, void *buffer)
 {
+	if (cow_read_ahead_take(cow_engine_of(store), block, blocks, buffer))
+		return 0;
 	return cow_io_sync(cow_engine_of(store)->device.bdev, block_sector(block), buffer,
 			   blocks * COWSNAP_BLOCK_BYTES, REQ_OP_READ | REQ_META);
 }
 
 static int io_write(struct cow_store *store, u64 block, u32 blocks, const void *buffer)
 {
+	cow_read_ahead_forget(cow_engine_of(store), block, blocks);
 	return cow_io_sync(cow_engine_of(store)->device.bdev, block_sector(block), (void *)buffer,
 			   blocks * COWSNAP_BLOCK_BYTES,
 			   REQ_OP_WRITE | REQ_META | REQ_SYNC | REQ_FUA);
+}
+
+static void io_read_ahead(struct cow_store *store, u64 block, u32 blocks)
+{
+	cow_read_ahead(cow_engine_of(store), block, blocks);
 }
 
 /* ---------------------------------------------------------------- locking --- */
@@ -437,6 +445,7 @@ const struct cow_ops cow_kernel_ops = {
 	.event = io_event,
 	.read = io_read,
 	.write = io_write,
+	.read_ahead = io_read_ahead,
 };
 
 /* Reserves that let at least two of the largest extents and batches pass. */

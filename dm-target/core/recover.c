@@ -8,6 +8,8 @@
  */
 #include "recover.h"
 
+#define COW_TABLES_AHEAD 16u
+
 /* ------------------------------------------------------- segment owners --- */
 
 static int load_table(struct cow_loader *loader, struct cow_table_block *table, char *images)
@@ -58,13 +60,32 @@ static int load_table(struct cow_loader *loader, struct cow_table_block *table, 
 	return r;
 }
 
+/* Both copies of the tables that are read next. */
+static void tables_ahead(struct cow_loader *loader, u64 i)
+{
+	struct cow_store *store = loader->store;
+	u64 block;
+
+	if (!store->ops->read_ahead)
+		return;
+	for (; loader->ahead < min(store->nr_tables, i + COW_TABLES_AHEAD); loader->ahead++) {
+		block = cow_super_table_block(&store->super,
+					      store->tables[loader->ahead].first_segment);
+		store->ops->read_ahead(store, block, 1);
+		store->ops->read_ahead(store, block + 1, 1);
+	}
+}
+
 static int load_tables(struct cow_loader *loader)
 {
 	u64 i;
 	int r = 0;
 
-	for (i = 0; i < loader->store->nr_tables && !r; i++)
+	loader->ahead = 0;
+	for (i = 0; i < loader->store->nr_tables && !r; i++) {
+		tables_ahead(loader, i);
 		r = load_table(loader, &loader->store->tables[i], loader->image);
+	}
 	return r;
 }
 

@@ -22,6 +22,7 @@ struct cow_loader {
 	char *image; /* one segment */
 	struct cow_found *found; /* all live segments, by log, then generation */
 	u64 nr_found;
+	u64 ahead; /* of found[], or of the tables: it was said until here that they will be read */
 	struct cow_record *records;
 	u32 *crc;
 	struct list_head discarded; /* segments behind the end of a log */

@@ -86,6 +86,28 @@ static void damaged(struct cow_loader *loader, struct cow_log *log, u64 number)
 
 /* ------------------------------------------------------------ summaries --- */
 
+#define COW_SUMMARIES_AHEAD 32u
+
+static u64 summary_block(const struct cow_loader *loader, u64 i)
+{
+	const struct cow_store *store = loader->store;
+
+	return cow_super_segment_block(&store->super, loader->found[i].segment) +
+	       cow_log_usable_blocks(store);
+}
+
+/* Those that are read next. */
+static void summaries_ahead(struct cow_loader *loader, u64 i)
+{
+	struct cow_store *store = loader->store;
+
+	if (!store->ops->read_ahead)
+		return;
+	for (; loader->ahead < min(loader->nr_found, i + COW_SUMMARIES_AHEAD); loader->ahead++)
+		store->ops->read_ahead(store, summary_block(loader, loader->ahead),
+				       COWSNAP_SUMMARY_BLOCKS(store->super.segment_blocks));
+}
+
 /* The summary of found[@i], if it is valid and of this allocation. */
 static bool read_summary(struct cow_loader *loader, u64 i, struct cow_summary_info *info)
 {
@@ -93,10 +115,9 @@ static bool read_summary(struct cow_loader *loader, u64 i, struct cow_summary_in
 	const struct cow_found *found = &loader->found[i];
 	const struct cow_owner *owner = &store->segments[found->segment].owner;
 	u32 blocks = COWSNAP_SUMMARY_BLOCKS(store->super.segment_blocks);
-	u64 block = cow_super_segment_block(&store->super, found->segment) +
-		    cow_log_usable_blocks(store);
 
-	if (store->ops->read(store, block, blocks, loader->image))
+	summaries_ahead(loader, i);
+	if (store->ops->read(store, summary_block(loader, i), blocks, loader->image))
 		return false;
 	if (cow_summary_decode(loader->image, store->super.segment_blocks, store->super.uuid, info,
 			       loader->records, loader->crc))
@@ -498,6 +519,7 @@ int cow_recover_logs(struct cow_loader *loader)
 	u64 i;
 	int r = 0;
 
+	loader->ahead = 0;
 	for (i = 0; i < loader->nr_found && !r; i = loader->end) {
 		loader->first = i;
 		for (loader->end = i; loader->end < loader->nr_found; loader->end++)

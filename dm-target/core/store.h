@@ -348,6 +348,8 @@ struct cow_ops {
 	/* control: blocks of the store; 0 or a negative errno. Writes are durable. */
 	int (*read)(struct cow_store *store, u64 block, u32 blocks, void *buffer);
 	int (*write)(struct cow_store *store, u64 block, u32 blocks, const void *buffer);
+	/* control: the same will be asked of read, soon. NULL: not wanted; need not do anything */
+	void (*read_ahead)(struct cow_store *store, u64 block, u32 blocks);
 };
 
 struct cow_store {
