@@ -87,6 +87,12 @@ std::optional<AttachMethod> methodFrom(const std::string& text) {
          "the option \"method\" is auto, stack or interpose, not \"{}\"", text);
 }
 
+BootPolicy policyFrom(const std::string& text) {
+    if (const auto policy = policyNamed(text))
+        return *policy;
+    fail(ErrorKind::InvalidArgument, "a boot policy is fail-open or fail-closed, not \"{}\"", text);
+}
+
 Operation attach(Message& call) {
     auto device = call.readString();
     const ObjectPath store_path = call.readObjectPath();
@@ -95,10 +101,14 @@ Operation attach(Message& call) {
     auto name = options.take<std::string>("name").value_or("");
     const auto method = methodFrom(options.take<std::string>("method").value_or("auto"));
     auto known_as = options.take<std::string>("known_as").value_or("");
+    std::optional<BootPolicy> policy;
+    if (const auto wanted = options.take<std::string>("boot_policy"))
+        policy = policyFrom(*wanted);
     options.finish();
-    return withSubject(device, about({store_path}, [=](Engine& engine) {
-                           return originPath(engine.attach(device, store, name, method, known_as));
-                       }));
+    return withSubject(
+        device, about({store_path}, [=](Engine& engine) {
+            return originPath(engine.attach(device, store, name, method, known_as, policy));
+        }));
 }
 
 std::set<std::string> namesIn(Options& options, const std::string& option) {
@@ -309,6 +319,16 @@ Operation detach(Message& call) {
     });
 }
 
+Operation setBootPolicy(Message& call) {
+    const Uuid origin = uuidInPath({call.path()}, "origin");
+    const BootPolicy policy = policyFrom(call.readString());
+    Options(call).finish();
+    return aboutItself(call, [=](Engine& engine) {
+        engine.setBootPolicy(origin, policy);
+        return std::nullopt;
+    });
+}
+
 Operation deleteSnapshot(Message& call) {
     const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
     Options(call).finish();
@@ -447,6 +467,7 @@ const std::map<std::pair<std::string, std::string>, Method> kMethods{
     {{kStoreInterface, "Close"}, {closeStore, "close-store"}},
     {{kOriginInterface, "Detach"}, {detach, "detach"}},
     {{kOriginInterface, "CancelRollback"}, {cancelRollback, "cancel-rollback"}},
+    {{kOriginInterface, "SetBootPolicy"}, {setBootPolicy, "set-boot-policy"}},
     {{kSnapshotInterface, "Delete"}, {deleteSnapshot, "delete"}},
     {{kSnapshotInterface, "Rename"}, {renameSnapshot, "rename"}},
     {{kSnapshotInterface, "SetDescription"}, {setDescription, "describe"}},

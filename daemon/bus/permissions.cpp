@@ -27,6 +27,7 @@ const std::map<std::pair<std::string, std::string>, std::string_view>& neededAct
         {{kStoreInterface, "Close"}, kActionManageStore},
         {{kOriginInterface, "Detach"}, kActionManageStore},
         {{kOriginInterface, "CancelRollback"}, kActionRollback},
+        {{kOriginInterface, "SetBootPolicy"}, kActionManageStore},
         {{kSnapshotInterface, "Delete"}, kActionDelete},
         {{kSnapshotInterface, "Rename"}, kActionModify},
         {{kSnapshotInterface, "SetDescription"}, kActionModify},

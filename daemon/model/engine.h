@@ -110,10 +110,12 @@ public:
     /// Attaches an origin to a device. Without a method: interposed if the device is in use, else
     /// stacked; one that has snapshots as it was before. An empty name: that of the device.
     /// known_as names an origin that the store has: this is its device, whatever serial number it
-    /// has now.
+    /// has now. Without a policy that of a known origin stays, and a new one is fail-open.
     Uuid attach(const std::string& path, const Uuid& store, const std::string& name,
-                std::optional<AttachMethod> method = std::nullopt,
-                const std::string& known_as = {});
+                std::optional<AttachMethod> method = std::nullopt, const std::string& known_as = {},
+                std::optional<BootPolicy> policy = std::nullopt);
+    /// What the boot does if it cannot attach the origin.
+    void setBootPolicy(const Uuid& origin, BootPolicy policy);
     /// Takes the cow-origin away from an origin that has no snapshots.
     void detach(const Uuid& origin);
 
@@ -183,7 +185,8 @@ private:
     void checkOpenedDevice(const BlockDevice& device, const Uuid& opened);
     void takeActive(StoreState& store, ActiveStore&& active);
     void bringUp(StoreState& store, Recognize origins);
-    void registerStore(const StoreState& store);
+    void registerStore(StoreState& store);
+    void registerClosed(StoreState& store);
     void addDevices(StoreState& store, const std::vector<BlockDevice>& described);
     StoreState& usableStore(const Uuid& uuid);
     StoreState& storeOfOrigin(const Uuid& origin);
@@ -212,7 +215,8 @@ private:
                   bool has_snapshots);
     void putInFront(const StoreState& store, const OriginRecord& origin, const BlockDevice& device);
     void reattach(StoreState& store, const OriginRecord& origin, const BlockDevice& device,
-                  AttachMethod method);
+                  AttachMethod method, BootPolicy policy);
+    void requireRegistered(StoreState& store, const Uuid& origin);
     std::string newOriginName(const StoreState& store, const std::string& path,
                               const std::string& wanted, const Uuid& uuid) const;
     std::string freeMappedName(std::string_view prefix, const std::string& name, const Uuid& uuid);

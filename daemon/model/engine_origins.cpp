@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "assembly/boot_policy.h"
 #include "base/names.h"
 #include "block/btrfs.h"
 #include "cowsnap_dm.h"
@@ -163,6 +164,7 @@ void Engine::putInFront(const StoreState& store, const OriginRecord& origin,
                         const BlockDevice& device) {
     try {
         assembly_.attach(*store.mapped, origin, device);
+        releaseOrigin(devices_, origin, device);
     } catch (const Error& error) {
         if (origin.method == AttachMethod::Stacked)
             throw;
@@ -174,7 +176,8 @@ void Engine::putInFront(const StoreState& store, const OriginRecord& origin,
 }
 
 Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::string& name,
-                    std::optional<AttachMethod> wanted, const std::string& known_as) {
+                    std::optional<AttachMethod> wanted, const std::string& known_as,
+                    std::optional<BootPolicy> policy) {
     StoreState& store = usableStore(store_uuid);
     load(store);
     const BlockDevice device = devices_.describe(path);
@@ -195,7 +198,9 @@ Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::
                  "{} is known as the origin \"{}\": attach it without a name, or with that one",
                  device.identity.path, known->name);
         const Uuid uuid = known->uuid;
-        reattach(store, *known, device, method);
+        reattach(store, *known, device, method, policy.value_or(known->boot_policy));
+        if (policy)
+            requireRegistered(store, uuid);
         return uuid;
     }
     OriginRecord origin;
@@ -205,6 +210,7 @@ Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::
     origin.device = device.identity;
     origin.mapped_name = freeMappedName("cowsnap-", origin.name, origin.uuid);
     origin.method = method;
+    origin.boot_policy = policy.value_or(BootPolicy::FailOpen);
     if (origin.id > COWSNAP_ID_MAX)
         fail(ErrorKind::Overflowed, "the store {} has used up its ids", store.name);
     Metadata changed = store.metadata;
@@ -232,11 +238,13 @@ Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::
     const LogFields about(logFieldsOf(store, {{kLogOrigin, origin.name}}));
     spdlog::info("attached {} as the origin {}, {}", device.identity.path, origin.name,
                  methodName(method));
+    if (policy)
+        requireRegistered(store, origin.uuid);
     return origin.uuid;
 }
 
 void Engine::reattach(StoreState& store, const OriginRecord& origin, const BlockDevice& device,
-                      AttachMethod method) {
+                      AttachMethod method, BootPolicy policy) {
     if (device.identity.size_sectors != origin.device.size_sectors)
         fail(ErrorKind::InvalidArgument,
              "{} is {} than when it was attached: {} sectors instead of {}", device.identity.path,
@@ -247,6 +255,7 @@ void Engine::reattach(StoreState& store, const OriginRecord& origin, const Block
     OriginRecord& record = *changed.origin(origin.uuid);
     record.device = device.identity;
     record.method = method;
+    record.boot_policy = policy;
     const OriginRecord attached = record;
     persist(store, std::move(changed));
     try {
@@ -256,6 +265,35 @@ void Engine::reattach(StoreState& store, const OriginRecord& origin, const Block
         throw;
     }
     load(store);
+}
+
+void Engine::setBootPolicy(const Uuid& uuid, BootPolicy policy) {
+    StoreState& store = storeOfOrigin(uuid);
+    load(store);
+    Metadata changed = store.metadata;
+    OriginRecord* const record = changed.origin(uuid);
+    if (record == nullptr)
+        fail(ErrorKind::NotFound, "there is no origin {} any more", uuid.dashed());
+    record->boot_policy = policy;
+    persist(store, std::move(changed));
+    requireRegistered(store, uuid);
+    const std::string& name = store.metadata.origin(uuid)->name;
+    const LogFields about(logFieldsOf(store, {{kLogOrigin, name}}));
+    spdlog::info("the origin {} is {} from the next boot on", name, policyName(policy));
+}
+
+/// What the boot cannot know is not promised.
+void Engine::requireRegistered(StoreState& store, const Uuid& uuid) {
+    const auto closed = failClosedOrigins(store.metadata);
+    if (store.registered_closed != closed)
+        registerStore(store);
+    if (store.registered_closed == closed)
+        return;
+    const OriginRecord& origin = *store.metadata.origin(uuid);
+    fail(ErrorKind::Failed,
+         "the store has it that the origin {} is {}, but it could not be written to {}, which the "
+         "boot reads; the log says why",
+         origin.name, policyName(origin.boot_policy), registry_.directory().string());
 }
 
 void Engine::detach(const Uuid& uuid) {

@@ -93,6 +93,7 @@ void Engine::persist(StoreState& store, Metadata metadata) {
     store.slots->write(metadataSchema(metadata), body);
     store.metadata = std::move(metadata);
     backups_.put(store.uuid, store.slots->generation(), body, metadata_backups_);
+    registerClosed(store);
 }
 
 void Engine::load(StoreState& store) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "assembly/boot_policy.h"
 #include "assembly/store_devices.h"
 #include "assembly/store_header.h"
 #include "base/names.h"
@@ -129,13 +130,22 @@ void Engine::bringUp(StoreState& store, Recognize origins) {
     load(store);
 }
 
-void Engine::registerStore(const StoreState& store) {
+void Engine::registerStore(StoreState& store) {
     const LogFields about(logFieldsOf(store));
     try {
-        registry_.put({store.uuid, store.name, store.devices});
+        auto closed = failClosedOrigins(store.metadata);
+        registry_.put({store.uuid, store.name, store.devices, closed});
+        store.registered_closed = std::move(closed);
     } catch (const std::exception& error) {
         spdlog::warn("the store {} will not be activated at boot: {}", store.name, error.what());
     }
+}
+
+/// The boot is to know what the metadata says without reading it. That is tried again with the next
+/// change.
+void Engine::registerClosed(StoreState& store) {
+    if (store.registered_closed && *store.registered_closed != failClosedOrigins(store.metadata))
+        registerStore(store);
 }
 
 StoreState& Engine::usableStore(const Uuid& uuid) {
@@ -424,9 +434,10 @@ void Engine::addDevices(StoreState& store, const std::vector<BlockDevice>& descr
     for (const auto& identity : store.devices)
         all.push_back(findDevice(devices_, identity));
     all.insert(all.end(), described.begin(), described.end());
-    const RegisteredStore before{store.uuid, store.name, store.devices};
+    const RegisteredStore before{store.uuid, store.name, store.devices,
+                                 failClosedOrigins(store.metadata)};
     // Registered first: assemble() at the next start finishes an interrupted extension.
-    registry_.put({store.uuid, store.name, identitiesOf(all)});
+    registry_.put({store.uuid, store.name, identitiesOf(all), before.closed});
     try {
         assembly_.assemble(store.uuid, all);
     } catch (const Error&) {

@@ -100,6 +100,7 @@ PublishedObject publishOrigin(const StoreState& store, const OriginRecord& origi
                 {"Method", std::string(methodName(state.mapped ? state.method : origin.method))},
                 {"State", std::string(state.mapped ? "attached" : "missing")},
                 {"Problem", state.problem},
+                {"BootPolicy", std::string(policyName(origin.boot_policy))},
                 {"SizeBytes", origin.device.size_sectors * kSectorBytes},
                 {"SnapshotCount", count(static_cast<std::size_t>(snapshots))},
                 {"PreservedBytes", state.status.preserved_blocks * COWSNAP_BLOCK_BYTES},

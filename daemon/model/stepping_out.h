@@ -87,6 +87,7 @@ public:
     void exclusively(const std::string& path, const std::function<void()>& action) override {
         devices_.exclusively(path, action);
     }
+    void announce(DeviceNumber number) override { devices_.announce(number); }
     BlockDevice describe(const std::string& path) override { return devices_.describe(path); }
     std::string pathOf(DeviceNumber number) override { return devices_.pathOf(number); }
     std::vector<std::string> withSerial(const std::string& serial, unsigned partition) override {

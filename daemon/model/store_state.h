@@ -16,6 +16,7 @@
 #include "dm/device_mapper.h"
 #include "dm/lines.h"
 #include "meta/metadata.h"
+#include "meta/registry.h"
 #include "meta/slots.h"
 #include "model/growth.h"
 
@@ -59,8 +60,10 @@ struct StoreState {
     std::map<std::uint32_t, OriginState> origins;      ///< by id
     std::map<std::uint32_t, SnapshotState> snapshots;  ///< by id
     bool metadata_damaged = false;                     ///< one slot was, when the store was opened
-    Growth growth{};                                   ///< of the used segments
-    std::uint64_t expected_full = 0;                   ///< seconds since 1970; 0: it is not known
+    /// What stores.json has of its fail-closed origins; nothing until the store is registered.
+    std::optional<std::vector<ClosedOrigin>> registered_closed{};
+    Growth growth{};                   ///< of the used segments
+    std::uint64_t expected_full = 0;   ///< seconds since 1970; 0: it is not known
     unsigned told_percent = 0;         ///< the highest part used that was warned of; 0: none
     std::string autoextend_problem{};  ///< why it could not be extended; empty if it could
     std::chrono::steady_clock::time_point autoextend_retry{};  ///< not before

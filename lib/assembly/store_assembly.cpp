@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "assembly/boot_policy.h"
 #include "assembly/store_devices.h"
 #include "assembly/store_header.h"
 #include "base/error.h"
@@ -325,6 +326,7 @@ std::vector<OriginProblem> attachOrigins(DeviceMapper& mapper, BlockDevices& dev
             if (user && origin.method == AttachMethod::Stacked)
                 fail(ErrorKind::Busy, "{} is {}", device.identity.path, user->text);
             assembly.attach(store, origin, device);
+            releaseOrigin(devices, origin, device);
         } catch (const Error& error) {
             problems.push_back({origin.uuid, error.what()});
         }

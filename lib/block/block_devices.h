@@ -72,6 +72,8 @@ public:
     /// Calls work while nobody else can use the device or mount from it; then nothing is cached
     /// any more of what was there before. Busy, and work is not called, if it is in use.
     virtual void exclusively(const std::string& path, const std::function<void()>& work) = 0;
+    /// Has udev look at a device again, as far as that can be done.
+    virtual void announce(DeviceNumber number) = 0;
     /// What stands on a device ("ext4", "LVM2_member"); empty if nothing known does.
     virtual std::string contents(const std::string& path) = 0;
     /// Reads past all caches. offset and length are multiples of 4096.

@@ -317,6 +317,22 @@ void LinuxBlockDevices::exclusively(const std::string& path, const std::function
         failErrno(errno, fmt::format("cannot drop what is cached of {}", path));
 }
 
+void LinuxBlockDevices::announce(DeviceNumber number) {
+    // LVM looks at disks and partitions only when they are new, and device-mapper's rules take that
+    // for none of their events.
+    std::error_code code;
+    const bool mapped = fs::exists(sysfsOf(number) / "dm", code);
+    std::ofstream event(sysfsOf(number) / "uevent");
+    if (event << (mapped ? "change" : "add") << std::flush)
+        return;
+    // Where sysfs is read-only, as for the daemon: what was open for writing is looked at by udev.
+    try {
+        const FileDescriptor file(::open(pathOf(number).c_str(), O_WRONLY | O_CLOEXEC));
+    } catch (const Error&) {
+        // it is gone
+    }
+}
+
 std::string LinuxBlockDevices::contents(const std::string& path) {
     const std::unique_ptr<std::remove_pointer_t<blkid_probe>, ProbeDeleter> probe(
         blkid_new_probe_from_filename(path.c_str()));

@@ -16,6 +16,7 @@ public:
     std::vector<DeviceNumber> partitions(DeviceNumber number) override;
     std::optional<DeviceUser> user(const std::string& path) override;
     void exclusively(const std::string& path, const std::function<void()>& work) override;
+    void announce(DeviceNumber number) override;
     std::string contents(const std::string& path) override;
     std::vector<std::byte> read(const std::string& path, std::uint64_t offset_bytes,
                                 std::size_t length_bytes) override;

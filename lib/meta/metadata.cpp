@@ -55,6 +55,8 @@ json toJson(const OriginRecord& origin) {
                    {"detaching", origin.detaching}};
     if (origin.method != AttachMethod::Stacked)
         object["method"] = methodName(origin.method);
+    if (origin.boot_policy != BootPolicy::FailOpen)
+        object["boot_policy"] = policyName(origin.boot_policy);
     if (origin.rollback)
         object["rollback"] = {
             {"target", origin.rollback->target.dashed()}, {"id", origin.rollback->undo_id},
@@ -82,6 +84,15 @@ AttachMethod methodFrom(const json& object) {
         if (name == methodName(method))
             return method;
     corrupt("\"method\" is unknown");
+}
+
+BootPolicy policyFrom(const json& object) {
+    if (!object.contains("boot_policy"))
+        return BootPolicy::FailOpen;
+    const auto policy = policyNamed(object.at("boot_policy").get<std::string>());
+    if (!policy)
+        corrupt("\"boot_policy\" is unknown");
+    return *policy;
 }
 
 json toJson(const SnapshotRecord& snapshot) {
@@ -143,6 +154,7 @@ OriginRecord originFrom(const json& object) {
     origin.detaching = object.at("detaching").get<bool>();
     if (object.contains("rollback"))
         origin.rollback = rollbackFrom(object.at("rollback"));
+    origin.boot_policy = policyFrom(object);
     return origin;
 }
 
@@ -218,6 +230,17 @@ auto* findRecord(Records& records, Matches matches) {
 
 std::string_view methodName(AttachMethod method) {
     return method == AttachMethod::Interposed ? "interposed" : "stacked";
+}
+
+std::string_view policyName(BootPolicy policy) {
+    return policy == BootPolicy::FailClosed ? "fail-closed" : "fail-open";
+}
+
+std::optional<BootPolicy> policyNamed(std::string_view name) {
+    for (const auto policy : {BootPolicy::FailOpen, BootPolicy::FailClosed})
+        if (name == policyName(policy))
+            return policy;
+    return std::nullopt;
 }
 
 std::string_view consistencyName(Consistency consistency) {
@@ -298,10 +321,16 @@ DeviceIdentity deviceIdentityFromJson(const json& object) {
 std::uint32_t metadataSchema(const Metadata& metadata) {
     constexpr std::uint32_t all_stacked = 1;
     constexpr std::uint32_t some_interposed = 2;
+    constexpr std::uint32_t some_held = 3;
+    const bool closed = std::any_of(
+        metadata.origins.begin(), metadata.origins.end(),
+        [](const auto& origin) { return origin.boot_policy == BootPolicy::FailClosed; });
+    if (closed)
+        return kMetadataSchema;
     const bool held = std::any_of(metadata.snapshots.begin(), metadata.snapshots.end(),
                                   [](const auto& snapshot) { return !snapshot.holds.empty(); });
     if (held)
-        return kMetadataSchema;
+        return some_held;
     const bool interposed =
         std::any_of(metadata.origins.begin(), metadata.origins.end(),
                     [](const auto& origin) { return origin.method == AttachMethod::Interposed; });

@@ -19,8 +19,8 @@
 namespace cowsnap {
 
 /// The highest version of the JSON that this program reads and writes. 2: origins may be
-/// interposed. 3: snapshots may be held.
-inline constexpr std::uint32_t kMetadataSchema = 3;
+/// interposed. 3: snapshots may be held. 4: origins may be fail-closed.
+inline constexpr std::uint32_t kMetadataSchema = 4;
 
 /// How an origin is attached to its device.
 enum class AttachMethod {
@@ -29,6 +29,16 @@ enum class AttachMethod {
 };
 /// "stacked" or "interposed".
 std::string_view methodName(AttachMethod method);
+
+/// What the boot does with an origin that it cannot attach.
+enum class BootPolicy {
+    FailOpen,    ///< it goes on, and the origin's snapshots become stale
+    FailClosed,  ///< it does not mount the device
+};
+/// "fail-open" or "fail-closed".
+std::string_view policyName(BootPolicy policy);
+/// The policy with this name; nothing if there is none.
+std::optional<BootPolicy> policyNamed(std::string_view name);
 
 /// What a snapshot is without a repair.
 enum class Consistency {
@@ -58,6 +68,7 @@ struct OriginRecord {
     AttachMethod method = AttachMethod::Stacked;
     bool detaching = false;  ///< a detach was begun: it is finished at the next start
     std::optional<RollbackRecord> rollback{};  ///< until it is known to be over
+    BootPolicy boot_policy = BootPolicy::FailOpen;
 };
 
 struct SnapshotRecord {
@@ -114,10 +125,10 @@ struct Metadata {
 };
 
 /// The version of what formatMetadata() writes: the lowest that says all of it, so that a
-/// program that would stack an interposed origin, or delete a held snapshot, does not read it,
-/// and reads all else. Tags and times of expiry alone do not raise it: a program that does not
-/// know them keeps more than was asked for, never less; nor does what a store may be extended with:
-/// such a program takes nothing.
+/// program that would stack an interposed origin, delete a held snapshot, or forget that an origin
+/// is fail-closed, does not read it, and reads all else. Tags and times of expiry alone do not
+/// raise it: a program that does not know them keeps more than was asked for, never less; nor does
+/// what a store may be extended with: such a program takes nothing.
 std::uint32_t metadataSchema(const Metadata& metadata);
 std::string formatMetadata(const Metadata& metadata);
 

@@ -21,6 +21,21 @@ constexpr const char* kFileName = "stores.json";
 
 }  // namespace
 
+json toJson(const ClosedOrigin& origin) {
+    return {{"uuid", origin.uuid.dashed()},
+            {"name", origin.name},
+            {"mapped_name", origin.mapped_name},
+            {"device", toJson(origin.device)}};
+}
+
+ClosedOrigin closedOriginFromJson(const json& object) {
+    // Nobody looks the UUID of a damaged entry up; its device is held back all the same.
+    const auto uuid = Uuid::parse(object.at("uuid").get<std::string>());
+    return {uuid.value_or(Uuid()), object.at("name").get<std::string>(),
+            object.at("mapped_name").get<std::string>(),
+            deviceIdentityFromJson(object.at("device"))};
+}
+
 std::vector<RegisteredStore> StoreRegistry::read() const {
     const auto path = directory_ / kFileName;
     const auto text = readIfThere(path);
@@ -37,9 +52,12 @@ std::vector<RegisteredStore> StoreRegistry::read() const {
             if (!uuid)
                 fail(ErrorKind::Failed, "{} names a store by something that is no UUID",
                      path.string());
-            RegisteredStore store{*uuid, entry.at("name").get<std::string>(), {}};
+            RegisteredStore store{*uuid, entry.at("name").get<std::string>(), {}, {}};
             for (const auto& device : entry.at("devices"))
                 store.devices.push_back(deviceIdentityFromJson(device));
+            if (entry.contains("fail_closed"))
+                for (const auto& origin : entry.at("fail_closed"))
+                    store.closed.push_back(closedOriginFromJson(origin));
             stores.push_back(std::move(store));
         }
     } catch (const json::exception& error) {
@@ -73,8 +91,10 @@ void StoreRegistry::write(const std::vector<RegisteredStore>& stores) const {
         json devices = json::array();
         for (const auto& device : store.devices)
             devices.push_back(toJson(device));
-        entries.push_back(
-            {{"uuid", store.uuid.dashed()}, {"name", store.name}, {"devices", devices}});
+        json entry = {{"uuid", store.uuid.dashed()}, {"name", store.name}, {"devices", devices}};
+        for (const auto& origin : store.closed)
+            entry["fail_closed"].push_back(toJson(origin));
+        entries.push_back(std::move(entry));
     }
     const json document = {{"schema", kRegistrySchema}, {"stores", entries}};
     writeDurably(directory_ / kFileName,

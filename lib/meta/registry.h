@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Which stores this machine has and on which devices: a file that is written by
-// the daemon and read at boot, before there is a bus. A cache: the stores
-// themselves say the same. Knows nothing of device-mapper.
+// the daemon and read at boot, before there is a bus; and which of their origins must
+// be attached then. A cache: the stores themselves say the same, once they can be read.
+// Knows nothing of device-mapper.
 #ifndef COWSNAP_META_REGISTRY_H
 #define COWSNAP_META_REGISTRY_H
 
 #include <filesystem>
+#include <string>
 #include <vector>
+
+#include <nlohmann/json_fwd.hpp>
 
 #include "base/uuid.h"
 #include "block/block_devices.h"
@@ -15,10 +19,23 @@ namespace cowsnap {
 
 inline constexpr std::string_view kDefaultStateDirectory = "/var/lib/cowsnap";
 
+/// An origin whose device the boot does not mount from unless it is attached.
+struct ClosedOrigin {
+    Uuid uuid;
+    std::string name;
+    std::string mapped_name;  ///< of its cow-origin
+    DeviceIdentity device;
+    bool operator==(const ClosedOrigin&) const = default;
+};
+nlohmann::json toJson(const ClosedOrigin& origin);
+/// Throws nlohmann::json::exception if something is missing or of another type.
+ClosedOrigin closedOriginFromJson(const nlohmann::json& json);
+
 struct RegisteredStore {
     Uuid uuid;
     std::string name;  ///< to speak of it while its devices are missing
     std::vector<DeviceIdentity> devices;
+    std::vector<ClosedOrigin> closed{};  ///< as its metadata said last
 };
 
 class StoreRegistry {
@@ -29,7 +46,7 @@ public:
     const std::filesystem::path& directory() const { return directory_; }
     /// All stores; empty if there is no file. Failed if the file is not understood.
     std::vector<RegisteredStore> read() const;
-    /// Adds a store or replaces its devices, durably.
+    /// Adds a store, or replaces what is known of it, durably.
     void put(const RegisteredStore& store) const;
     /// Takes a store out, durably.
     void remove(const Uuid& uuid) const;

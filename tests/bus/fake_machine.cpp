@@ -394,6 +394,17 @@ void FakeMachine::exclusively(const std::string& path, const std::function<void(
     work();
 }
 
+void FakeMachine::announce(DeviceNumber number) {
+    const std::string path = pathOf(number);
+    const std::lock_guard lock(mutex_);
+    announced_.push_back(path);
+}
+
+std::vector<std::string> FakeMachine::announced() const {
+    const std::lock_guard lock(mutex_);
+    return announced_;
+}
+
 std::string FakeMachine::contents(const std::string& path) {
     const std::lock_guard lock(mutex_);
     return disks_.contains(path) ? disk(path).contents : std::string();

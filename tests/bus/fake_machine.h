@@ -122,6 +122,8 @@ public:
     std::vector<std::uint32_t> originIds() const;
     std::vector<std::string> mappedNames() const;
     std::vector<std::string> messages() const;
+    /// The devices that udev was told to look at again.
+    std::vector<std::string> announced() const;
     void forgetMessages();
 
     // DeviceMapper
@@ -154,6 +156,7 @@ public:
     std::vector<DeviceNumber> partitions(DeviceNumber number) override;
     std::optional<DeviceUser> user(const std::string& path) override;
     void exclusively(const std::string& path, const std::function<void()>& work) override;
+    void announce(DeviceNumber number) override;
     std::string contents(const std::string& path) override;
     std::vector<std::byte> read(const std::string& path, std::uint64_t offset_bytes,
                                 std::size_t length_bytes) override;
@@ -271,6 +274,7 @@ private:
     std::map<std::string, Mapped> mapped_;
     std::map<Uuid, Store> stores_;
     std::vector<std::string> messages_;
+    std::vector<std::string> announced_;
     std::uint64_t slot_sectors_ = kSlotSectors;
     bool module_loaded_ = true;
     unsigned module_minor_;

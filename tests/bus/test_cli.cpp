@@ -226,6 +226,36 @@ TEST_CASE("a device in use goes on as it is, and its snapshot is file-system con
     checkDone(runCli({"origin", "detach", "/dev/one", "--yes"}), "detached one");
 }
 
+TEST_CASE("a boot policy is set and shown, and people are told of the initramfs") {
+    BusBed bed;
+    bed.createStore();
+    checkDone(runCli({"origin", "attach", "/dev/one"}), "attached");
+    const CliResult closed =
+        runCli({"origin", "attach", "/dev/two", "--boot-policy", "fail-closed"});
+    checkDone(closed, "attached");
+    CHECK_THAT(closed.errors, Contains("update-initramfs -u"));
+    const auto shown = [] {
+        return runCli({"origin", "list", "-o", "name,boot_policy", "--no-headings"}).output;
+    };
+    CHECK(shown() == "one  fail-open\ntwo  fail-closed\n");
+    const CliResult changed = runCli({"origin", "set-boot-policy", "/dev/one", "fail-closed"});
+    checkDone(changed, "one is fail-closed\n");
+    CHECK_THAT(changed.errors, Contains("update-initramfs -u"));
+    CHECK(jsonOf(runCli({"origin", "set-boot-policy", "two", "fail-open", "--json"}))
+              .at("boot_policy") == "fail-open");
+    CHECK(shown() == "one  fail-closed\ntwo  fail-open\n");
+    CHECK(jsonOf(runCli({"show", "one", "--json"})).at("origin").at("boot_policy") ==
+          "fail-closed");
+    checkFailed(runCli({"origin", "set-boot-policy", "one", "fail-safe"}), 2, "policy");
+    checkFailed(runCli({"origin", "set-boot-policy", "nothing", "fail-open"}), 3, "no origin");
+    checkFailed(runCli({"origin", "attach", "/dev/one", "--boot-policy", "x"}), 2, "boot-policy");
+    constexpr uid_t nobody = 65534;
+    checkFailed(runCli({"origin", "set-boot-policy", "one", "fail-open"}, nobody), 4, "root");
+    CHECK(shown() == "one  fail-closed\ntwo  fail-open\n");
+    CHECK_THAT(runCli({"origin", "detach", "one", "--yes"}).errors, Contains("initramfs"));
+    CHECK(runCli({"origin", "detach", "two", "--yes"}).errors.empty());
+}
+
 TEST_CASE("what was attached for a snapshot that cannot be created is detached again") {
     BusBed bed;
     const std::string store = bed.createStore();
@@ -376,7 +406,8 @@ TEST_CASE("bash completes verbs, options and names") {
     for (const char* verb : {"\nactivate\n", "\nrollback\n", "\norigin\n", "\njob\n", "\nstore\n"})
         CHECK_THAT(verbs, Contains(verb));
     CHECK(completed("rol") == "\nrollback\n");
-    CHECK(completed("origin ''") == "\nattach\ndetach\nlist\n");
+    CHECK(completed("origin ''") == "\nattach\ndetach\nset-boot-policy\nlist\n");
+    CHECK(completed("origin set-boot-policy ''") == "\none\n");
     CHECK(completed("origin detach ''") == "\none\n");
     CHECK(completed("delete be") == "\nbefore\n");
     CHECK(completed("delete before t") == "\ntwo\\ words\n");

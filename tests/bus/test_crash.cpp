@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <set>
 
+#include "assembly/boot_policy.h"
 #include "engine_bed.h"
 
 using namespace cowsnap;
@@ -55,6 +56,9 @@ void checkConsistent(const EngineBed& bed) {
     CHECK(origins == bed.machine.originIds());
     for (const auto& name : bed.machine.mappedNames())
         CHECK(name.find("format") == std::string::npos);
+    const auto registered = StoreRegistry(bed.directory.path()).read();
+    REQUIRE(registered.size() == 1);
+    CHECK(registered.front().closed == failClosedOrigins(store.metadata));
 }
 
 using Operation = void (*)(CrashBed& bed);
@@ -159,6 +163,24 @@ const Scenario kScenarios[] = {
          bed.engine->attach("/dev/three", bed.store_uuid, "");
      },
      [](const CrashBed& bed) { return bed.store().metadata.origins.size() == 3; }},
+    {"set the boot policy",
+     [](CrashBed& bed) { bed.engine->setBootPolicy(bed.two, BootPolicy::FailClosed); },
+     [](const CrashBed& bed) { return failClosedOrigins(bed.store().metadata).size() == 1; }},
+    {"attach fail-closed",
+     [](CrashBed& bed) {
+         bed.machine.addDisk("/dev/three", kOriginSectors, "three");
+         bed.engine->attach("/dev/three", bed.store_uuid, "", {}, {}, BootPolicy::FailClosed);
+     },
+     [](const CrashBed& bed) { return failClosedOrigins(bed.store().metadata).size() == 1; }},
+    {"set the boot policy back, detach",
+     [](CrashBed& bed) {
+         bed.engine->deleteSnapshots({bed.old});
+         bed.engine->setBootPolicy(bed.one, BootPolicy::FailClosed);
+         bed.engine->setBootPolicy(bed.two, BootPolicy::FailClosed);
+         bed.engine->setBootPolicy(bed.two, BootPolicy::FailOpen);
+         bed.engine->detach(bed.one);
+     },
+     [](const CrashBed& bed) { return bed.store().metadata.origins.size() == 1; }},
 };
 
 }  // namespace

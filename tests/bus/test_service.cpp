@@ -242,6 +242,18 @@ TEST_CASE("each error has its name and a message that says what to do") {
                                      {{"method", std::string("glue")}})
                        .message,
                    Contains("auto, stack or interpose"));
+        const auto set_policy = [&](const std::string& policy, const Dictionary& options = {}) {
+            return bed.failureOfCall(
+                origin, kOrigin, "SetBootPolicy",
+                [&](Message& message) { message.append(Value(policy)); }, options);
+        };
+        CHECK_THAT(set_policy("fail-safe").message, Contains("fail-open or fail-closed"));
+        CHECK(set_policy("").name == prefix + "InvalidArgument");
+        CHECK(set_policy("fail-open", {{"odd", true}}).name == prefix + "InvalidArgument");
+        CHECK(bed.properties(origin, kOrigin).at("BootPolicy") == Value(std::string("fail-open")));
+        CHECK(set_policy("fail-closed").name.empty());
+        CHECK(bed.properties(origin, kOrigin).at("BootPolicy") ==
+              Value(std::string("fail-closed")));
         CHECK(bed.failureOfCall(kRoot, kManager, "DeleteSnapshots",
                                 [&](Message& message) {
                                     message.append(Value(std::vector<ObjectPath>{{store}}));

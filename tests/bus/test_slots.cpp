@@ -187,6 +187,23 @@ TEST_CASE("only metadata with a held snapshot needs a program that knows of hold
     CHECK(metadataSchema(metadata) == 2);
 }
 
+TEST_CASE("only metadata with a fail-closed origin needs a program that knows of boot policies") {
+    Metadata metadata = sample();
+    CHECK(metadataSchema(metadata) == 1);
+    CHECK_THAT(formatMetadata(metadata), !Catch::Contains("boot_policy"));
+    CHECK(parseMetadata(1, formatMetadata(metadata)).origins[0].boot_policy ==
+          BootPolicy::FailOpen);
+    metadata.origins[0].boot_policy = BootPolicy::FailClosed;
+    CHECK(metadataSchema(metadata) == 4);
+    CHECK(parseMetadata(4, formatMetadata(metadata)).origins[0].boot_policy ==
+          BootPolicy::FailClosed);
+    metadata.snapshots[0].holds = {"backup"};
+    CHECK(metadataSchema(metadata) == 4);
+    std::string json = formatMetadata(metadata);
+    json.replace(json.find("fail-closed"), 11, "fail-slowly");
+    CHECK(kindOf([&] { parseMetadata(4, json); }) == ErrorKind::MetadataCorrupt);
+}
+
 TEST_CASE("metadata that makes no sense is MetadataCorrupt") {
     const auto spoiled = [](const std::function<void(Metadata&)>& spoil) {
         Metadata metadata = sample();
@@ -247,11 +264,16 @@ TEST_CASE("the registry keeps stores over restarts and refuses a damaged file") 
     REQUIRE(stores.size() == 2);
     CHECK(stores[0].devices.size() == 2);
     CHECK(stores[0].devices[1] == DeviceIdentity{"/dev/vdd", "", "", 2, 8});
+    const ClosedOrigin closed{Uuid::random(), "ä", "cowsnap-x", {"/dev/vdc", "", "s", 0, 8}};
+    registry.put({kStore, "main", {}, {closed}});
+    CHECK(registry.read()[0].closed == std::vector{closed});
     registry.remove(kStore);
     CHECK(registry.read().size() == 1);
     for (const char* const text :
          {"", "{", "{\"schema\": 1}",
-          "{\"schema\": 1, \"stores\": [{\"uuid\": \"x\", \"name\": \"\"}]}"}) {
+          "{\"schema\": 1, \"stores\": [{\"uuid\": \"x\", \"name\": \"\"}]}",
+          "{\"schema\": 1, \"stores\": [{\"uuid\": \"01234567-89ab-4def-8123-000000000000\", "
+          "\"name\": \"\", \"devices\": [], \"fail_closed\": [{}]}]}"}) {
         directory.write("state/stores.json", text);
         CHECK(kindOf([&] { registry.read(); }) == ErrorKind::Failed);
     }

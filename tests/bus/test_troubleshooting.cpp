@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 
+#include "assembly/activation.h"
 #include "bus_bed.h"
 #include "cowsnap_dm.h"
 #include "recorded_log.h"
@@ -224,6 +225,24 @@ const std::map<std::string, Trouble>& troubles() {
           },
           [](ExampleBed&) {
               CHECK_THAT(ExampleBed::shown("origin list --no-headings"), Contains("attached"));
+          }}},
+        {"withheld",
+         {[](ExampleBed& bed) {
+              bed.must("origin attach /dev/sdb1 --name data --boot-policy fail-closed");
+              bed.stopDaemon();
+              bed.machine.reboot();
+              bed.machine.renameDisk("/dev/sdc", "/dev/away");
+              bed.machine.setSerial("/dev/away", "");
+              const auto stores = StoreRegistry(bed.directory.path() / "state").read();
+              const Activation result =
+                  activateStores(bed.machine, bed.machine, LossRecords("/nonexistent"), stores);
+              bed.machine.renameDisk("/dev/away", "/dev/sdc");
+              bed.machine.setSerial("/dev/sdc", "serial-c");
+              bed.startDaemon();
+              return withheldText(result.withheld.at(0));
+          },
+          [](ExampleBed&) {
+              CHECK_THAT(ExampleBed::shown("origin list"), Contains("fail-open"));
           }}},
         {"rollback-in-use",
          {[](ExampleBed& bed) {

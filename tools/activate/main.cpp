@@ -1,41 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // cowsnap-activate: starts the registered stores, or those on the devices named,
-// and attaches their origins, at boot and without a bus. Knows nothing of the daemon.
+// and attaches their origins, at boot and without a bus; tells which devices are
+// withheld until then (see assembly/boot_policy.h). Knows nothing of the daemon.
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <CLI/CLI.hpp>
 
-#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <iostream>
+#include <memory>
 #include <set>
 #include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "assembly/activation.h"
+#include "assembly/boot_policy.h"
 #include "assembly/store_assembly.h"
 #include "assembly/store_devices.h"
 #include "assembly/store_header.h"
 #include "base/directory_lock.h"
+#include "base/durable_file.h"
 #include "base/error.h"
 #include "base/exit_code.h"
 #include "block/linux_block_devices.h"
+#include "dm/lib_device_mapper.h"
 #include "dm/module.h"
 #include "meta/registry.h"
 
 namespace {
 
 using namespace cowsnap;
-
-/// What of the work was done.
-struct Tally {
-    unsigned done = 0;
-    unsigned failed = 0;
-    unsigned missing = 0;  ///< those of them that lack a device, which may turn up later
-};
 
 /// The store that these devices are, in their order.
 RegisteredStore storeOn(BlockDevices& devices, const std::vector<std::string>& paths) {
@@ -54,48 +54,6 @@ RegisteredStore storeOn(BlockDevices& devices, const std::vector<std::string>& p
     return store;
 }
 
-bool isMissing(BlockDevices& devices, const DeviceIdentity& identity) {
-    try {
-        findDevice(devices, identity);
-        return false;
-    } catch (const Error&) {
-        return true;
-    }
-}
-
-/// Attaches the origins of a store. Which lack their device is found out before: one that turns up
-/// meanwhile is to be tried again.
-void attachAll(DeviceMapper& mapper, BlockDevices& devices, const ActiveStore& active,
-               Tally& tally) {
-    std::set<Uuid> missing;
-    for (const auto& origin : active.metadata->origins)
-        if (isMissing(devices, origin.device))
-            missing.insert(origin.uuid);
-    for (const auto& problem : attachOrigins(mapper, devices, active.device, *active.metadata)) {
-        ++tally.failed;
-        tally.missing += missing.contains(problem.origin) ? 1 : 0;
-        spdlog::error("the origin {} is not attached: {}", problem.origin.dashed(), problem.reason);
-    }
-}
-
-void activateOne(DeviceMapper& mapper, BlockDevices& devices, const LossRecords& losses,
-                 const RegisteredStore& store, Tally& tally) {
-    const bool is_missing =
-        std::any_of(store.devices.begin(), store.devices.end(),
-                    [&](const auto& device) { return isMissing(devices, device); });
-    try {
-        const ActiveStore active = activateStore(mapper, devices, losses, store);
-        ++tally.done;
-        spdlog::info("the store {} is {}", store.name, active.device.path());
-        if (active.metadata)
-            attachAll(mapper, devices, active, tally);
-    } catch (const Error& error) {
-        ++tally.failed;
-        tally.missing += is_missing ? 1 : 0;
-        spdlog::error("the store {} is not activated: {}", store.name, error.what());
-    }
-}
-
 /// Not while a daemon runs: it may be formatting, then what looks left over is its own.
 void removeLeftovers(DeviceMapper& mapper, BlockDevices& devices,
                      const std::string& state_directory) {
@@ -107,28 +65,111 @@ void removeLeftovers(DeviceMapper& mapper, BlockDevices& devices,
     }
 }
 
-int activate(const std::string& state_directory, const std::vector<std::string>& paths) {
-    const auto mapper = openDeviceMapper();
+/// Where things are.
+struct Places {
+    std::string state_directory{kDefaultStateDirectory};
+    std::string run_directory{kDefaultRunDirectory};
+
+    WithheldOrigins withheld() const { return WithheldOrigins(run_directory); }
+};
+
+std::string kernelCommandLine() {
+    return readIfThere("/proc/cmdline").value_or("");
+}
+
+std::unique_ptr<DeviceMapper> usableMapper() {
+    auto mapper = openDeviceMapper();
     requireModule(*mapper);
-    LinuxBlockDevices devices;
-    std::vector<RegisteredStore> stores;
-    if (paths.empty())
-        stores = StoreRegistry(state_directory).read();
-    else
-        stores.push_back(storeOn(devices, paths));
-    removeLeftovers(*mapper, devices, state_directory);
-    Tally tally;
-    for (const auto& store : stores)
-        activateOne(*mapper, devices, LossRecords(state_directory), store, tally);
-    if (tally.failed == 0)
+    return mapper;
+}
+
+int statusOf(const Activation& result) {
+    if (result.failed == 0)
         return 0;
-    if (tally.missing > 0)
+    if (result.missing > 0)
         return static_cast<int>(ExitCode::NotFound);
-    return static_cast<int>(tally.done == 0 ? ExitCode::Failed : ExitCode::Partly);
+    return static_cast<int>(result.done == 0 ? ExitCode::Failed : ExitCode::Partly);
+}
+
+/// The store on these devices.
+int activateNamed(const Places& places, const std::vector<std::string>& paths) {
+    const auto mapper = usableMapper();
+    LinuxBlockDevices devices;
+    const RegisteredStore store = storeOn(devices, paths);
+    removeLeftovers(*mapper, devices, places.state_directory);
+    return statusOf(activateStores(*mapper, devices, LossRecords(places.state_directory), {store}));
+}
+
+int activateRegistered(const Places& places) {
+    const auto stores = StoreRegistry(places.state_directory).read();
+    const std::string command_line = kernelCommandLine();
+    std::unique_ptr<DeviceMapper> mapper;
+    try {
+        mapper = usableMapper();
+    } catch (const Error& error) {
+        withhold(places.withheld(), withheldOf(stores, {}, error.what()), command_line);
+        throw;
+    }
+    LinuxBlockDevices devices;
+    removeLeftovers(*mapper, devices, places.state_directory);
+    const Activation result =
+        activateStores(*mapper, devices, LossRecords(places.state_directory), stores);
+    withhold(places.withheld(), result.withheld, command_line);
+    return statusOf(result);
+}
+
+/// Before there is a kernel module, or one without device-mapper, there are none.
+std::vector<MappedDevice> mappedDevices() {
+    try {
+        return LibDeviceMapper().devices();
+    } catch (const Error&) {
+        return {};
+    }
+}
+
+/// Before udev looks at devices: what must be attached first.
+int withholdAll(const Places& places) {
+    const auto withheld = withheldOf(StoreRegistry(places.state_directory).read(), mappedDevices(),
+                                     "that has not been tried yet");
+    places.withheld().write(failsOpenNow(kernelCommandLine()) ? std::vector<WithheldOrigin>()
+                                                              : withheld);
+    return 0;
+}
+
+/// The number of the device that the root file system is on.
+std::optional<DeviceNumber> rootDevice() {
+    struct stat status {};
+    if (::stat("/", &status) != 0 || major(status.st_dev) == 0)
+        return std::nullopt;
+    return DeviceNumber{major(status.st_dev), minor(status.st_dev)};
+}
+
+/// Ends with 0 and says why if the device is, or stands on, one that is withheld.
+int askWithheld(const Places& places, const std::string& path) {
+    auto withheld = places.withheld().read();
+    const auto mapped = mappedDevices();
+    std::erase_if(withheld, [&](const auto& entry) {
+        return notAttached({entry.origin}, mapped, [](const auto&) { return ""; }).empty();
+    });
+    if (withheld.empty())
+        return static_cast<int>(ExitCode::NotFound);
+    // udev tells in the environment which links it is about to make.
+    std::set<std::string> links;
+    if (const char* const text = std::getenv("DEVLINKS")) {
+        std::istringstream words(text);
+        for (std::string word; words >> word;)
+            links.insert(word);
+    }
+    LinuxBlockDevices devices;
+    const auto found = withheldBelow(devices, withheld, path, links, rootDevice());
+    if (!found)
+        return static_cast<int>(ExitCode::NotFound);
+    std::cout << withheldText(*found) << "\n" << kWithheldAdvice << "\n";
+    return 0;
 }
 
 /// attempt() until no device is missing, or the time is over: its last status. What an attempt logs
-/// is said if it is not what the one before said.
+/// is said if it is not what the one before said; where errors are only if it did not succeed.
 int repeat(std::ostringstream& log, std::chrono::seconds limit,
            const std::function<int()>& attempt) {
     const auto end = std::chrono::steady_clock::now() + limit;
@@ -138,7 +179,7 @@ int repeat(std::ostringstream& log, std::chrono::seconds limit,
         const int status = attempt();
         if (log.str() != said) {
             said = log.str();
-            std::cerr << said << std::flush;
+            (status == 0 ? std::cout : std::cerr) << said << std::flush;
         }
         if (status != static_cast<int>(ExitCode::NotFound) ||
             std::chrono::steady_clock::now() >= end)
@@ -147,9 +188,9 @@ int repeat(std::ostringstream& log, std::chrono::seconds limit,
     }
 }
 
-int attempt(const std::string& state_directory, const std::vector<std::string>& paths) {
+int attempt(const std::function<int()>& work) {
     try {
-        return activate(state_directory, paths);
+        return work();
     } catch (const std::exception& error) {
         spdlog::error("{}", error.what());
         return EXIT_FAILURE;
@@ -160,14 +201,25 @@ int attempt(const std::string& state_directory, const std::vector<std::string>& 
 
 int main(int argc, char** argv) {
     CLI::App app("cowsnap-activate: start stores and attach their origins, without a bus");
-    std::string state_directory(kDefaultStateDirectory);
+    Places places;
     std::vector<std::string> paths;
-    app.add_option("--state-directory", state_directory, "Where the list of stores is kept")
+    app.add_option("--state-directory", places.state_directory, "Where the list of stores is kept")
+        ->capture_default_str();
+    app.add_option("--run-directory", places.run_directory,
+                   "Where it is kept which devices are withheld")
         ->capture_default_str();
     unsigned wait_seconds = 0;
     app.add_option("--wait", wait_seconds,
                    "How long to wait for devices that are missing, in seconds")
         ->capture_default_str();
+    bool before_udev = false;
+    auto* const withhold_option =
+        app.add_flag("--withhold", before_udev,
+                     "Attach nothing: have udev withhold the devices of fail-closed origins");
+    std::string asked;
+    auto* const withheld_option = app.add_option(
+        "--withheld", asked, "Attach nothing: end with 0 if this device is withheld, and say why");
+    withheld_option->excludes(withhold_option);
     app.add_option("device", paths,
                    "The devices of one store, in their order (default: all registered stores)");
     app.set_version_flag("--version", COWSNAP_VERSION);
@@ -181,6 +233,16 @@ int main(int argc, char** argv) {
         "cowsnap-activate", std::make_shared<spdlog::sinks::ostream_sink_mt>(log));
     logger->set_pattern("cowsnap-activate: %v");
     spdlog::set_default_logger(std::move(logger));
-    return repeat(log, std::chrono::seconds(wait_seconds),
-                  [&] { return attempt(state_directory, paths); });
+    std::function<int()> work;
+    if (before_udev)
+        work = [&] { return withholdAll(places); };
+    else if (withheld_option->count() > 0)
+        work = [&] { return askWithheld(places, asked); };
+    else if (paths.empty())
+        work = [&] { return activateRegistered(places); };
+    else
+        work = [&] { return activateNamed(places, paths); };
+    const bool waits = !before_udev && withheld_option->count() == 0;
+    return repeat(log, std::chrono::seconds(waits ? wait_seconds : 0),
+                  [&] { return attempt(work); });
 }

@@ -185,6 +185,7 @@ const std::vector<Column>& originColumns() {
         text("backing_device", "BackingDevice"),
         number("size", "SizeBytes", ColumnKind::Bytes),
         number("snapshots", "SnapshotCount", ColumnKind::Number),
+        text("boot_policy", "BootPolicy"),
         nameOf("store", "Store"),
         text("uuid", "Uuid", false),
         number("id", "Id", ColumnKind::Number, false),

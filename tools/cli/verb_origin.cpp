@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// origin attach, detach, list.
+// origin attach, detach, list, set-boot-policy.
 #include <memory>
 
 #include <fmt/format.h>
@@ -16,7 +16,21 @@ struct Arguments {
     std::string name;
     std::string method = "auto";
     std::string known_as;
+    std::string boot_policy;
 };
+
+constexpr const char* kFailClosed = "fail-closed";
+constexpr const char* kPolicyHelp =
+    "What the boot does if it cannot attach the origin: fail-open (goes on; the snapshots become "
+    "stale) or fail-closed (does not mount the device)";
+
+/// Whoever changes what the boot has to know is told where else it is known.
+void sayInitramfs(const OutputOptions& output, bool changed) {
+    if (changed && !output.json)
+        fmt::print(stderr,
+                   "If origins are attached by an initramfs here, make it anew now "
+                   "(update-initramfs -u, or dracut --force): it has a copy of this.\n");
+}
 
 void attach(Session& session, const Arguments& arguments) {
     const Object store = session.client.objects().store(arguments.store);
@@ -25,6 +39,8 @@ void attach(Session& session, const Arguments& arguments) {
         options["name"] = arguments.name;
     if (!arguments.known_as.empty())
         options["known_as"] = arguments.known_as;
+    if (!arguments.boot_policy.empty())
+        options["boot_policy"] = arguments.boot_policy;
     Message reply = session.client.callJob(
         kRootPath, kManagerInterface, "Attach",
         [&](Message& message) {
@@ -41,15 +57,29 @@ void attach(Session& session, const Arguments& arguments) {
         printObjects(session.output, "origins", originColumns(), objects, {*origin});
     else
         printDone(session.output, attachedText(*origin), {});
+    sayInitramfs(session.output, arguments.boot_policy == kFailClosed);
+}
+
+void setBootPolicy(Session& session, const Arguments& arguments) {
+    const Objects objects = session.client.objects();
+    const Object& origin = objects.origin(arguments.origin);
+    const std::string name = origin.text("Name");
+    session.client.callJob(origin.path, kOriginInterface, "SetBootPolicy",
+                           [&](Message& message) { message.append(Value(arguments.boot_policy)); });
+    printDone(session.output, fmt::format("{} is {}", name, arguments.boot_policy),
+              {{"origin", name}, {"boot_policy", arguments.boot_policy}});
+    sayInitramfs(session.output, true);
 }
 
 void detach(Session& session, const Arguments& arguments) {
     const Objects objects = session.client.objects();
     const Object& origin = objects.origin(arguments.origin);
     const std::string name = origin.text("Name");
+    const bool closed = origin.text("BootPolicy") == kFailClosed;
     confirm(session.output, fmt::format("Detach the origin {}?", name));
     session.client.callJob(origin.path, kOriginInterface, "Detach", nullptr);
     printDone(session.output, fmt::format("detached {}", name), {{"detached", {name}}});
+    sayInitramfs(session.output, closed);
 }
 
 void list(Session& session) {
@@ -79,6 +109,8 @@ void addOrigin(CLI::App& app, Run& run) {
                    "auto: as it is in use or not")
         ->capture_default_str()
         ->check(CLI::IsMember({"auto", "stack", "interpose"}));
+    on->add_option("--boot-policy", arguments->boot_policy, kPolicyHelp)
+        ->check(CLI::IsMember({"fail-open", kFailClosed}));
     on->callback([&run, arguments] {
         run = [arguments](Session& session) { attach(session, *arguments); };
     });
@@ -87,6 +119,15 @@ void addOrigin(CLI::App& app, Run& run) {
     off->add_option("origin", arguments->origin, "Name, device or UUID")->required();
     off->callback([&run, arguments] {
         run = [arguments](Session& session) { detach(session, *arguments); };
+    });
+    CLI::App* const policy = origin->add_subcommand(
+        "set-boot-policy", "Say what the boot does with an origin that it cannot attach");
+    policy->add_option("origin", arguments->origin, "Name, device or UUID")->required();
+    policy->add_option("policy", arguments->boot_policy, kPolicyHelp)
+        ->required()
+        ->check(CLI::IsMember({"fail-open", kFailClosed}));
+    policy->callback([&run, arguments] {
+        run = [arguments](Session& session) { setBootPolicy(session, *arguments); };
     });
     CLI::App* const all = origin->add_subcommand("list", "List origins");
     all->callback([&run] { run = list; });

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "assembly/activation.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "assembly/store_assembly.h"
+#include "base/error.h"
+
+namespace cowsnap {
+
+namespace {
+
+bool isMissing(BlockDevices& devices, const DeviceIdentity& identity) {
+    try {
+        findDevice(devices, identity);
+        return false;
+    } catch (const Error&) {
+        return true;
+    }
+}
+
+void append(std::vector<WithheldOrigin>& all, std::vector<WithheldOrigin> more) {
+    all.insert(all.end(), more.begin(), more.end());
+}
+
+/// Attaches the origins of a store. Which lack their device is found out before: one that turns up
+/// meanwhile is to be tried again.
+void attachAll(DeviceMapper& mapper, BlockDevices& devices, const ActiveStore& active,
+               Activation& result) {
+    std::set<Uuid> missing;
+    for (const auto& origin : active.metadata->origins)
+        if (isMissing(devices, origin.device))
+            missing.insert(origin.uuid);
+    std::map<Uuid, std::string> reasons;
+    for (const auto& problem : attachOrigins(mapper, devices, active.device, *active.metadata)) {
+        ++result.failed;
+        result.missing += missing.contains(problem.origin) ? 1 : 0;
+        reasons.emplace(problem.origin, problem.reason);
+        spdlog::error("the origin {} is not attached: {}", problem.origin.dashed(), problem.reason);
+    }
+    append(result.withheld, notAttached(closedAtBoot(*active.metadata), mapper.devices(),
+                                        [&](const auto& origin) { return reasons[origin.uuid]; }));
+}
+
+void activateOne(DeviceMapper& mapper, BlockDevices& devices, const LossRecords& losses,
+                 const RegisteredStore& store, Activation& result) {
+    const bool is_missing =
+        std::any_of(store.devices.begin(), store.devices.end(),
+                    [&](const auto& device) { return isMissing(devices, device); });
+    try {
+        const ActiveStore active = activateStore(mapper, devices, losses, store);
+        if (!active.metadata && !store.closed.empty())
+            fail(ErrorKind::MetadataCorrupt, "it has no metadata any more");
+        ++result.done;
+        spdlog::info("the store {} is {}", store.name, active.device.path());
+        if (active.metadata)
+            attachAll(mapper, devices, active, result);
+    } catch (const Error& error) {
+        ++result.failed;
+        result.missing += is_missing ? 1 : 0;
+        const std::string reason =
+            fmt::format("the store {} is not activated: {}", store.name, error.what());
+        spdlog::error("{}", reason);
+        append(result.withheld, withheldOf({store}, mapper.devices(), reason));
+    }
+}
+
+}  // namespace
+
+Activation activateStores(DeviceMapper& mapper, BlockDevices& devices, const LossRecords& losses,
+                          const std::vector<RegisteredStore>& stores) {
+    Activation result;
+    for (const auto& store : stores)
+        activateOne(mapper, devices, losses, store, result);
+    return result;
+}
+
+std::vector<WithheldOrigin> withheldOf(const std::vector<RegisteredStore>& stores,
+                                       const std::vector<MappedDevice>& mapped,
+                                       const std::string& reason) {
+    std::vector<WithheldOrigin> withheld;
+    for (const auto& store : stores)
+        append(withheld, notAttached(store.closed, mapped, [&](const auto&) { return reason; }));
+    return withheld;
+}
+
+void withhold(const WithheldOrigins& file, const std::vector<WithheldOrigin>& withheld,
+              std::string_view kernel_command_line) {
+    const bool fails_open = failsOpenNow(kernel_command_line);
+    for (const auto& origin : withheld)
+        if (fails_open)
+            spdlog::warn("the origin {} is fail-closed and not attached; {} lets this boot go on",
+                         origin.origin.name, kFailOpenWord);
+        else
+            spdlog::error("{}", withheldText(origin));
+    if (!withheld.empty() && !fails_open)
+        spdlog::error("{}", kWithheldAdvice);
+    try {
+        file.write(fails_open ? std::vector<WithheldOrigin>() : withheld);
+    } catch (const Error& error) {
+        spdlog::error("these devices are not withheld: {}", error.what());
+    }
+}
+
+}  // namespace cowsnap
