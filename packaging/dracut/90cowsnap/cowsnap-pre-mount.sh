@@ -1,7 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Sourced before the root file system is mounted: the last time to attach its origin. Whatever fails, the boot goes on.
+# Sourced before the root file system is mounted: the last time to attach its origin. Whatever fails, the boot goes on;
+# but if what is to be mounted stands on a fail-closed origin that is not attached, it stops with a shell.
 
 if [ "$(cat /tmp/cowsnap-status 2>/dev/null)" != 0 ] && ! /sbin/cowsnap-activate-once 30; then
 	echo "<3>cowsnap-activate ended with $(cat /tmp/cowsnap-status): snapshots may not be exact any more" >/dev/kmsg
 fi
+
+# As dracut has found it: block:DEVICE.
+cowsnap_root=${root:-}
+cowsnap_root=${cowsnap_root#block:}
+while cowsnap_withheld=$(/usr/sbin/cowsnap-activate --withheld "$cowsnap_root" 2>/dev/null); do
+	emergency_shell -n cowsnap "The root file system on $cowsnap_root is not mounted: $cowsnap_withheld
+To try again from this shell, leave it with \"exit\"."
+	/sbin/cowsnap-activate-once 0 || :
+done
