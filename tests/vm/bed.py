@@ -71,9 +71,10 @@ class Disk:
 @dataclasses.dataclass
 class End:
     """How a boot, or a whole run, ended."""
-    how: str                       # exit, skip, reboot, cut, timeout, trouble, died
+    how: str                       # exit, skip, reboot, refusal, cut, timeout, trouble, died
     status: int | None = None      # the program's, for exit
-    reason: str = ""               # for people; for reboot and cut: the next phase
+    reason: str = ""               # for people; for reboot, refusal and cut: the next phase
+    kernel_words: tuple = ()       # for refusal: more words on the kernel's command line in the next phase's first boot
     start_s: float | None = None   # from the start of QEMU to the program
     report: str = ""               # for trouble: the console from its first sign on
 
@@ -163,6 +164,7 @@ class Guest:
         self.root_disk = root_disk
         self.counts_instructions = counts_instructions
         self._boots_root_disk = False
+        self._kernel_words = ()
         self.start_limit_s = START_LIMIT_S * self.kernel.slowness * (ROOT_DISK_SLOWNESS if root_disk else 1)
         self.restart_limit_s = RESTART_LIMIT_S * self.kernel.slowness
         self.start_times_s = []
@@ -180,13 +182,19 @@ class Guest:
         phase = first_phase
         for _ in range(max_boots):
             end = self.boot(phase)
-            if end.how not in ("reboot", "cut"):
+            if end.how not in ("reboot", "refusal", "cut"):
                 return end
             phase = end.reason
+            self._kernel_words = ()
             if self.root_disk and not self._boots_root_disk:
                 if not self._make_initramfs():
                     return End("skip", reason="an initramfs is made in an overlay, which cannot be mounted on this machine")
                 self._boots_root_disk = True
+            if end.how == "refusal":
+                unexpected = self._boot_refused()
+                if unexpected:
+                    return unexpected
+                self._kernel_words = end.kernel_words
         return End("died", reason=f"asked for more than {max_boots} boots")
 
     def boot(self, phase):
@@ -203,6 +211,23 @@ class Guest:
                 return end
             self.log(f"did not start: {end.how}: {end.reason}")
             self.failed_starts += 1
+        return end
+
+    def _boot_refused(self):
+        """A boot that the initramfs must stop, with what it said left in share/refusal. How it ended if it did not."""
+        for attempt in range(1, START_ATTEMPTS + 1):
+            self.log(f"boot of {self.release} that is to be refused, attempt {attempt}")
+            console_log = self.work_dir / "console.log"
+            begin = console_log.stat().st_size
+            self._before_boot()
+            end = _Boot(self).follow()
+            text = console_log.read_bytes()[begin:]
+            (self.share / "refusal").write_bytes(text)
+            if end.start_s is not None:
+                return End("died", reason="the boot was not refused")
+            if end.how == "died" and b"ALERT!" in text:
+                return None
+            self.log(f"did not get so far: {end.how}: {end.reason}")
         return end
 
     # Files
@@ -363,7 +388,7 @@ class Guest:
         words = [*qemu.kernel_words(self.kernel.slowness, self.counts_instructions), "rdinit=/init"]
         if self._boots_root_disk:
             words += [f"root={ROOT_DEVICES[self.root_disk]}", "rootfstype=ext4", "rw", "init=/bed-init"]
-        return " ".join(words)
+        return " ".join([*words, *self._kernel_words])
 
 
 class _Boot:
@@ -448,7 +473,7 @@ class _Boot:
             what = "the program" if self._start_s is not None else "the boot"
             limit = self._guest.timeout_s if self._start_s is not None else self._guest.start_limit_s
             self._end = End("timeout", reason=f"{what} took longer than {limit} s")
-        elif self._end.how == "reboot":
+        elif self._end.how in ("reboot", "refusal"):
             self._end = End("timeout", reason=f"the kernel did not restart within {self._guest.restart_limit_s} s")
 
     def _finish(self, end, delay_s):
@@ -494,6 +519,8 @@ class _Boot:
             self._finish(End("skip", reason=" ".join(rest)), 5)
         elif word == "reboot":
             self._finish(End("reboot", reason=rest[0]), self._guest.restart_limit_s)
+        elif word == "refusal":
+            self._finish(End("refusal", reason=rest[0], kernel_words=tuple(rest[1:])), self._guest.restart_limit_s)
         elif word == "unplug":
             self._guest.log(f"disk {rest[0]} is unplugged")
             self._guest.unplug(int(rest[0]))

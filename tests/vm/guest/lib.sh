@@ -73,6 +73,16 @@ reboot_to() {
 	sleep infinity
 }
 
+# reboot_refused NEXT [WORD...]: restarts the machine with its own root disk ("root-disk: yes"). The initramfs must not mount
+# it; what the console shows then is in /bed/refusal. After that the program runs again with PHASE=NEXT, booted once with
+# the WORDs on the kernel's command line.
+reboot_refused() {
+	sync
+	printf 'refusal %s\n' "$*" >"$RESULT_PORT"
+	reboot --force --force
+	sleep infinity
+}
+
 # ask_power_cut NEXT MS [MAX_MS]: MS milliseconds from now (a random time between the two, if two are given) the
 # machine loses its power; the program runs again with PHASE=NEXT. Returns at once, for the test to go on working.
 ask_power_cut() {
