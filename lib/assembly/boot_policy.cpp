@@ -27,6 +27,15 @@ bool isOriginsDevice(const ClosedOrigin& origin, DeviceIdentity device,
     return sameDevice(origin.device, device);
 }
 
+/// Nothing if the device is going, or cannot be opened.
+std::optional<DeviceIdentity> identityOf(BlockDevices& devices, DeviceNumber number) {
+    try {
+        return devices.describe(devices.pathOf(number)).identity;
+    } catch (const Error&) {
+        return std::nullopt;
+    }
+}
+
 template <typename Chosen>
 std::vector<ClosedOrigin> chosenOrigins(const Metadata& metadata, Chosen chosen) {
     std::vector<ClosedOrigin> closed;
@@ -130,11 +139,11 @@ std::optional<WithheldOrigin> withheldBelow(BlockDevices& devices,
     while (!open.empty()) {
         const DeviceNumber current = open.back();
         open.pop_back();
-        const DeviceIdentity identity = devices.describe(devices.pathOf(current)).identity;
-        for (const auto& candidate : withheld)
-            if (isOriginsDevice(candidate.origin, identity,
-                                current == number ? links : std::set<std::string>()))
-                return candidate;
+        const auto& more_links = current == number ? links : std::set<std::string>();
+        if (const auto identity = identityOf(devices, current))
+            for (const auto& candidate : withheld)
+                if (isOriginsDevice(candidate.origin, *identity, more_links))
+                    return candidate;
         for (const DeviceNumber next : devices.below(current))
             if (seen.insert(next).second)
                 open.push_back(next);
