@@ -5,19 +5,13 @@
 # groups: interpose daemon
 # kernels: 6.12
 # disks: 48M 64M
-# root-disk: yes
+# root-disk: path
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
 . "$SRC/tests/vm/guest/daemon.sh"
 . "$SRC/tests/vm/guest/interpose.sh"
 . "$SRC/tests/vm/guest/root.sh"
-
-start_daemon() {
-	PATH=$BUILD/daemon:$BUILD/tools:$PATH
-	start_system_bus
-	daemon_start
-}
 
 # store_hidden: no store starts on its disk any more; store_back: it is there again.
 store_hidden() {
@@ -45,7 +39,7 @@ start)
 	install_cowsnap
 	load_module
 	modprobe ext4 || fail "no ext4"
-	start_daemon
+	root_daemon_start
 	check "a store" snapd-cli store create "$DISK1" --name main
 	root_make "$DISK0"
 	cli "attached $DISK0 as root" origin attach "$DISK0" --name root --method interpose --boot-policy fail-closed
@@ -61,7 +55,7 @@ start)
 attached)
 	same "the origin was attached by the initramfs" 1 "$(dmsetup ls --target cow-origin | wc -l)"
 	[[ ! -e /run/cowsnap/withheld.json ]] || fail "it is withheld: $(</run/cowsnap/withheld.json)"
-	start_daemon
+	root_daemon_start
 	same "its snapshot is good" active "$(column first state)"
 	stop_all
 	# Nothing is written any more to the root, nor then to the store.
@@ -86,7 +80,7 @@ override)
 	;;
 stale)
 	same "the origin was attached again" 1 "$(dmsetup ls --target cow-origin | wc -l)"
-	start_daemon
+	root_daemon_start
 	same "what was written past it is found out" stale "$(column first state)"
 	same "it is still fail-closed" fail-closed "$(column root boot_policy)"
 	cli "root is fail-open" origin set-boot-policy root fail-open
