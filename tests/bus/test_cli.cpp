@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <ctime>
+#include <filesystem>
 #include <sstream>
 #include <thread>
 
@@ -395,6 +396,15 @@ std::string completed(const std::string& words) {
     return "\n" + result.output;
 }
 
+/// What zsh makes of the line at its tabulator key.
+std::string completedByZsh(const std::string& line) {
+    const CliResult result =
+        runProgram({"zsh", "-f", COWSNAP_ZSH_COMPLETES, COWSNAP_PACKAGING,
+                    std::filesystem::path(COWSNAP_CLI).parent_path().string(), line});
+    CHECK(result.errors.empty());
+    return result.output;
+}
+
 }  // namespace
 
 TEST_CASE("bash completes verbs, options and names") {
@@ -416,6 +426,18 @@ TEST_CASE("bash completes verbs, options and names") {
     CHECK_THAT(completed("show ''"),
                Contains("\nbefore\n") && Contains("\none\n") && Contains("\nmain\n"));
     CHECK(completed("delete x") == "\n\n");
+}
+
+TEST_CASE("zsh completes verbs, options and names") {
+    BusBed bed;
+    checkDone(runCli({"store", "create", "/dev/store"}), "created");
+    checkDone(runCli({"create", "/dev/one", "--name", "two words"}), "created");
+    CHECK(completedByZsh("snapd-cli rol") == "snapd-cli rollback \n");
+    CHECK(completedByZsh("snapd-cli origin de") == "snapd-cli origin detach \n");
+    CHECK(completedByZsh("snapd-cli origin detach o") == "snapd-cli origin detach one \n");
+    CHECK(completedByZsh("snapd-cli delete t") == "snapd-cli delete two\\ words \n");
+    CHECK(completedByZsh("snapd-cli rollback --und") == "snapd-cli rollback --undo-name \n");
+    CHECK(completedByZsh("snapd-cli delete x") == "snapd-cli delete x\n");
 }
 
 TEST_CASE("watch tells how full a store is, and when it will be") {
