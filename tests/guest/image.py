@@ -115,7 +115,8 @@ def _make_base(directory):
         raise ImageError("the image of a Debian machine can be made by root only")
     (directory / "apt.sources").write_text(sources())
     root = directory / "root"
-    run(["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}", f"--customize-hook={CONFIGURE}",
+    # In a namespace of mounts that ends with it: what it does not unmount would get into the image.
+    run(["unshare", "--mount", "mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}", f"--customize-hook={CONFIGURE}",
           SUITE, root, directory / "apt.sources"])
     make_disk(directory / "root.img", ROOT_SIZE, root, "-U", ROOT_UUID)
 
