@@ -125,13 +125,14 @@ class Machine:
     # Commands
 
     def run(self, script, limit_s=COMMAND_LIMIT_S):
-        """Runs a program for bash, and returns its exit status and what it said."""
+        """Runs a program for bash, and returns its exit status and what it said, which is not to a terminal."""
         self._commands += 1
         number = self._commands
         self.log(f"command {number}:\n{script.strip()}")
         text = base64.encodebytes(script.encode()).decode()
         self._terminal.sendall(f"base64 -d >/run/command <<'END'\n{text}END\n"
-                               f"echo '--- begin {number}'; bash /run/command </dev/null 2>&1; printf '\\n--- end {number} %d\\n' $?\n"
+                               f"echo '--- begin {number}'; bash -o pipefail -c 'bash /run/command </dev/null 2>&1 | cat'; "
+                               f"printf '\\n--- end {number} %d\\n' $?\n"
                                .encode())
         match = self._read_until(rb"(?s)--- begin %d\r?\n(.*?)\r?\n--- end %d (\d+)\r?\n" % (number, number),
                                  time.monotonic() + limit_s, f"a command took longer than {limit_s} s: {script.strip()}")

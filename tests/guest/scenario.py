@@ -16,6 +16,9 @@ import machine
 LONG_S = 3600
 DATA, STORE, SPARE = (f"/dev/disk/by-id/virtio-DISK{number}" for number in (2, 3, 4))
 ROOT = "/dev/disk/by-id/virtio-DISK0"
+# Of cowsnapd.service, as systemd-analyze sees it.
+EXPOSURE_MAX = 4.0
+HAS_OWNER = "busctl --auto-start=no call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus NameHasOwner s org.cowsnap1"
 QUIET_APT = "DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes -o Dpkg::Use-Pty=0"
 STATES = "snapd-cli list -o name,state --no-headings"
 
@@ -139,11 +142,14 @@ def install(s):
     units = s.do("systemctl list-unit-files 'cowsnap*' --no-pager; systemctl list-timers --all --no-pager")
     s.has("systemctl: the timers are there", r"^cowsnap-prune.timer", units)
     s.has("the bus knows the daemon", "org.cowsnap1", s.do("busctl list --no-pager"))
-    s.has("the daemon lives in its hardened unit", "^no$|^0$",
-          s.do("snapd-cli list >/dev/null; journalctl -b -u cowsnapd --no-pager -p err -q | grep -c . || true"))
-    s.do("systemctl stop cowsnapd")
-    s.has("the bus starts a daemon that was stopped", "org.cowsnap1.Manager",
-          s.do("busctl introspect org.cowsnap1 /org/cowsnap1 --no-pager; systemctl is-active cowsnapd"))
+    s.do("snapd-cli list")
+    s.same("the daemon lives in its hardened unit: it reports no error", "", s.do("journalctl -b -u cowsnapd --no-pager -p err -q").strip())
+    exposure = re.search(r"Overall exposure level for cowsnapd.service: ([0-9.]+)", s.do("systemd-analyze security --no-pager cowsnapd.service"))
+    s.same(f"systemd-analyze security: at most {EXPOSURE_MAX}, it is {exposure and exposure[1]}", True, bool(exposure) and float(exposure[1]) <= EXPOSURE_MAX)
+    s.has("it is started once it has its name", "^b true$", s.do(f"systemctl restart cowsnapd; {HAS_OWNER}"))
+    s.has("and when it is stopped it has not", "^b false$", s.do(f"systemctl stop cowsnapd; {HAS_OWNER}"))
+    s.has("the bus starts a daemon that was stopped", r"^org.cowsnap1.Manager ", s.do("busctl introspect org.cowsnap1 /org/cowsnap1 --no-pager"))
+    s.has("as its unit", "^active$", s.do("systemctl is-active cowsnapd"))
     s.same("nothing of it is the source's", "", s.do("dpkg -L cowsnap cowsnap-cli cowsnap-initramfs | grep -E '\\.(cpp|hpp|git)$' || true").strip())
 
 
@@ -153,6 +159,16 @@ def first_use(s):
     s.do(f"snapd-cli store create {STORE} --name main")
     s.do(f"snapd-cli create {DATA} --name data-first")
     s.ok("two lines: a store, and a snapshot of a mounted file system")
+    entry = json.loads(s.do("journalctl -u cowsnapd --no-pager -q -o json -n 1 COWSNAP_SNAPSHOT=data-first"))
+    s.same("the journal's entry has the store, the snapshot and who made it", ["main", "data-first", "0"],
+           [entry.get(f"COWSNAP_{name}") for name in ("STORE", "SNAPSHOT", "USER_ID")])
+    s.same("and the store's UUID, the origin, the job and the operation", [],
+           [name for name in ("STORE_UUID", "ORIGIN", "JOB", "OPERATION") if not entry.get(f"COWSNAP_{name}")])
+    s.has("bash completes its name", "^data-first$", s.do("""bash --norc -c '
+        . /usr/share/bash-completion/bash_completion; _completion_loader snapd-cli
+        COMP_WORDS=(snapd-cli delete da) COMP_CWORD=2; _snapd_cli; printf "%s\\n" "${COMPREPLY[@]}"'
+    """))
+    s.has("who is not root may not make one", "needs the polkit action", s.refused(f"runuser -u nobody -- snapd-cli create {DATA} --name by-nobody"))
     s.do("echo two >/data/changed; sync")
     s.same("the snapshot has what was there", "one\n", s.do("snapd-cli mount data-first /mnt >/dev/null; cat /mnt/changed; snapd-cli umount data-first >/dev/null"))
     s.same("it is exact to its file system", "file-system", s.do("snapd-cli show data-first -o consistency --no-headings").strip())
@@ -175,6 +191,11 @@ def ways(s):
     s.do(f"snapd-cli set create {ROOT}=set-root {DATA}=set-data")
     s.same("all are there and active",
            ["by-bus", "data-first", "root-first", "set-data", "set-root"], [name for name, *_ in s.states()])
+    s.do(f"echo 'ORIGINS=\"{ROOT} {DATA}\"' >/etc/cowsnap/snapshot-nightly.conf; systemctl start cowsnap-snapshot@nightly.service")
+    s.same("what the timer starts makes a snapshot of each of its devices", 2,
+           len([name for name, *_ in s.states() if name.startswith("nightly-")]))
+    s.do("systemctl start cowsnap-prune.service")
+    s.ok("and what the other timer starts deletes what is not to be kept, without a failure")
     s.has("what the snapshot of the root has is what was there", r"^kept$", s.snapshot_contents())
     s.has("the initramfs takes the list of stores", "cowsnap-activate",
           s.do("time update-initramfs -u; lsinitramfs /initrd.img", LONG_S))
@@ -283,7 +304,8 @@ def remove(s):
     for package in ("cowsnap", "cowsnap-dkms"):
         said = s.refused(f"LC_ALL=C {QUIET_APT} remove {package}", LONG_S)
         s.has(f"removing {package} is refused, and says what to do", r"snapd-cli origin detach", said)
-    s.do(f"{QUIET_APT} --no-install-recommends --fix-broken install", LONG_S)
+    s.same("no package is gone or broken", ["installed"] * 4,
+           s.do("dpkg-query -W -f '${db:Status-Status}\\n' cowsnap cowsnap-cli cowsnap-dkms cowsnap-initramfs; dpkg --audit").split())
     s.same("all is as it was", before, s.states())
     s.do(f"""
         snapd-cli delete $(snapd-cli list -o name --no-headings) --yes
