@@ -239,14 +239,15 @@ def packages_disk(path, directories, base_directory, work):
 
 
 def take_file(disk, path, target):
-    """Copies a file out of the ext4 file system of a disk that no machine uses; symbolic links are followed."""
+    """Copies a file out of the ext4 file system of a disk that no machine uses; symbolic links are followed. Its last machine may have
+    been killed: then its bitmaps are not to be asked (-c)."""
     for _ in range(8):
-        listed = run(["debugfs", "-R", f"stat {path}", disk])
+        listed = run(["debugfs", "-c", "-R", f"stat {path}", disk])
         link = re.search(r'Fast link dest: "(.*)"', listed)
         if not link:
             break
         path = str(pathlib.PurePosixPath(path).parent / link[1])
     target.unlink(missing_ok=True)
-    said = run(["debugfs", "-R", f"dump {path} {target}", disk])
+    said = run(["debugfs", "-c", "-R", f"dump {path} {target}", disk])
     if not target.exists() or target.stat().st_size == 0:
         raise ImageError(f"{disk}: no file {path}: {said.strip()}")
