@@ -66,7 +66,10 @@ class Machine:
         disk = self.disks[0]
         image.take_file(disk, f"/boot/vmlinuz-{release}" if release else "/vmlinuz", vmlinuz)
         image.take_file(disk, f"/boot/initrd.img-{release}" if release else "/initrd.img", initramfs)
-        vmlinux.write_bytes(kernel_image.extract(vmlinuz.read_bytes(), vmlinuz))
+        try:
+            vmlinux.write_bytes(kernel_image.extract(vmlinuz.read_bytes(), vmlinuz))
+        except kernel_image.KernelError as error:
+            raise MachineError(str(error)) from error
         self.log(f"boot of {release or 'the default kernel'}")
         self._console_lines, self._report, self._trouble_at, self._unread = [], None, None, b""
         self._terminal, guest_end = socket.socketpair()

@@ -222,6 +222,9 @@ def _unpack(data, source):
         return gzip.decompress(data)
     if data[:4] == b"\x28\xb5\x2f\xfd":
         return subprocess.run(["zstd", "-dcq"], input=data, stdout=subprocess.PIPE, check=True).stdout
+    # Debian's kernels for clouds.
+    if data[:4] == b"\x02\x21\x4c\x18":
+        return subprocess.run(["lz4", "-dcq"], input=data, stdout=subprocess.PIPE, check=True).stdout
     raise KernelError(f"{source}: unknown compression, first bytes {data[:6].hex()}")
 
 
