@@ -210,8 +210,8 @@ static int check_device(struct dm_target *ti, struct origin_target *target)
 		ti->error = "A cow-origin starts at sector 0";
 		return -EINVAL;
 	}
-	if (bdev_nr_sectors(bdev) != ti->len) {
-		ti->error = "The length is not the size of the origin's device";
+	if (bdev_nr_sectors(bdev) < ti->len) {
+		ti->error = "The origin's device is smaller than the length";
 		return -EINVAL;
 	}
 	if (bdev_is_zoned(bdev)) {
@@ -234,17 +234,26 @@ static int check_device(struct dm_target *ti, struct origin_target *target)
 /*
  * A device that is not an origin yet must not be in use (unless it is to be interposed),
  * and not be the store's under another name. With one that is, attach() knows what to do.
+ *
+ * The device of an origin that was interposed may have grown: its users did not have to
+ * care for the origin. What they write behind its end is no concern of it, and its
+ * rollback, for which it is stacked, leaves that alone.
  */
 static int check_unused(struct dm_target *ti, struct origin_target *target)
 {
 	struct cow_engine *engine = target->engine;
 	struct cow_origin *origin;
-	bool attached;
+	bool attached, may_have_grown;
 
 	mutex_lock(&engine->control);
 	origin = cow_origin_find(&engine->store, target->id);
 	attached = origin && origin->shell;
+	may_have_grown = attached || (origin && (target->interpose || origin->rollback.state));
 	mutex_unlock(&engine->control);
+	if (bdev_nr_sectors(target->bdev) > ti->len && !may_have_grown) {
+		ti->error = "The length is not the size of the origin's device";
+		return -EINVAL;
+	}
 	if (attached)
 		return 0;
 	if (!target->interpose && !cow_device_alone(target->bdev)) {

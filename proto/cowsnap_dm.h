@@ -75,7 +75,9 @@
  *
  *   start must be 0, length must be the size of <origin dev>. An id that the
  *   store does not know is registered with this size; a known id must have
- *   the same size. Features:
+ *   the same size. If <origin dev> has grown since, an id that is known can
+ *   still be interposed with its size, or stacked for its rollback: what lies
+ *   behind that is passed, and in no snapshot. Features:
  *     interpose          <origin dev> is in use and stays so: what is written to
  *                        it, by whomever, is preserved. The cow-origin's own
  *                        device reads as zeros and takes no writes. (Default:

@@ -87,6 +87,9 @@ no "a device to interpose that is not there" "missing, or read-only" \
 no "the store's own device to interpose" "The store is on this device" \
 	table 0 "$(sectors "$DISK1")" cow-origin /dev/mapper/store 8 "$DISK1" 1 interpose
 no "a wrong length" "not the size of the origin" table 0 $((small - 8)) cow-origin /dev/mapper/store 8 "$DISK2"
+no "a wrong length of one that is not known yet, interposed" "not the size of the origin" \
+	table 0 $((small - 8)) cow-origin /dev/mapper/store 8 "$DISK2" 1 interpose
+no "a length beyond the device" "smaller than the length" table 0 $((small + 8)) cow-origin /dev/mapper/store 8 "$DISK2"
 no "an origin in use" "missing, or in use" table 0 "$origin_size" cow-origin /dev/mapper/store 8 /dev/mapper/nothing
 no "an origin attached already" "attached already" table 0 "$origin_size" cow-origin /dev/mapper/store 7 "$DISK0"
 no "a known id with another size" "origin 7 has $origin_size sectors" table 0 "$small" cow-origin /dev/mapper/store 7 "$DISK2"
