@@ -245,7 +245,6 @@ private:
     // engine_refresh.cpp
     void persist(StoreState& store, Metadata metadata);
     void load(StoreState& store);
-    void readOriginTable(OriginState& state);
     void readKernel(StoreState& store, const std::vector<MappedDevice>& devices);
     void checkSpace(StoreState& store);
     void readEvents(StoreState& store);
@@ -253,6 +252,15 @@ private:
     void reconcile(StoreState& store);
     void finishInterrupted(StoreState& store);
     std::string dropReason(const StoreState& store, const SnapshotRecord& snapshot) const;
+
+    // engine_tables.cpp
+    void readStoreTables(StoreState& store, const std::vector<MappedDevice>& devices);
+    void readOrigin(const StoreState& store, const std::optional<MappedDevice>& mapped,
+                    OriginState& state);
+    void readOriginTable(const StoreState& store, const MappedDevice& mapped, OriginState& state);
+    void lookAtOriginDevice(const OriginRecord& origin, OriginState& state);
+    void readSnapshot(const StoreState& store, const std::optional<MappedDevice>& mapped,
+                      SnapshotState& state);
 
     Turns turns_;
     SteppingOutMapper mapper_;

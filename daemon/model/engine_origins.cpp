@@ -184,13 +184,15 @@ Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::
     const auto claim = claims_.claim(devices_, {device});
     const auto user = devices_.user(device.identity.path);
     const OriginRecord* const known = knownOrigin(store.metadata, device.identity, name, known_as);
+    if (known != nullptr && store.origins[known->id].condition == OriginCondition::Changed)
+        fail(ErrorKind::Busy, "the origin {}: {}", known->name, store.origins[known->id].problem);
     const bool has_snapshots = known != nullptr && hasSnapshots(store.metadata, known->uuid);
     const AttachMethod by_use = user ? AttachMethod::Interposed : AttachMethod::Stacked;
     const AttachMethod method = wanted.value_or(has_snapshots ? known->method : by_use);
     checkNewOriginDevice(device, method);
     checkUse(device, method, user, known, has_snapshots);
     if (known != nullptr) {
-        if (!known_as.empty() && store.origins[known->id].mapped)
+        if (!known_as.empty() && store.origins[known->id].condition == OriginCondition::Attached)
             fail(ErrorKind::Exists, "the origin {} is attached already, to {}", known->name,
                  known->device.path);
         if (!name.empty() && name != known->name)
@@ -245,15 +247,22 @@ Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::
 
 void Engine::reattach(StoreState& store, const OriginRecord& origin, const BlockDevice& device,
                       AttachMethod method, BootPolicy policy) {
-    if (device.identity.size_sectors != origin.device.size_sectors)
+    const bool may_be_larger = method == AttachMethod::Interposed;
+    if (device.identity.size_sectors < origin.device.size_sectors ||
+        (device.identity.size_sectors > origin.device.size_sectors && !may_be_larger))
         fail(ErrorKind::InvalidArgument,
              "{} is {} than when it was attached: {} sectors instead of {}", device.identity.path,
              device.identity.size_sectors < origin.device.size_sectors ? "smaller" : "larger",
              device.identity.size_sectors, origin.device.size_sectors);
+    // Its device was pulled out, and this is the same one again, or a copy.
+    const OriginState& state = store.origins.at(origin.id);
+    if (state.condition == OriginCondition::Gone)
+        mapper_.remove(state.mapped->name, visibilityOf(state.method));
     const Metadata before = store.metadata;
     Metadata changed = before;
     OriginRecord& record = *changed.origin(origin.uuid);
     record.device = device.identity;
+    record.device.size_sectors = origin.device.size_sectors;
     record.method = method;
     record.boot_policy = policy;
     const OriginRecord attached = record;

@@ -116,7 +116,9 @@ void Engine::refresh(const Uuid& uuid) {
         load(store);
         store.problem.clear();
     } catch (const Error& error) {
-        spdlog::error("cannot read the state of the store {}: {}", store.name, error.what());
+        // What is known already is not told again with each look.
+        if (store.problem != error.what())
+            spdlog::error("cannot read the state of the store {}: {}", store.name, error.what());
         store.problem = error.what();
         store.problem_kind = error.kind();
     }
@@ -156,72 +158,39 @@ Notices Engine::takeNotices(const StoreSet& stores) {
     return taken;
 }
 
-void Engine::readOriginTable(OriginState& state) {
-    const OriginTable table = parseOriginTable(
-        onlyTarget(mapper_.table(state.mapped->name), COWSNAP_TARGET_ORIGIN, state.mapped->name)
-            .arguments);
-    state.method = table.interpose ? AttachMethod::Interposed : AttachMethod::Stacked;
-    state.lower = DeviceNumber::parse(table.device);
-    state.device = state.mapped->path();
-    if (!table.interpose || !state.lower)
-        return;
-    try {
-        state.device = devices_.pathOf(*state.lower);
-    } catch (const Error&) {
-        state.device.clear();  // it has been pulled out
-    }
-}
-
 void Engine::readKernel(StoreState& store, const std::vector<MappedDevice>& devices) {
+    readStoreTables(store, devices);
+    store.status = storeStatus(mapper_, *store.mapped);
+    if (store.status.uuid != store.uuid)
+        fail(ErrorKind::Failed, "its device {} is that of the store {}: someone replaced it",
+             store.mapped->name, store.status.uuid.dashed());
     std::map<std::string, const MappedDevice*> by_uuid;
     for (const auto& device : devices)
         by_uuid.emplace(device.uuid, &device);
-    const auto find = [&](const Uuid& uuid, std::string_view role) -> std::optional<MappedDevice> {
-        const auto found = by_uuid.find(deviceMapperUuid(uuid, role));
+    const auto find = [&](const auto* record,
+                          std::string_view role) -> std::optional<MappedDevice> {
+        if (record == nullptr)
+            return std::nullopt;
+        const auto found = by_uuid.find(deviceMapperUuid(record->uuid, role));
         if (found == by_uuid.end())
             return std::nullopt;
         return *found->second;
     };
-    store.mapped = find(store.uuid, COWSNAP_DM_ROLE_STORE);
-    if (!store.mapped)
-        fail(ErrorKind::NotFound,
-             "its device is gone: someone removed it; restart the daemon to activate the store "
-             "again");
-    const auto target =
-        onlyTarget(mapper_.table(store.mapped->name), COWSNAP_TARGET_STORE, store.mapped->name);
-    store.length_sectors = target.length_sectors;
-    store.low_water_segments = parseStoreTable(target.arguments).low_water_segments;
-    store.status = storeStatus(mapper_, *store.mapped);
     std::map<std::uint32_t, OriginState> origins;
     for (const auto& line :
          askAll(mapper_, store.mapped->name, COWSNAP_MESSAGE_ORIGINS, parseOriginsAnswer)) {
         OriginState& state = origins[line.id];
         state.line = line;
-        if (const auto known = store.origins.find(line.id); known != store.origins.end())
-            state.problem = known->second.problem;
-        if (const auto* record = store.metadata.originWithId(line.id))
-            state.mapped = find(record->uuid, COWSNAP_DM_ROLE_ORIGIN);
-        if (!state.mapped)
-            continue;
-        state.problem.clear();
-        readOriginTable(state);
-        state.status = parseOriginStatus(onlyTarget(mapper_.status(state.mapped->name),
-                                                    COWSNAP_TARGET_ORIGIN, state.mapped->name)
-                                             .arguments);
+        readOrigin(store, find(store.metadata.originWithId(line.id), COWSNAP_DM_ROLE_ORIGIN),
+                   state);
     }
     std::map<std::uint32_t, SnapshotState> snapshots;
     for (const auto& line :
          askAll(mapper_, store.mapped->name, COWSNAP_MESSAGE_SNAPSHOTS, parseSnapshotsAnswer)) {
         SnapshotState& state = snapshots[line.id];
         state.line = line;
-        if (const auto* record = store.metadata.snapshotWithId(line.id))
-            state.mapped = find(record->uuid, COWSNAP_DM_ROLE_SNAPSHOT);
-        if (!state.mapped)
-            continue;
-        state.read_only = parseSnapTable(onlyTarget(mapper_.table(state.mapped->name),
-                                                    COWSNAP_TARGET_SNAP, state.mapped->name)
-                                             .arguments)
-                              .read_only;
+        readSnapshot(store, find(store.metadata.snapshotWithId(line.id), COWSNAP_DM_ROLE_SNAPSHOT),
+                     state);
     }
     store.origins = std::move(origins);
     store.snapshots = std::move(snapshots);

@@ -49,7 +49,7 @@ void checkTarget(const SnapshotRecord& target, const SnapshotState& state, bool 
 
 /// What keeps an origin from being rolled back at once; empty if nothing does.
 std::string Engine::useOf(const OriginRecord& origin, const OriginState& state) {
-    if (!state.mapped)
+    if (state.condition != OriginCondition::Attached)
         return fmt::format("the origin {} is not attached", origin.name);
     const auto user = devices_.user(state.device);
     if (user)
@@ -134,13 +134,13 @@ Uuid Engine::rollback(const Uuid& snapshot, const RollbackOptions& options) {
 /// interposed as before.
 void Engine::stackForRollback(StoreState& store, const OriginRecord& origin) {
     try {
-        const BlockDevice device = findDevice(devices_, origin.device);
+        const BlockDevice device = findOriginDevice(devices_, origin);
         mapper_.remove(store.origins.at(origin.id).mapped->name, Visibility::Hidden);
         assembly_.attach(*store.mapped, *store.metadata.origin(origin.uuid), device);
     } catch (const Error&) {
         mapper_.message(store.mapped->name, cancelMessage(origin.id));
         if (!assembly_.find(origin.uuid, COWSNAP_DM_ROLE_ORIGIN))
-            assembly_.attach(*store.mapped, origin, findDevice(devices_, origin.device));
+            assembly_.attach(*store.mapped, origin, findOriginDevice(devices_, origin));
         throw;
     }
 }

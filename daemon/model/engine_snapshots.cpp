@@ -77,9 +77,12 @@ std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std:
             fail(ErrorKind::InvalidArgument, "the origin {} is named twice in the set",
                  origin.name);
         const auto state = store.origins.find(origin.id);
-        if (state == store.origins.end() || !state->second.mapped)
+        if (state == store.origins.end() || state->second.condition == OriginCondition::Missing)
             fail(ErrorKind::NotFound, "the origin {} is not attached: attach {} first", origin.name,
                  origin.device.path);
+        if (state->second.condition != OriginCondition::Attached || state->second.grown)
+            fail(ErrorKind::NotSupported, "no snapshot of the origin {} can be created: {}",
+                 origin.name, state->second.problem);
         if (changed.snapshotNameTaken(name))
             fail(ErrorKind::Exists,
                  "there is a snapshot named \"{}\" already in the store {}: choose another name, "
@@ -221,6 +224,8 @@ std::string Engine::activate(const Uuid& uuid, bool read_only) {
         fail(ErrorKind::Overflowed,
              "the snapshot {} is lost: it missed writes of its origin and can only be deleted",
              snapshot->name);
+    if (!state.problem.empty())
+        fail(ErrorKind::Busy, "the snapshot {}: {}", snapshot->name, state.problem);
     if (state.mapped) {
         if (state.read_only == read_only)
             return state.mapped->path();

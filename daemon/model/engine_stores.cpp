@@ -70,6 +70,7 @@ void Engine::start() {
 
 void Engine::takeActive(StoreState& store, ActiveStore&& active) {
     store.mapped = active.device;
+    store.data_table = std::move(active.data_table);
     store.status = active.status;
     store.slots.emplace(std::move(active.slots));
     store.metadata_damaged = active.contents.one_damaged;
@@ -445,6 +446,7 @@ void Engine::addDevices(StoreState& store, const std::vector<BlockDevice>& descr
         throw;
     }
     store.devices = identitiesOf(all);
+    store.data_table = assembly_.dataTable(store.uuid);
     Metadata changed = store.metadata;
     changed.devices = store.devices;
     dropTakenSpares(changed);

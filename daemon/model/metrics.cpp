@@ -86,7 +86,9 @@ struct OriginView {
     const OriginRecord& record;
     const OriginState* state;  ///< null: the kernel does not know it
 
-    bool attached() const { return state != nullptr && state->mapped.has_value(); }
+    bool attached() const {
+        return state != nullptr && state->condition == OriginCondition::Attached;
+    }
 };
 
 struct OriginMetric {
@@ -148,12 +150,11 @@ std::map<std::string, std::uint64_t> statesOf(const OriginView& view) {
     std::map<std::string, std::uint64_t> states{{COWSNAP_STATE_ACTIVE, 0},
                                                 {COWSNAP_STATE_DAMAGED, 0},
                                                 {COWSNAP_STATE_STALE, 0},
-                                                {COWSNAP_STATE_LOST, 0}};
-    for (const auto& snapshot : view.store.metadata.snapshots) {
-        const auto state = view.store.snapshots.find(snapshot.id);
-        if (snapshot.origin == view.record.uuid && state != view.store.snapshots.end())
-            ++states[state->second.line.state];
-    }
+                                                {COWSNAP_STATE_LOST, 0},
+                                                {std::string(kUnavailable), 0}};
+    for (const auto& snapshot : view.store.metadata.snapshots)
+        if (snapshot.origin == view.record.uuid && view.store.snapshots.contains(snapshot.id))
+            ++states[snapshotState(view.store, snapshot)];
     return states;
 }
 

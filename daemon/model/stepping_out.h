@@ -90,6 +90,7 @@ public:
     void announce(DeviceNumber number) override { devices_.announce(number); }
     BlockDevice describe(const std::string& path) override { return devices_.describe(path); }
     std::string pathOf(DeviceNumber number) override { return devices_.pathOf(number); }
+    std::uint64_t sizeOf(DeviceNumber number) override { return devices_.sizeOf(number); }
     std::vector<std::string> withSerial(const std::string& serial, unsigned partition) override {
         return devices_.withSerial(serial, partition);
     }

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -22,15 +23,27 @@
 
 namespace cowsnap {
 
+/// Whether what is written to an origin is preserved, and if not, why.
+enum class OriginCondition {
+    Missing,   ///< it has no mapped device
+    Attached,  ///< its cow-origin is in front of its device
+    Gone,      ///< it is, but the device has been pulled out
+    Changed,   ///< its mapped device is something else: someone changed the table
+};
+/// "missing", "attached", "gone" or "changed".
+std::string_view conditionName(OriginCondition condition);
+
 /// What the kernel says about an origin.
 struct OriginState {
     OriginLine line;
-    std::optional<MappedDevice> mapped;           ///< its cow-origin, if it is attached
+    OriginCondition condition = OriginCondition::Missing;
+    std::optional<MappedDevice> mapped;           ///< its cow-origin, if it has one
     AttachMethod method = AttachMethod::Stacked;  ///< of the cow-origin
     std::optional<DeviceNumber> lower;            ///< the device that the cow-origin is attached to
     std::string device;                           ///< the path that is to be used
-    OriginStatus status;                          ///< of the cow-origin
-    std::string problem;                          ///< why it is not attached
+    bool grown = false;   ///< the device is larger than what is snapshotted of it
+    OriginStatus status;  ///< of the cow-origin
+    std::string problem;  ///< why it is not attached, or what is wrong with its device
 };
 
 /// What the kernel says about a snapshot.
@@ -38,6 +51,7 @@ struct SnapshotState {
     SnapshotLine line;
     std::optional<MappedDevice> mapped;  ///< its cow-snap, if it is active
     bool read_only = false;              ///< of the cow-snap
+    std::string problem{};               ///< why its mapped device is none of these
 };
 
 /// A store that this machine has.
@@ -51,7 +65,8 @@ struct StoreState {
     std::string problem;
     ErrorKind problem_kind = ErrorKind::Failed;
 
-    std::optional<MappedDevice> mapped;  ///< its cow-store, if it runs
+    std::optional<MappedDevice> mapped;      ///< its cow-store, if it runs
+    std::vector<MappedTarget> data_table{};  ///< of what the cow-store stands on, as it was made
     std::uint64_t length_sectors = 0;
     std::uint64_t low_water_segments = 0;
     StoreStatus status;
@@ -116,6 +131,13 @@ struct ExtendFailedNotice {
     Uuid store;
     std::string reason;
 };
+
+/// The state of a snapshot whose origin is not attached. What of the origin was not preserved
+/// cannot be read, and whether the origin is written meanwhile is not known yet.
+inline constexpr std::string_view kUnavailable = "unavailable";
+
+/// COWSNAP_STATE_*, or kUnavailable; empty if the kernel does not know the snapshot.
+std::string snapshotState(const StoreState& store, const SnapshotRecord& snapshot);
 
 /// What there is to tell clients.
 struct Notices {

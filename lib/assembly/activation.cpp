@@ -14,9 +14,10 @@ namespace cowsnap {
 
 namespace {
 
-bool isMissing(BlockDevices& devices, const DeviceIdentity& identity) {
+template <typename Find>
+bool isMissing(Find find) {
     try {
-        findDevice(devices, identity);
+        find();
         return false;
     } catch (const Error&) {
         return true;
@@ -33,7 +34,7 @@ void attachAll(DeviceMapper& mapper, BlockDevices& devices, const ActiveStore& a
                Activation& result) {
     std::set<Uuid> missing;
     for (const auto& origin : active.metadata->origins)
-        if (isMissing(devices, origin.device))
+        if (isMissing([&] { findOriginDevice(devices, origin); }))
             missing.insert(origin.uuid);
     std::map<Uuid, std::string> reasons;
     for (const auto& problem : attachOrigins(mapper, devices, active.device, *active.metadata)) {
@@ -48,9 +49,9 @@ void attachAll(DeviceMapper& mapper, BlockDevices& devices, const ActiveStore& a
 
 void activateOne(DeviceMapper& mapper, BlockDevices& devices, const LossRecords& losses,
                  const RegisteredStore& store, Activation& result) {
-    const bool is_missing =
-        std::any_of(store.devices.begin(), store.devices.end(),
-                    [&](const auto& device) { return isMissing(devices, device); });
+    const bool is_missing = std::any_of(
+        store.devices.begin(), store.devices.end(),
+        [&](const auto& device) { return isMissing([&] { findDevice(devices, device); }); });
     try {
         const ActiveStore active = activateStore(mapper, devices, losses, store);
         if (!active.metadata && !store.closed.empty())

@@ -48,6 +48,24 @@ MappedTarget onlyTarget(const std::vector<MappedTarget>& targets, std::string_vi
     return targets.front();
 }
 
+bool sameUpTo(std::uint64_t sectors, const std::vector<MappedTarget>& one,
+              const std::vector<MappedTarget>& other) {
+    for (std::size_t i = 0;; ++i) {
+        const bool one_ends = i == one.size() || one[i].start_sector >= sectors;
+        const bool other_ends = i == other.size() || other[i].start_sector >= sectors;
+        if (one_ends || other_ends)
+            return one_ends && other_ends;
+        if (one[i] != other[i])
+            return false;
+    }
+}
+
+BlockDevice findOriginDevice(BlockDevices& devices, const OriginRecord& origin) {
+    return findDevice(
+        devices, origin.device,
+        origin.method == AttachMethod::Interposed ? FoundSize::SameOrGrown : FoundSize::Same);
+}
+
 StoreStatus storeStatus(DeviceMapper& mapper, const MappedDevice& store) {
     return parseStoreStatus(
         onlyTarget(mapper.status(store.name), COWSNAP_TARGET_STORE, store.name).arguments);
@@ -123,17 +141,27 @@ void StoreAssembly::removeLeftovers() {
 MappedDevice StoreAssembly::assemble(const Uuid& store, const std::vector<BlockDevice>& devices) {
     const auto data_table = concatenation(devices);
     auto data = find(store, COWSNAP_DM_ROLE_DATA);
+    auto mapped = find(store, COWSNAP_DM_ROLE_STORE);
     if (!data) {
         mapper_.create(mappedName(COWSNAP_DM_ROLE_DATA, store),
                        deviceMapperUuid(store, COWSNAP_DM_ROLE_DATA), data_table,
                        Visibility::Hidden, false);
         data = find(store, COWSNAP_DM_ROLE_DATA);
-    } else if (lengthOf(mapper_.table(data->name)) < lengthOf(data_table)) {
-        mapper_.reload(data->name, data_table, Visibility::Hidden);
+    } else {
+        // What a cow-store does not use yet may be of an extension that was given up.
+        const auto table = mapper_.table(data->name);
+        const std::uint64_t used = mapped ? lengthOf(mapper_.table(mapped->name)) : lengthOf(table);
+        if (!sameUpTo(std::min(used, lengthOf(data_table)), table, data_table))
+            fail(ErrorKind::Failed,
+                 "the device {} of the store {} stands on other devices than the store: someone "
+                 "changed its table, or a device has got another number. Put its table back "
+                 "(\"dmsetup load\"), or reboot",
+                 data->name, store.dashed());
+        if (!sameUpTo(lengthOf(data_table), table, data_table))
+            mapper_.reload(data->name, data_table, Visibility::Hidden);
     }
     if (!data)
         fail(ErrorKind::Failed, "the data device of the store {} vanished", store.dashed());
-    auto mapped = find(store, COWSNAP_DM_ROLE_STORE);
     const std::uint64_t length_sectors = lengthOf(data_table);
     if (!mapped) {
         const auto header = readStoreHeader(devices_, data->path());
@@ -207,7 +235,7 @@ void StoreAssembly::putInFront(const MappedDevice& store, const OriginRecord& or
     const bool interpose = method == AttachMethod::Interposed;
     const OriginTable table{store.number.text(), origin.id, device.number.text(), interpose};
     mapper_.create(origin.mapped_name, deviceMapperUuid(origin.uuid, COWSNAP_DM_ROLE_ORIGIN),
-                   {{0, device.identity.size_sectors, COWSNAP_TARGET_ORIGIN, formatTable(table)}},
+                   {{0, origin.device.size_sectors, COWSNAP_TARGET_ORIGIN, formatTable(table)}},
                    visibilityOf(method), false);
 }
 
@@ -231,6 +259,13 @@ MappedDevice StoreAssembly::attach(const MappedDevice& store, const OriginRecord
     if (!mapped)
         fail(ErrorKind::Failed, "the device {} vanished", origin.mapped_name);
     return *mapped;
+}
+
+std::vector<MappedTarget> StoreAssembly::dataTable(const Uuid& store) {
+    const auto data = find(store, COWSNAP_DM_ROLE_DATA);
+    if (!data)
+        fail(ErrorKind::NotFound, "the store {} has no data device", store.dashed());
+    return mapper_.table(data->name);
 }
 
 std::vector<DeviceIdentity> StoreAssembly::devicesOf(const Uuid& store) {
@@ -283,6 +318,7 @@ ActiveStore activateStore(DeviceMapper& mapper, BlockDevices& devices, const Los
     tellLoss(mapper, losses, device, status);
     ActiveStore active{
         device,
+        assembly.dataTable(store.uuid),
         status,
         MetadataSlots(devices, device.path(), store.uuid, status.slot_sectors * kSectorBytes),
         {},
@@ -317,7 +353,7 @@ std::vector<OriginProblem> attachOrigins(DeviceMapper& mapper, BlockDevices& dev
                      "its device was {} ({}) on the machine where it was attached and has no "
                      "serial number to know it by",
                      origin.device.path, sizeText(origin.device.size_sectors * kSectorBytes));
-            const BlockDevice device = findDevice(devices, origin.device);
+            const BlockDevice device = findOriginDevice(devices, origin);
             if (recognize == Recognize::ByTheirMarks && origin.device.serial.empty() &&
                 device.identity.id_link != origin.device.id_link)
                 fail(ErrorKind::NotFound, "its device was {}, which is not here",

@@ -55,6 +55,9 @@ public:
     /// The devices that a store's data device is made of, in their order.
     std::vector<DeviceIdentity> devicesOf(const Uuid& store);
 
+    /// What the cow-store of a store stands on.
+    std::vector<MappedTarget> dataTable(const Uuid& store);
+
     /// Removes what an interrupted format() left.
     void removeLeftovers();
 
@@ -79,6 +82,7 @@ struct OriginProblem {
 /// A store that runs.
 struct ActiveStore {
     MappedDevice device;
+    std::vector<MappedTarget> data_table;  ///< of what it stands on
     StoreStatus status;
     MetadataSlots slots;
     SlotContents contents;
@@ -101,6 +105,14 @@ enum class Recognize {
 std::vector<OriginProblem> attachOrigins(DeviceMapper& mapper, BlockDevices& devices,
                                          const MappedDevice& store, const Metadata& metadata,
                                          Recognize recognize = Recognize::AsBefore);
+
+/// The device of an origin, as findDevice(): a logical volume that is interposed, and whose
+/// snapshots are of its size of then, may have been extended.
+BlockDevice findOriginDevice(BlockDevices& devices, const OriginRecord& origin);
+
+/// Whether two tables are the same in their first sectors.
+bool sameUpTo(std::uint64_t sectors, const std::vector<MappedTarget>& one,
+              const std::vector<MappedTarget>& other);
 
 /// The status of a cow-store.
 StoreStatus storeStatus(DeviceMapper& mapper, const MappedDevice& store);

@@ -11,7 +11,7 @@ namespace cowsnap {
 namespace {
 
 /// Why a device is not the one with identity; empty if it is.
-std::string mismatch(const BlockDevice& device, const DeviceIdentity& identity) {
+std::string mismatch(const BlockDevice& device, const DeviceIdentity& identity, FoundSize size) {
     if (!identity.serial.empty() && device.identity.serial != identity.serial)
         return fmt::format("has another serial number ({} instead of {})",
                            device.identity.serial.empty() ? "none" : device.identity.serial,
@@ -21,7 +21,11 @@ std::string mismatch(const BlockDevice& device, const DeviceIdentity& identity) 
     if (device.identity.size_sectors < identity.size_sectors)
         return fmt::format("is smaller than before: {} sectors instead of {}",
                            device.identity.size_sectors, identity.size_sectors);
-    if (device.identity.size_sectors > identity.size_sectors)
+    const bool known_by_mark =
+        !identity.serial.empty() ||
+        (!identity.id_link.empty() && device.identity.id_link == identity.id_link);
+    const bool may_be_larger = size == FoundSize::SameOrGrown && known_by_mark;
+    if (device.identity.size_sectors > identity.size_sectors && !may_be_larger)
         return fmt::format("is larger than before: {} sectors instead of {}",
                            device.identity.size_sectors, identity.size_sectors);
     return {};
@@ -29,12 +33,12 @@ std::string mismatch(const BlockDevice& device, const DeviceIdentity& identity) 
 
 }  // namespace
 
-BlockDevice findDevice(BlockDevices& devices, const DeviceIdentity& identity) {
+BlockDevice findDevice(BlockDevices& devices, const DeviceIdentity& identity, FoundSize size) {
     std::string reasons;
     const auto try_path = [&](const std::string& path) -> std::optional<BlockDevice> {
         try {
             BlockDevice device = devices.describe(path);
-            const std::string why_not = mismatch(device, identity);
+            const std::string why_not = mismatch(device, identity, size);
             if (why_not.empty())
                 return device;
             reasons += fmt::format("; {} {}", path, why_not);

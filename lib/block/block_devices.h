@@ -59,6 +59,8 @@ public:
     virtual BlockDevice describe(const std::string& path) = 0;
     /// The path of the device with this number; NotFound if there is none.
     virtual std::string pathOf(DeviceNumber number) = 0;
+    /// The sectors of the device with this number; NotFound if there is none.
+    virtual std::uint64_t sizeOf(DeviceNumber number) = 0;
     /// Devices with this serial and partition number.
     virtual std::vector<std::string> withSerial(const std::string& serial, unsigned partition) = 0;
     /// The devices right below one: what a mapped device or array is made of, the
@@ -84,10 +86,17 @@ public:
                        std::span<const std::byte> data) = 0;
 };
 
+/// Which sizes a device may have that is to be found again.
+enum class FoundSize {
+    Same,
+    SameOrGrown,  ///< larger, too, if more than its path says that it is the one
+};
+
 /// The device with this identity, wherever it is now: its link in by-id, its last
-/// path, or any device with its serial; always of the same size. NotFound says
-/// what was looked at and why it was not taken.
-BlockDevice findDevice(BlockDevices& devices, const DeviceIdentity& identity);
+/// path, or any device with its serial. NotFound says what was looked at and why it was
+/// not taken.
+BlockDevice findDevice(BlockDevices& devices, const DeviceIdentity& identity,
+                       FoundSize size = FoundSize::Same);
 
 /// Whether identity may be that of device, its size aside.
 bool sameDevice(const DeviceIdentity& identity, const DeviceIdentity& device);

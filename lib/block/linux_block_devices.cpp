@@ -239,6 +239,13 @@ std::string LinuxBlockDevices::pathOf(DeviceNumber number) {
     fail(ErrorKind::NotFound, "there is no block device {}", number.text());
 }
 
+std::uint64_t LinuxBlockDevices::sizeOf(DeviceNumber number) {
+    const std::string sectors = readLine(sysfsOf(number) / "size");
+    if (sectors.empty())
+        fail(ErrorKind::NotFound, "there is no block device {}", number.text());
+    return std::strtoull(sectors.c_str(), nullptr, 10);
+}
+
 std::vector<std::string> LinuxBlockDevices::withSerial(const std::string& serial,
                                                        unsigned partition) {
     std::vector<std::string> result;

@@ -11,6 +11,7 @@ class LinuxBlockDevices final : public BlockDevices {
 public:
     BlockDevice describe(const std::string& path) override;
     std::string pathOf(DeviceNumber number) override;
+    std::uint64_t sizeOf(DeviceNumber number) override;
     std::vector<std::string> withSerial(const std::string& serial, unsigned partition) override;
     std::vector<DeviceNumber> below(DeviceNumber number) override;
     std::vector<DeviceNumber> partitions(DeviceNumber number) override;

@@ -307,6 +307,11 @@ std::string FakeMachine::pathOf(DeviceNumber number) {
     return pathOfLocked(number);
 }
 
+std::uint64_t FakeMachine::sizeOf(DeviceNumber number) {
+    const std::lock_guard lock(mutex_);
+    return sectorsOf(number);
+}
+
 std::vector<std::string> FakeMachine::withSerial(const std::string& serial, unsigned partition) {
     const std::lock_guard lock(mutex_);
     std::vector<std::string> paths;
@@ -476,21 +481,23 @@ void FakeMachine::write(const std::string& path, std::uint64_t offset_bytes,
         throw Killed();
 }
 
-std::vector<std::uint32_t> FakeMachine::snapshotIds() const {
+std::vector<std::uint32_t> FakeMachine::snapshotIds(std::optional<Uuid> of) const {
     const std::lock_guard lock(mutex_);
     std::vector<std::uint32_t> ids;
     for (const auto& [uuid, store] : stores_)
         for (const auto& [id, snapshot] : store.snapshots)
-            ids.push_back(id);
+            if (!of || of == uuid)
+                ids.push_back(id);
     return ids;
 }
 
-std::vector<std::uint32_t> FakeMachine::originIds() const {
+std::vector<std::uint32_t> FakeMachine::originIds(std::optional<Uuid> of) const {
     const std::lock_guard lock(mutex_);
     std::vector<std::uint32_t> ids;
     for (const auto& [uuid, store] : stores_)
         for (const auto& [id, sectors] : store.origin_sectors)
-            ids.push_back(id);
+            if (!of || of == uuid)
+                ids.push_back(id);
     return ids;
 }
 

@@ -118,8 +118,9 @@ public:
     void planNothing();
     bool accidentHappened() const { return accident_happened_; }
 
-    std::vector<std::uint32_t> snapshotIds() const;
-    std::vector<std::uint32_t> originIds() const;
+    /// Of all stores, or of one.
+    std::vector<std::uint32_t> snapshotIds(std::optional<Uuid> of = std::nullopt) const;
+    std::vector<std::uint32_t> originIds(std::optional<Uuid> of = std::nullopt) const;
     std::vector<std::string> mappedNames() const;
     std::vector<std::string> messages() const;
     /// The devices that udev was told to look at again.
@@ -151,6 +152,7 @@ public:
     // BlockDevices
     BlockDevice describe(const std::string& path) override;
     std::string pathOf(DeviceNumber number) override;
+    std::uint64_t sizeOf(DeviceNumber number) override;
     std::vector<std::string> withSerial(const std::string& serial, unsigned partition) override;
     std::vector<DeviceNumber> below(DeviceNumber number) override;
     std::vector<DeviceNumber> partitions(DeviceNumber number) override;
@@ -192,6 +194,7 @@ private:
         bool open = false;
         std::optional<DeviceUser> user;
         std::uint32_t event_number = 0;
+        std::optional<Uuid> store{};  ///< that a cow-store found, once: it does not look again
     };
 
     struct FakeSnapshot {
@@ -248,6 +251,7 @@ private:
     void checkStoreTable(const MappedTarget& target, const std::string& replacing);
     void checkOriginTable(const MappedTarget& target);
     void checkSnapTable(const MappedTarget& target);
+    void rememberStore(Mapped& mapped);
     Store& storeBelow(const std::string& mapped_name);
     Uuid storeUuidOn(DeviceNumber data);
     Store& storeNamedBy(const std::string& word);

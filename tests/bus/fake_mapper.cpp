@@ -109,11 +109,16 @@ Uuid FakeMachine::storeUuidOn(DeviceNumber data) {
     return uuid;
 }
 
+void FakeMachine::rememberStore(Mapped& mapped) {
+    if (mapped.table.front().type == COWSNAP_TARGET_STORE && !mapped.store)
+        mapped.store = storeUuidOn(deviceNumber(split(mapped.table.front().arguments).front()));
+}
+
 FakeMachine::Store& FakeMachine::storeBelow(const std::string& mapped_name) {
-    const auto& target = mapped(mapped_name).table.front();
-    if (target.type != COWSNAP_TARGET_STORE)
+    const Mapped& found = mapped(mapped_name);
+    if (found.table.front().type != COWSNAP_TARGET_STORE)
         refuse(mapped_name + " is no cow-store");
-    return stores_.at(storeUuidOn(deviceNumber(split(target.arguments).front())));
+    return stores_.at(*found.store);
 }
 
 FakeMachine::Store& FakeMachine::storeNamedBy(const std::string& word) {
@@ -217,9 +222,12 @@ void FakeMachine::checkOriginTable(const MappedTarget& target) {
     Store& store = storeNamedBy(words[0]);
     const std::uint32_t origin = id(words[1]);
     const DeviceNumber device = deviceNumber(words[2]);
-    if (target.length_sectors != sectorsOf(device))
-        refuse("length is not the size of the origin");
     const auto known = store.origin_sectors.find(origin);
+    const bool may_have_grown =
+        known != store.origin_sectors.end() && (interpose || store.rollbacks.contains(origin));
+    if (target.length_sectors > sectorsOf(device) ||
+        (target.length_sectors < sectorsOf(device) && !may_have_grown))
+        refuse("length is not the size of the origin");
     if (known != store.origin_sectors.end() && known->second != target.length_sectors)
         refuse("the origin has another size");
     if (attached(store, origin))
@@ -327,6 +335,7 @@ void FakeMachine::create(const std::string& name, const std::string& uuid,
     if (is_stacked != (visibility == Visibility::Visible))
         refuse("wrong udev flags");
     mapped_[name] = {uuid, {kMapperMajor, next_minor_++}, table, read_only, false, {}, 0};
+    rememberStore(mapped_[name]);
     if (table.front().type == COWSNAP_TARGET_ORIGIN) {
         const auto words = split(table.front().arguments);
         Store& store = storeNamedBy(words[0]);
@@ -348,6 +357,7 @@ void FakeMachine::reload(const std::string& name, const std::vector<MappedTarget
     Mapped& found = mapped(name);
     checkTable(table, name);
     found.table = table;
+    rememberStore(found);
     if (kill_after)
         throw Killed();
 }
@@ -378,7 +388,7 @@ std::vector<MappedTarget> FakeMachine::status(const std::string& name) {
     MappedTarget target = mapped(name).table.front();
     const auto words = split(target.arguments);
     if (target.type == COWSNAP_TARGET_STORE) {
-        const Uuid uuid = storeUuidOn(deviceNumber(words.front()));
+        const Uuid uuid = *mapped(name).store;
         const Store& store = stores_.at(uuid);
         const std::uint64_t total = store.sectors / store.segment_sectors - 1;
         target.arguments = fmt::format(

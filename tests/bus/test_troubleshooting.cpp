@@ -244,6 +244,31 @@ const std::map<std::string, Trouble>& troubles() {
           [](ExampleBed&) {
               CHECK_THAT(ExampleBed::shown("origin list"), Contains("fail-open"));
           }}},
+        {"extended",
+         {[](ExampleBed& bed) {
+              bed.machine.setUser("/dev/sdb1", "mounted on /srv");
+              bed.haveSnapshot();
+              bed.machine.resizeDisk("/dev/sdb1", 2 * kOriginSectors);
+              return ExampleBed::refused("create data --name more");
+          },
+          [](ExampleBed& bed) {
+              CHECK(bed.machine.describe("/dev/mapper/cowsnap-data").identity.size_sectors ==
+                    2 * kOriginSectors);
+              CHECK_THAT(ExampleBed::shown("list --no-headings"), Contains("before-upgrade"));
+          }}},
+        {"pulled-out",
+         {[](ExampleBed& bed) {
+              bed.machine.setUser("/dev/sdb1", "mounted on /srv");
+              bed.haveSnapshot();
+              bed.machine.removeDisk("/dev/sdb1");
+              const std::string message = ExampleBed::refused("create data --name more");
+              bed.machine.addDisk("/dev/sdb1", kOriginSectors, "serial-b");
+              return message;
+          },
+          [](ExampleBed&) {
+              CHECK_THAT(ExampleBed::shown("origin list --no-headings"), Contains("attached"));
+              CHECK_THAT(ExampleBed::shown("list --no-headings"), Contains("active"));
+          }}},
         {"rollback-in-use",
          {[](ExampleBed& bed) {
               bed.haveSnapshot();
