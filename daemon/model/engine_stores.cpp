@@ -27,11 +27,42 @@ Engine::Engine(DeviceMapper& mapper, BlockDevices& devices, VolumeGroups& groups
       losses_(registry_.directory()),
       backups_(MetadataBackups(registry_.directory())) {}
 
+namespace {
+
+/// Removes the data devices of stores that do not run and are none of these: an interrupted
+/// opening left them, of a store that nobody knew before.
+void removeUnfinished(DeviceMapper& mapper, const std::vector<RegisteredStore>& registered) {
+    const auto devices = mapper.devices();
+    for (const auto& device : devices) {
+        const auto parsed = parseDeviceMapperUuid(device.uuid);
+        if (!parsed || parsed->role != COWSNAP_DM_ROLE_DATA)
+            continue;
+        const std::string store = deviceMapperUuid(parsed->uuid, COWSNAP_DM_ROLE_STORE);
+        const bool runs = std::any_of(devices.begin(), devices.end(),
+                                      [&](const auto& other) { return other.uuid == store; });
+        const bool known =
+            std::any_of(registered.begin(), registered.end(),
+                        [&](const auto& entry) { return entry.uuid == parsed->uuid; });
+        if (runs || known)
+            continue;
+        try {
+            mapper.remove(device.name, Visibility::Hidden);
+            spdlog::info("removed {}, left by an interrupted opening of a store", device.name);
+        } catch (const Error& error) {
+            spdlog::warn("cannot remove {}, left by an interrupted opening of a store: {}",
+                         device.name, error.what());
+        }
+    }
+}
+
+}  // namespace
+
 void Engine::start() {
     assembly_.removeLeftovers();
     std::vector<RegisteredStore> registered;
     try {
         registered = registry_.read();
+        removeUnfinished(mapper_, registered);
     } catch (const Error& error) {
         spdlog::error("{}", error.what());
     }

@@ -29,14 +29,59 @@ struct CrashBed : EngineBed {
         old = engine->createSnapshots({{one, "old"}}, {}).front();
         engine->createSnapshots({{two, "keep"}}, {});
     }
+
+    /// The one that all scenarios have.
+    const StoreState& store() const { return engine->stores().at(store_uuid); }
+    /// In any store.
+    std::optional<Uuid> snapshotNamed(const std::string& name) const {
+        for (const auto& [uuid, store] : engine->stores())
+            for (const auto& snapshot : store.metadata.snapshots)
+                if (snapshot.name == name)
+                    return snapshot.uuid;
+        return std::nullopt;
+    }
+    std::string rollbackOfOne() const { return machine.rollbackOf(1); }
+
+    // What scenarios begin with.
+
+    Uuid makeOther() { return engine->createStore({"/dev/spare"}, "other", {}); }
+    /// Another store with an interposed origin and its snapshot.
+    Uuid makeOtherWithOrigin() {
+        const Uuid other = makeOther();
+        machine.addDisk("/dev/three", kOriginSectors, "three");
+        machine.setUser("/dev/three", "mounted on /three");
+        const Uuid three = engine->attach("/dev/three", other, "");
+        engine->createSnapshots({{three, "third"}}, {});
+        return other;
+    }
+    void scheduleRollback() {
+        machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
+        engine->rollback(old, {"undo", true});
+    }
 };
 
-/// What must hold after any crash and start.
-void checkConsistent(const EngineBed& bed) {
-    REQUIRE(bed.engine->stores().size() == 1);
-    const StoreState& store = bed.store();
-    INFO(store.problem);
+/// No mapped device is left of what is not there.
+void checkNoneLeft(CrashBed& bed) {
+    for (const auto& device : bed.machine.devices()) {
+        const auto role = parseDeviceMapperUuid(device.uuid);
+        REQUIRE(role);
+        bool known = bed.engine->stores().contains(role->uuid);
+        for (const auto& [uuid, store] : bed.engine->stores())
+            known |= store.metadata.origin(role->uuid) != nullptr ||
+                     store.metadata.snapshot(role->uuid) != nullptr;
+        INFO(device.name);
+        CHECK(known);
+    }
+}
+
+void checkStore(const CrashBed& bed, const StoreState& store) {
+    INFO(store.name << ": " << store.problem);
     CHECK(store.problem.empty());
+    std::uint64_t sectors = 0;
+    for (const auto& device : store.devices)
+        sectors += device.size_sectors;
+    CHECK(store.length_sectors == sectors);
+    CHECK(store.metadata.devices == store.devices);
     std::vector<std::uint32_t> snapshots;
     std::set<std::string> names;
     for (const auto& snapshot : store.metadata.snapshots) {
@@ -45,7 +90,7 @@ void checkConsistent(const EngineBed& bed) {
         CHECK_FALSE(snapshot.deleting);
     }
     std::sort(snapshots.begin(), snapshots.end());
-    CHECK(snapshots == bed.machine.snapshotIds());
+    CHECK(snapshots == bed.machine.snapshotIds(store.uuid));
     std::vector<std::uint32_t> origins;
     for (const auto& origin : store.metadata.origins) {
         origins.push_back(origin.id);
@@ -53,12 +98,19 @@ void checkConsistent(const EngineBed& bed) {
         CHECK(store.origins.at(origin.id).mapped);
     }
     std::sort(origins.begin(), origins.end());
-    CHECK(origins == bed.machine.originIds());
-    for (const auto& name : bed.machine.mappedNames())
-        CHECK(name.find("format") == std::string::npos);
-    const auto registered = StoreRegistry(bed.directory.path()).read();
-    REQUIRE(registered.size() == 1);
-    CHECK(registered.front().closed == failClosedOrigins(store.metadata));
+    CHECK(origins == bed.machine.originIds(store.uuid));
+    for (const auto& registered : StoreRegistry(bed.directory.path()).read())
+        if (registered.uuid == store.uuid)
+            CHECK(registered.closed == failClosedOrigins(store.metadata));
+}
+
+/// What must hold after any crash and start.
+void checkConsistent(CrashBed& bed) {
+    REQUIRE(bed.engine->stores().contains(bed.store_uuid));
+    for (const auto& [uuid, store] : bed.engine->stores())
+        checkStore(bed, store);
+    CHECK(StoreRegistry(bed.directory.path()).read().size() == bed.engine->stores().size());
+    checkNoneLeft(bed);
 }
 
 using Operation = void (*)(CrashBed& bed);
@@ -68,6 +120,10 @@ struct Scenario {
     Operation operation;
     /// Whether what the operation does is to be seen; must be all or nothing.
     bool (*done)(const CrashBed& bed);
+    /// What there is before it begins.
+    Operation prepare = [](CrashBed&) {};
+    /// An error of it is answered; that of a start is told as a problem.
+    bool answers_errors = true;
 };
 
 const Scenario kScenarios[] = {
@@ -181,6 +237,79 @@ const Scenario kScenarios[] = {
          bed.engine->detach(bed.one);
      },
      [](const CrashBed& bed) { return bed.store().metadata.origins.size() == 1; }},
+    {"deactivate", [](CrashBed& bed) { bed.engine->deactivate(bed.old); },
+     [](const CrashBed& bed) { return !bed.store().snapshots.at(1).mapped; },
+     [](CrashBed& bed) { bed.engine->activate(bed.old, true); }},
+    {"a scheduled rollback begins", [](CrashBed& bed) { bed.restart(); },
+     [](const CrashBed& bed) {
+         const bool runs = bed.rollbackOfOne() == "running";
+         CHECK(runs == bed.snapshotNamed("undo").has_value());
+         CHECK(bed.store().metadata.origin(bed.one)->rollback.has_value());
+         return runs;
+     },
+     [](CrashBed& bed) {
+         bed.scheduleRollback();
+         bed.engine.reset();
+         bed.machine.reboot();
+     },
+     false},
+    {"cancel a scheduled rollback", [](CrashBed& bed) { bed.engine->cancelRollback(bed.one); },
+     [](const CrashBed& bed) {
+         const std::string state = bed.rollbackOfOne();
+         CHECK((state == "running") == bed.snapshotNamed("undo").has_value());
+         CHECK((state != "none") == bed.store().metadata.origin(bed.one)->rollback.has_value());
+         return state == "none";
+     },
+     [](CrashBed& bed) { bed.scheduleRollback(); }},
+    {"extend", [](CrashBed& bed) { bed.engine->extendStore(bed.store_uuid, {"/dev/spare"}); },
+     [](const CrashBed& bed) { return bed.store().devices.size() == 2; }},
+    {"give a store a spare",
+     [](CrashBed& bed) {
+         bed.engine->changeAutoextend(bed.store_uuid, {true, {"/dev/spare"}});
+     },
+     [](const CrashBed& bed) { return bed.store().metadata.autoextend.spares.size() == 1; }},
+    {"close a store",
+     [](CrashBed& bed) {
+         for (const auto& [uuid, store] : bed.engine->stores())
+             if (uuid != bed.store_uuid) {
+                 bed.engine->closeStore(uuid);
+                 return;
+             }
+     },
+     [](const CrashBed& bed) { return bed.engine->stores().size() == 1; },
+     [](CrashBed& bed) { bed.makeOther(); }},
+    {"open a store", [](CrashBed& bed) { bed.engine->openStore({"/dev/spare"}, ""); },
+     [](const CrashBed& bed) { return bed.engine->stores().size() == 2; },
+     [](CrashBed& bed) { bed.engine->closeStore(bed.makeOther()); }},
+    {"import a store with an origin",
+     [](CrashBed& bed) { bed.engine->openStore({"/dev/spare"}, "", Recognize::ByTheirMarks); },
+     [](const CrashBed& bed) { return bed.snapshotNamed("third").has_value(); },
+     [](CrashBed& bed) {
+         const Uuid other = bed.makeOtherWithOrigin();
+         bed.engine.reset();
+         bed.machine.reboot();
+         StoreRegistry(bed.directory.path()).remove(other);
+         bed.restart();
+     }},
+    {"prune two stores",
+     [](CrashBed& bed) {
+         PruneOptions options;
+         options.rules.last = 1;
+         for (const auto& result : bed.engine->prune({}, options))
+             if (result.action == PruneResult::Action::Failed)
+                 fail(ErrorKind::Failed, "{}", result.reason);
+     },
+     [](const CrashBed& bed) {
+         CHECK(bed.snapshotNamed("newer"));
+         CHECK(bed.snapshotNamed("fourth"));
+         return !bed.snapshotNamed("old") && !bed.snapshotNamed("third");
+     },
+     [](CrashBed& bed) {
+         const Uuid other = bed.makeOtherWithOrigin();
+         const Uuid three = bed.engine->stores().at(other).metadata.origins.front().uuid;
+         bed.engine->createSnapshots({{three, "fourth"}}, {});
+         bed.engine->createSnapshots({{bed.one, "newer"}}, {});
+     }},
 };
 
 }  // namespace
@@ -194,6 +323,7 @@ TEST_CASE("a kill at any step leaves what the next start makes consistent") {
                     INFO(scenario.name << ", accident " << static_cast<int>(accident) << " at step "
                                        << step << (reboot ? ", with a reboot" : ""));
                     CrashBed bed;
+                    scenario.prepare(bed);
                     bed.machine.plan(accident, step);
                     bool acknowledged = true;
                     try {
@@ -220,10 +350,11 @@ TEST_CASE("a kill at any step leaves what the next start makes consistent") {
 
 TEST_CASE("an error at any step is answered as one and leaves a consistent state") {
     for (const Scenario& scenario : kScenarios) {
-        bool reached_end = false;
+        bool reached_end = !scenario.answers_errors;
         for (unsigned step = 0; !reached_end; ++step) {
             INFO(scenario.name << ", failure at step " << step);
             CrashBed bed;
+            scenario.prepare(bed);
             bed.machine.plan(Accident::Fail, step);
             const Refusal refusal = refusalOf([&] { scenario.operation(bed); });
             reached_end = !bed.machine.accidentHappened();
