@@ -91,17 +91,17 @@ const std::vector<Key>& keys() {
          }},
         {"finished_jobs",
          [](Configuration& to, const json& value) {
-             to.finished_jobs = numberIn(value, 0, kMostKept);
+             to.finished_jobs = numberIn(value, 1, kMostKept);
          }},
         {"finished_jobs_seconds",
          [](Configuration& to, const json& value) {
-             to.finished_jobs_age = std::chrono::seconds(numberIn(value, 0, 30 * kDaySeconds));
+             to.finished_jobs_age = std::chrono::seconds(numberIn(value, 1, 30 * kDaySeconds));
          }},
         {"request_ids", [](Configuration& to,
                            const json& value) { to.request_ids = numberIn(value, 1, kMostKept); }},
         {"request_ids_seconds",
          [](Configuration& to, const json& value) {
-             to.request_ids_age = std::chrono::seconds(numberIn(value, 0, 30 * kDaySeconds));
+             to.request_ids_age = std::chrono::seconds(numberIn(value, 1, 30 * kDaySeconds));
          }},
     };
     return all;

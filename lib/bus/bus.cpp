@@ -2,6 +2,7 @@
 // Thin calls of sd-bus with errors turned into exceptions.
 #include "bus/bus.h"
 
+#include <cerrno>
 #include <cstring>
 
 #include "base/error.h"
@@ -79,6 +80,16 @@ Slot Bus::callAsync(const Message& call, std::chrono::microseconds time_limit,
                             static_cast<std::uint64_t>(time_limit.count())),
           "cannot send a call");
     return Slot(slot);
+}
+
+void Bus::processOrWait(std::chrono::microseconds time_limit) {
+    const int done = sd_bus_process(bus_, nullptr);
+    check(done, "the connection to the bus is lost");
+    if (done > 0 || time_limit.count() <= 0)
+        return;
+    const int waited = sd_bus_wait(bus_, static_cast<std::uint64_t>(time_limit.count()));
+    if (waited != -EINTR)
+        check(waited, "cannot wait for the bus");
 }
 
 void Bus::send(const Message& message) {

@@ -81,6 +81,8 @@ public:
     /// before.
     Slot callAsync(const Message& call, std::chrono::microseconds time_limit,
                    sd_bus_message_handler_t on_answer, void* userdata);
+    /// Dispatches a message that has come; if there is none, waits so long for one.
+    void processOrWait(std::chrono::microseconds time_limit);
     void send(const Message& message);
     void replyError(const Message& call, const std::string& name, const std::string& text);
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // snapd-cli and jobs: not waiting, progress, and a daemon that is restarted under a call.
+#include <signal.h>
+
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
@@ -9,8 +11,10 @@
 #include <sstream>
 #include <thread>
 
+#include "bus/permissions.h"
 #include "bus_bed.h"
 #include "cowsnap_dm.h"
+#include "fake_polkit.h"
 
 using namespace cowsnap;
 using namespace cowsnap::test;
@@ -23,9 +27,13 @@ namespace {
 class Running {
 public:
     Running(BusBed& bed, const std::vector<std::string>& arguments)
-        : bed_(bed), errors_((directory_.path() / "errors").string()) {
-        std::vector<std::string> words{"/bin/sh", "-c",    R"(exec 2>"$1"; shift; exec "$@")",
-                                       "sh",      errors_, COWSNAP_CLI};
+        : bed_(bed),
+          errors_((directory_.path() / "errors").string()),
+          process_((directory_.path() / "process").string()) {
+        std::vector<std::string> words{
+            "/bin/sh",  "-c",     R"(echo $$ > "$1"; exec 2>"$2"; shift 2; exec "$@")",
+            "sh",       process_, errors_,
+            COWSNAP_CLI};
         words.insert(words.end(), arguments.begin(), arguments.end());
         thread_ = std::thread([this, words] { result_ = runProgram(words); });
     }
@@ -42,6 +50,10 @@ public:
         return false;
     }
 
+    // These once it runs.
+    void stop() const { send(SIGSTOP); }
+    void goOn() const { send(SIGCONT); }
+
     const CliResult& end() {
         if (thread_.joinable()) {
             thread_.join();
@@ -51,16 +63,27 @@ public:
         return result_;
     }
     ~Running() {
-        bed_.machine.letGo();  // or a test that failed would wait for ever
+        // Or a test that failed would wait for ever.
+        bed_.machine.letGo();
+        if (thread_.joinable())
+            send(SIGKILL);
         end();
     }
     Running(const Running&) = delete;
     Running& operator=(const Running&) = delete;
 
 private:
+    void send(int signal) const {
+        pid_t process = 0;
+        std::ifstream(process_) >> process;
+        // 0 would be all of this group
+        CHECK((process > 0 && ::kill(process, signal) == 0));
+    }
+
     BusBed& bed_;
     TemporaryDirectory directory_;
     std::string errors_;
+    std::string process_;
     CliResult result_;
     std::thread thread_;
 };
@@ -162,4 +185,97 @@ TEST_CASE("a call under which the daemon is restarted is repeated, and says so i
         CHECK_THAT(result.errors, Contains("cowsnapd was restarted during the call"));
         CHECK(runCli({"list", "-o", "name", "--no-headings"}).output == "a\n");
     }
+}
+
+TEST_CASE("what was done is not told as failed, however soon its job is forgotten") {
+    BusBed bed;
+    const ObjectPath origin{bed.attach("/dev/one", bed.createStore())};
+    bed.directory.write("cowsnapd.conf", "{ \"finished_jobs\": 1, \"request_ids\": 2 }");
+    bed.call("/org/cowsnap1", "org.cowsnap1.Manager", "Reload", nullptr);
+    bed.machine.hold(COWSNAP_MESSAGE_CREATE);
+    Running running(bed, {"create", "one", "--name", "a", "--progress=json"});
+    REQUIRE(bed.machine.waitUntilHeld(1));
+    REQUIRE(running.waitForErrorLines(1));
+    running.stop();
+    bed.machine.letGo();
+    // Others push it, and its answer, out of the lists before it looks again.
+    bed.createSnapshots({{origin, "b"}}, {{"request-id", std::string("b")}});
+    bed.createSnapshots({{origin, "c"}}, {{"request-id", std::string("c")}});
+    running.goOn();
+    const CliResult& result = running.end();
+    INFO(result.output << result.errors);
+    CHECK(result.code == 0);
+    CHECK_THAT(result.output, Contains("created a"));
+    CHECK_THAT(result.errors, Catch::EndsWith("\n") && Contains("\"state\":\"done\""));
+    CHECK(bed.machine.snapshotIds().size() == 3);
+}
+
+TEST_CASE("whoever looks at the progress is asked for a password once, and calls once") {
+    if (::geteuid() != 0) {
+        WARN("not root: cannot become someone else");
+        return;
+    }
+    constexpr uid_t nobody = 65534;
+    BusBed bed;
+    bed.attach("/dev/one", bed.createStore());
+    FakePolkit polkit;
+    polkit.grant({std::string(kActionCreate)});
+    const CliResult result = runCli({"create", "one", "--name", "a", "--progress=json"}, nobody);
+    INFO(result.errors);
+    CHECK(result.code == 0);
+    CHECK_THAT(result.output, Contains("created a"));
+    CHECK(polkit.questions().size() == 1);
+    CHECK(bed.jobs().size() == 3);
+}
+
+TEST_CASE("job wait tells how far a job is, as the command that began it would") {
+    BusBed bed;
+    bed.attach("/dev/one", bed.createStore());
+    REQUIRE(runCli({"create", "one", "--name", "old"}).code == 0);
+    REQUIRE(runCli({"rollback", "old", "--yes"}).code == 0);
+    const std::string number = std::to_string(bed.jobs().size());
+    Running running(bed, {"job", "wait", number, "--progress=json"});
+    REQUIRE(running.waitForErrorLines(1));
+    bed.machine.copyBack(1, 1000);
+    REQUIRE(runCli({"origin", "list"}).code == 0);
+    REQUIRE(running.waitForErrorLines(2));
+    bed.machine.endRollback(1);
+    const CliResult& result = running.end();
+    INFO(result.output << result.errors);
+    CHECK(result.code == 0);
+    CHECK_THAT(result.output, Contains("copy-back"));
+    std::istringstream lines(result.errors);
+    std::vector<json> told;
+    for (std::string line; std::getline(lines, line);)
+        told.push_back(json::parse(line));
+    // A line when something is new, and none else.
+    REQUIRE(told.size() == 3);
+    for (const auto& line : told)
+        CHECK(line.at("operation") == "copy-back");
+    CHECK(told[0].at("state") == "running");
+    CHECK(told[0].at("bytes") == 32 * 4096);
+    CHECK(told[1].at("bytes") == 1000 * 4096);
+    CHECK(told[2].at("state") == "done");
+    CHECK(told[2].at("progress") == 1.0);
+}
+
+TEST_CASE("a job that is forgotten while it is waited for is told as that") {
+    BusBed bed;
+    const ObjectPath origin{bed.attach("/dev/one", bed.createStore())};
+    bed.directory.write("cowsnapd.conf", "{ \"finished_jobs\": 1 }");
+    bed.call("/org/cowsnap1", "org.cowsnap1.Manager", "Reload", nullptr);
+    bed.machine.hold(COWSNAP_MESSAGE_CREATE);
+    const auto first = bed.beginCreate(origin.path, "first");
+    REQUIRE(bed.machine.waitUntilHeld(1));
+    Running running(bed, {"job", "wait", "3", "--progress=json"});
+    REQUIRE(running.waitForErrorLines(1));
+    running.stop();
+    bed.machine.letGo();
+    bed.finish(*first);
+    bed.createSnapshots({{origin, "second"}});
+    running.goOn();
+    const CliResult& result = running.end();
+    CHECK(result.code == 1);
+    CHECK_THAT(result.errors, Contains("the job 3 is not there any more") &&
+                                  Contains("finished_jobs in cowsnapd.conf"));
 }

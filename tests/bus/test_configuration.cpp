@@ -88,6 +88,13 @@ TEST_CASE("what is wrong in a configuration is refused with file, line and key")
                    Contains("f.conf:2: \"refresh_interval_seconds\" is ") &&
                        Contains("a whole number from 1 to 86400"));
     }
+    for (const char* const key :
+         {"finished_jobs", "finished_jobs_seconds", "request_ids", "request_ids_seconds"}) {
+        CHECK_THAT(refusalOfText(fmt::format("{{\"{}\": 0}}", key)),
+                   Contains(fmt::format("f.conf:1: \"{}\" is 0, expected", key)) &&
+                       Contains("a whole number from 1 to"));
+        CHECK_NOTHROW(parseConfiguration(fmt::format("{{\"{}\": 1}}", key), "f.conf"));
+    }
     for (const char* const wrong : {"80", "[0]", "[101]", "[90, 80]", "[80, 80]", "[\"80\"]"}) {
         INFO(wrong);
         CHECK_THAT(refusalOfText(fmt::format("{{\"space_warnings_percent\": {}}}", wrong)),

@@ -19,6 +19,7 @@
 
 #include "base/file_descriptor.h"
 #include "bed.h"
+#include "terminal.h"
 
 using namespace cowsnap;
 using namespace cowsnap::store;
@@ -84,43 +85,16 @@ Ran run(const Directory& directory, const std::vector<std::string>& words) {
 
 /// Runs the program on a terminal, and types an answer when it has asked.
 Ran runOnTerminal(const std::vector<std::string>& words, const std::string& answer = "") {
-    const FileDescriptor terminal(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
-    std::array<char, 128> name{};
-    REQUIRE(terminal);
-    REQUIRE(::grantpt(terminal.get()) == 0);
-    REQUIRE(::unlockpt(terminal.get()) == 0);
-    REQUIRE(::ptsname_r(terminal.get(), name.data(), name.size()) == 0);
     std::vector<std::string> all{COWSNAP_STORE};
     all.insert(all.end(), words.begin(), words.end());
-    std::vector<char*> arguments;
-    for (auto& word : all)
-        arguments.push_back(word.data());
-    arguments.push_back(nullptr);
-    const pid_t child = ::fork();
-    if (child == 0) {
-        ::setsid();
-        const int side = ::open(name.data(), O_RDWR);
-        if (::dup2(side, 0) < 0 || ::dup2(side, 1) < 0 || ::dup2(side, 2) < 0)
-            ::_exit(126);
-        ::execv(arguments.front(), arguments.data());
-        ::_exit(127);
+    cowsnap::test::OnTerminal program(all);
+    if (!answer.empty()) {
+        REQUIRE(program.waitFor("[y/N] "));
+        program.type(answer + "\n");
     }
     Ran ran;
-    bool answered = answer.empty();
-    std::array<char, 4096> buffer{};
-    // the read fails when the program has gone, and the other side with it
-    for (ssize_t got = 0; (got = ::read(terminal.get(), buffer.data(), buffer.size())) > 0;) {
-        ran.output.append(buffer.data(), static_cast<std::size_t>(got));
-        if (!answered && ran.output.find("[y/N] ") != std::string::npos) {
-            answered = true;
-            const std::string line = answer + "\n";
-            REQUIRE(::write(terminal.get(), line.data(), line.size()) ==
-                    static_cast<ssize_t>(line.size()));
-        }
-    }
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    ran.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    ran.code = program.end();
+    ran.output = program.output();
     return ran;
 }
 

@@ -24,8 +24,14 @@ namespace {
 // Freezing file systems and preserving what waits can take long.
 constexpr std::uint64_t kTimeoutUs = 10ULL * 60 * 1000 * 1000;
 
+// A look at a job is nothing that anyone waits for.
+constexpr std::uint64_t kLookTimeoutUs = 2ULL * 1000 * 1000;
+
 constexpr std::chrono::milliseconds kFirstPoll{5};
 constexpr std::chrono::milliseconds kPollInterval{200};
+
+constexpr const char* kRequestId = "request-id";
+constexpr const char* kBackground = "background";
 
 /// Whether an error says that no daemon is there.
 bool isGone(const std::string& error_name) {
@@ -199,12 +205,9 @@ const Object& Objects::snapshot(const std::string& wanted) const {
     return *found;
 }
 
-const Object& Objects::job(const std::string& wanted) const {
-    for (const auto& job : jobs)
-        if (job.path == wanted || std::to_string(job.number("Number")) == wanted)
-            return job;
-    throw notFound("there is no job \"" + wanted +
-                   "\": \"snapd-cli job list\" shows those that are there");
+bool isOver(const Object& job) {
+    const std::string state = job.text("State");
+    return state != "queued" && state != "running";
 }
 
 namespace {
@@ -230,6 +233,8 @@ Message Client::tryCall(const std::string& path, const std::string& interface,
     message.append(options);
     // polkit may ask whoever sits here for a password.
     message.allowInteractiveAuthorization();
+    if (mode_.on_progress && options.contains(kRequestId) && !options.contains(kBackground))
+        return follow(message, std::get<std::string>(options.at(kRequestId)));
     return bus_.call(message, kTimeoutUs);
 }
 
@@ -273,55 +278,119 @@ Message Client::repeatCall(const std::string& path, const std::string& interface
     }
 }
 
-Object Client::jobOf(const std::string& request_id) {
-    const auto paths =
-        call(kRootPath, kManagerInterface, "ListJobs", nullptr, {{"request", request_id}})
-            .readObjectPaths();
-    if (paths.empty())
-        throw Failure(ExitCode::Failed, "Failed", "the job that was begun is not there any more");
-    Message message = bus_.newMethodCall(kBusName, paths.back().path,
-                                         "org.freedesktop.DBus.Properties", "GetAll");
+Object Client::propertiesOf(const std::string& job, std::uint64_t timeout_us) {
+    Message message =
+        bus_.newMethodCall(kBusName, job, "org.freedesktop.DBus.Properties", "GetAll");
     message.append(Value(std::string(kJobInterface)));
+    Object object{job, bus_.call(message, timeout_us).readKnown()};
+    object.properties["Number"] = jobNumber(job);
+    return object;
+}
+
+std::optional<Object> Client::jobOf(const std::string& request_id) {
+    Message message = bus_.newMethodCall(kBusName, kRootPath, kManagerInterface, "ListJobs");
+    message.append(Dictionary{{"request", request_id}});
+    message.setAutoStart(false);
     try {
-        Object job{paths.back().path, bus_.call(message, kTimeoutUs).readKnown()};
-        job.properties["Number"] = jobNumber(job.path);
-        return job;
+        const auto paths = bus_.call(message, kLookTimeoutUs).readObjectPaths();
+        if (!paths.empty())
+            return propertiesOf(paths.back().path, kLookTimeoutUs);
+    } catch (const CallError&) {
+        // It is not known now; what came of it the call itself is answered.
+    }
+    return std::nullopt;
+}
+
+Message Client::follow(const Message& call, const std::string& request_id) {
+    using Clock = std::chrono::steady_clock;
+    Message answer;
+    const auto on_answer = [](sd_bus_message* message, void* userdata, sd_bus_error*) {
+        *static_cast<Message*>(userdata) = Message::share(message);
+        return 0;
+    };
+    const Slot slot =
+        bus_.callAsync(call, std::chrono::microseconds(kTimeoutUs), on_answer, &answer);
+    std::optional<Object> job;
+    auto pause = kFirstPoll;
+    auto next_look = Clock::now() + pause;
+    while (!answer) {
+        bus_.processOrWait(
+            std::chrono::duration_cast<std::chrono::microseconds>(next_look - Clock::now()));
+        if (answer || Clock::now() < next_look)
+            continue;
+        if (auto seen = jobOf(request_id)) {
+            job = std::move(seen);
+            mode_.on_progress(*job);
+        }
+        pause = std::min(2 * pause, kPollInterval);
+        next_look = Clock::now() + pause;
+    }
+    const sd_bus_error* const error = sd_bus_message_get_error(answer.get());
+    if (error == nullptr || !isGone(error->name))
+        tellEnd(jobOf(request_id), std::move(job), error == nullptr);
+    if (error != nullptr)
+        throw CallError(error->name, error->message != nullptr ? error->message : "");
+    return answer;
+}
+
+void Client::tellEnd(const std::optional<Object>& job, std::optional<Object> seen_before,
+                     bool done) {
+    if (job) {
+        mode_.on_progress(*job);
+    } else if (seen_before) {
+        // It is forgotten already.
+        seen_before->properties["State"] = std::string(done ? "done" : "failed");
+        mode_.on_progress(*seen_before);
+    }
+}
+
+Object Client::job(const std::string& wanted) {
+    const std::string directory = std::string(kRootPath) + "/job/";
+    const std::string number =
+        wanted.starts_with(directory) ? wanted.substr(directory.size()) : wanted;
+    const bool is_number =
+        !number.empty() && number.find_first_not_of("0123456789") == std::string::npos;
+    const auto none = notFound("there is no job \"" + wanted +
+                               "\": \"snapd-cli job list\" shows those that are there");
+    if (!is_number)
+        throw none;
+    try {
+        return propertiesOf(directory + number, kTimeoutUs);
     } catch (const CallError& error) {
+        if (error.name() == "org.freedesktop.DBus.Error.UnknownObject")
+            throw none;
         throw failureOf(error.name(), error.what());
     }
 }
 
-Message Client::follow(const std::string& path, const std::string& interface,
-                       const std::string& member, const std::function<void(Message&)>& append,
-                       const Dictionary& options, const std::string& request_id) {
-    auto pause = kFirstPoll;
+Object Client::waitForJob(const std::string& wanted) {
+    Object job = this->job(wanted);
     for (;;) {
-        const Object job = jobOf(request_id);
-        mode_.on_progress(job);
-        const std::string state = job.text("State");
-        if (state == "queued" || state == "running") {
-            std::this_thread::sleep_for(pause);
-            pause = std::min(2 * pause, kPollInterval);
-            continue;
+        if (mode_.on_progress)
+            mode_.on_progress(job);
+        if (isOver(job))
+            return job;
+        std::this_thread::sleep_for(kPollInterval);
+        try {
+            job = this->job(job.path);
+        } catch (const Failure& failure) {
+            if (failure.code() != ExitCode::NotFound)
+                throw;
+            throw Failure(ExitCode::Failed, "Failed",
+                          fmt::format("the job {} is not there any more: it is over and forgotten "
+                                      "(finished_jobs in cowsnapd.conf says how many are kept), or "
+                                      "cowsnapd was restarted",
+                                      job.number("Number")));
         }
-        if (const std::string error = job.text("ErrorName"); !error.empty())
-            throw failureOf(error, job.text("ErrorMessage"));
-        return repeatCall(path, interface, member, append, options);
     }
 }
 
 Message Client::callStep(const std::string& path, const std::string& interface,
                          const std::string& member, const std::function<void(Message&)>& append,
                          const Dictionary& options) {
-    const std::string request_id = Uuid::random().dashed();
     Dictionary with_id = options;
-    with_id["request-id"] = request_id;
-    if (!mode_.on_progress)
-        return repeatCall(path, interface, member, append, with_id);
-    Dictionary in_background = with_id;
-    in_background["background"] = true;
-    repeatCall(path, interface, member, append, in_background);
-    return follow(path, interface, member, append, with_id, request_id);
+    with_id[kRequestId] = Uuid::random().dashed();
+    return repeatCall(path, interface, member, append, with_id);
 }
 
 Message Client::callJob(const std::string& path, const std::string& interface,
@@ -331,8 +400,8 @@ Message Client::callJob(const std::string& path, const std::string& interface,
         return callStep(path, interface, member, append, options);
     const std::string request_id = Uuid::random().dashed();
     Dictionary in_background = options;
-    in_background["request-id"] = request_id;
-    in_background["background"] = true;
+    in_background[kRequestId] = request_id;
+    in_background[kBackground] = true;
     repeatCall(path, interface, member, append, in_background);
     throw JobBegun{jobOf(request_id)};
 }

@@ -55,9 +55,10 @@ struct Objects {
     const Object* findOrigin(const std::string& wanted) const;
     /// By name, STORE/NAME, or uuid.
     const Object& snapshot(const std::string& wanted) const;
-    /// By number or path.
-    const Object& job(const std::string& wanted) const;
 };
+
+/// Whether a job has ended, in whatever way.
+bool isOver(const Object& job);
 
 /// How calls that are jobs are made.
 struct CallMode {
@@ -68,7 +69,7 @@ struct CallMode {
 
 /// A job was begun, and nobody waits for it. Thrown where else its answer would be returned.
 struct JobBegun {
-    Object job;
+    std::optional<Object> job;  ///< nothing: it is over, and forgotten already
 };
 
 class Client {
@@ -96,6 +97,11 @@ public:
     Message call(const std::string& path, const std::string& interface, const std::string& member,
                  const std::function<void(Message&)>& append, const Dictionary& options = {});
 
+    /// By number or path. Failure (NotFound) if it is not there.
+    Object job(const std::string& wanted);
+    /// The same, when it is over.
+    Object waitForJob(const std::string& wanted);
+
 private:
     Message repeatCall(const std::string& path, const std::string& interface,
                        const std::string& member, const std::function<void(Message&)>& append,
@@ -103,10 +109,12 @@ private:
     Message tryCall(const std::string& path, const std::string& interface,
                     const std::string& member, const std::function<void(Message&)>& append,
                     const Dictionary& options);
-    Object jobOf(const std::string& request_id);
-    Message follow(const std::string& path, const std::string& interface, const std::string& member,
-                   const std::function<void(Message&)>& append, const Dictionary& options,
-                   const std::string& request_id);
+    Object propertiesOf(const std::string& job, std::uint64_t timeout_us);
+    /// Nothing if it is not there, or not yet.
+    std::optional<Object> jobOf(const std::string& request_id);
+    /// Waits for the answer of a call, and tells meanwhile of the job that it began.
+    Message follow(const Message& call, const std::string& request_id);
+    void tellEnd(const std::optional<Object>& job, std::optional<Object> seen_before, bool done);
     bool waitForDaemon();
 
     Bus bus_;

@@ -3,6 +3,7 @@
 // failures into messages and exit codes.
 #include <algorithm>
 #include <iostream>
+#include <optional>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -21,6 +22,20 @@ int end(ExitCode code) {
     return static_cast<int>(code);
 }
 
+void printBegun(const OutputOptions& output, const std::optional<Object>& job) {
+    if (!job) {
+        printDone(output,
+                  "begun, and over already; what came of it is not kept (finished_jobs in "
+                  "cowsnapd.conf says how many are)",
+                  {{"job", nullptr}, {"operation", nullptr}});
+        return;
+    }
+    const auto number = job->number("Number");
+    printDone(output,
+              fmt::format("begun as job {0}: \"snapd-cli job wait {0}\" waits for it", number),
+              {{"job", number}, {"operation", job->text("Operation")}});
+}
+
 int runVerb(const Run& run, const OutputOptions& output) {
     try {
         Client client;
@@ -29,10 +44,7 @@ int runVerb(const Run& run, const OutputOptions& output) {
         run(session);
         return end(ExitCode::Done);
     } catch (const JobBegun& begun) {
-        const auto number = begun.job.number("Number");
-        printDone(output,
-                  fmt::format("begun as job {0}: \"snapd-cli job wait {0}\" waits for it", number),
-                  {{"job", number}, {"operation", begun.job.text("Operation")}});
+        printBegun(output, begun.job);
         return end(ExitCode::Done);
     } catch (const Failure& failure) {
         printFailure(output.json, failure.name(), failure.what());

@@ -21,29 +21,42 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-void printLine(const Object& job) {
-    nlohmann::ordered_json line = {{"schema", kJsonSchema},
-                                   {"job", job.number("Number")},
-                                   {"operation", job.text("Operation")},
-                                   {"state", job.text("State")},
-                                   {"progress", nullptr},
-                                   {"bytes", job.number("Bytes")},
-                                   {"bytes_per_second", job.number("Rate")},
-                                   {"expected_end", nullptr}};
-    if (job.real("Progress") >= 0)
-        line["progress"] = job.real("Progress");
-    if (const auto end = job.number("ExpectedEnd"); end != 0)
-        line["expected_end"] = end;
-    std::cerr << line.dump() << '\n';
-}
+/// A line each time that something is new.
+class Lines {
+public:
+    void show(const Object& job) {
+        const std::string line = lineOf(job);
+        if (line != last_)
+            std::cerr << line << std::endl;
+        last_ = line;
+    }
+
+private:
+    static std::string lineOf(const Object& job) {
+        nlohmann::ordered_json line = {{"schema", kJsonSchema},
+                                       {"job", job.number("Number")},
+                                       {"operation", job.text("Operation")},
+                                       {"state", job.text("State")},
+                                       {"progress", nullptr},
+                                       {"bytes", job.number("Bytes")},
+                                       {"bytes_per_second", job.number("Rate")},
+                                       {"expected_end", nullptr}};
+        if (job.real("Progress") >= 0)
+            line["progress"] = job.real("Progress");
+        if (const auto end = job.number("ExpectedEnd"); end != 0)
+            line["expected_end"] = end;
+        return line.dump();
+    }
+
+    std::string last_;
+};
 
 /// What is over soon shows no bar.
 class Bar {
 public:
     void show(const Object& job) {
         constexpr std::chrono::seconds soon{1};
-        const std::string state = job.text("State");
-        const bool over = state != "queued" && state != "running";
+        const bool over = isOver(job);
         if (over || Clock::now() - began_ < soon) {
             if (over && shown_)
                 std::cerr << "\r\033[K" << std::flush;
@@ -77,8 +90,10 @@ private:
 }  // namespace
 
 std::function<void(const Object& job)> progressShower(const std::string& how, bool json) {
-    if (how == "json")
-        return printLine;
+    if (how == "json") {
+        auto lines = std::make_shared<Lines>();
+        return [lines](const Object& job) { lines->show(job); };
+    }
     if (how == "none" || json || ::isatty(STDERR_FILENO) == 0)
         return nullptr;
     auto bar = std::make_shared<Bar>();

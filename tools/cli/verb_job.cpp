@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // job list, show, wait, cancel.
-#include <chrono>
 #include <memory>
-#include <thread>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -13,38 +12,28 @@ namespace cowsnap::cli {
 
 namespace {
 
-constexpr std::chrono::milliseconds kPollInterval{200};
-
-bool isOver(const Object& job) {
-    const std::string state = job.text("State");
-    return state != "queued" && state != "running";
-}
-
 void list(Session& session) {
     const Objects objects = session.client.objects();
     printObjects(session.output, "jobs", jobColumns(), objects, objects.jobs);
 }
 
 void show(Session& session, const std::string& wanted) {
-    const Objects objects = session.client.objects();
-    printObject(session.output, "job", jobColumns(), objects, objects.job(wanted));
+    printObject(session.output, "job", jobColumns(), {}, session.client.job(wanted));
 }
 
 /// Ends as the command that began the job would have.
 void wait(Session& session, const std::string& wanted) {
-    Objects objects = session.client.objects();
-    while (!isOver(objects.job(wanted))) {
-        std::this_thread::sleep_for(kPollInterval);
-        objects = session.client.objects();
-    }
-    const Object& job = objects.job(wanted);
+    const Object job = session.client.waitForJob(wanted);
     if (const std::string error = job.text("ErrorName"); !error.empty())
         throw failureOf(error, job.text("ErrorMessage"));
-    printObject(session.output, "job", jobColumns(), objects, job);
+    printObject(session.output, "job", jobColumns(), {}, job);
 }
 
 void cancel(Session& session, const std::string& wanted) {
-    const Object job = session.client.objects().job(wanted);
+    const Object job = session.client.job(wanted);
+    // Cancelling what a rollback copies cancels the rollback.
+    if (job.text("Operation") == "copy-back" && !isOver(job))
+        confirmCancelRollback(session, job.text("Subject"));
     session.client.call(job.path, kJobInterface, "Cancel", nullptr);
     const auto number = job.number("Number");
     printDone(session.output,
@@ -70,7 +59,8 @@ void addJob(CLI::App& app, Run& run) {
     };
     add("show", "Show all that is known of a job", show);
     add("wait", "Wait until a job is over; end as it did", wait);
-    add("cancel", "Cancel a job that has not begun, or that is about several stores", cancel);
+    add("cancel", "Cancel a job that has not begun, or that is about several stores, or a rollback",
+        cancel);
 }
 
 }  // namespace cowsnap::cli

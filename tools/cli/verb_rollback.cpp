@@ -89,9 +89,7 @@ void cancel(Session& session, const std::string& wanted) {
     const std::string name = origin.text("Name");
     const bool scheduled = origin.text("Rollback") == "scheduled";
     if (!scheduled)
-        confirm(session.output,
-                fmt::format("Cancel the rollback of {}? What was written since it began is lost.",
-                            name));
+        confirmCancelRollback(session, name);
     session.client.callJob(origin.path, kOriginInterface, "CancelRollback", [](Message&) {});
     printDone(session.output,
               scheduled ? fmt::format("the rollback of {} is not scheduled any more", name)
@@ -100,6 +98,12 @@ void cancel(Session& session, const std::string& wanted) {
 }
 
 }  // namespace
+
+void confirmCancelRollback(Session& session, const std::string& origin) {
+    confirm(
+        session.output,
+        fmt::format("Cancel the rollback of {}? What was written since it began is lost.", origin));
+}
 
 void addRollback(CLI::App& app, Run& run) {
     auto arguments = std::make_shared<Arguments>();

@@ -93,7 +93,7 @@ public:
                                               {"done_bytes", origin.number("RollbackDoneBytes")},
                                               {"bytes", origin.number("SizeBytes")}});
         for (const auto& job : objects.jobs)
-            if (job.text("State") == "queued" || job.text("State") == "running")
+            if (!isOver(job))
                 state["jobs"].push_back({{"number", job.number("Number")},
                                          {"operation", job.text("Operation")},
                                          {"state", job.text("State")},

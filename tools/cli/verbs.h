@@ -63,6 +63,9 @@ std::string originOrAttach(Session& session, const Objects& objects, const std::
 /// What attaching an origin means for those who use its device.
 std::string attachedText(const Object& origin);
 
+/// Asks before a rollback that runs is cancelled.
+void confirmCancelRollback(Session& session, const std::string& origin);
+
 /// Refuses an option that was given without a value, which else would count as not given.
 CLI::Validator notEmpty();
 
