@@ -79,3 +79,39 @@ TEST_CASE("cancelling the job of a rollback asks what cancelling the rollback as
     CHECK(over.code == 1);
     CHECK_THAT(over.errors, Contains("over already"));
 }
+
+TEST_CASE("states and errors have colors on a terminal, and only there") {
+    TerminalBed bed;
+    bed.createSnapshots({{{bed.origin}, "old"}});
+    bed.machine.writtenUnseen(1);
+    bed.createSnapshots({{{bed.origin}, "new"}});
+    const std::vector<std::string> list{"list", "-o", "state,name"};
+    const auto shown = [](const std::vector<std::string>& words,
+                          const std::map<std::string, std::string>& environment) {
+        OnTerminal cli(cliWords(words), environment);
+        cli.end();
+        return cli.output();
+    };
+    const std::map<std::string, std::string> terminal{{"TERM", "xterm"}, {"NO_COLOR", ""}};
+    // The columns stand as they do without colors.
+    CHECK(shown(list, terminal) ==
+          "STATE   NAME\r\n\033[31mstale\033[0m   old\r\n\033[32mactive\033[0m  new\r\n");
+    CHECK_THAT(shown({"show", "main"}, terminal), Contains("\033[32mactive\033[0m\r\n"));
+    CHECK_THAT(shown({"show", "one"}, terminal),
+               Contains("\033[32mattached\033[0m") && !Contains("mnone"));
+    CHECK_THAT(shown({"show", "none"}, terminal),
+               Catch::StartsWith("\033[1;31msnapd-cli:\033[0m "));
+    CHECK_THAT(shown({"activate", "old"}, terminal),
+               Catch::StartsWith("\033[1;33msnapd-cli:\033[0m the snapshot old is stale"));
+    CHECK(runCli({"rollback", "new", "--yes"}).code == 0);
+    CHECK_THAT(shown({"job", "list", "-o", "state"}, terminal),
+               Contains("\033[32mdone\033[0m\r\n") && Contains("\033[33mrunning\033[0m\r\n"));
+    for (const auto& environment : std::vector<std::map<std::string, std::string>>{
+             {{"TERM", "xterm"}, {"NO_COLOR", "1"}}, {{"TERM", "dumb"}, {"NO_COLOR", ""}}}) {
+        CHECK_THAT(shown(list, environment), Contains("stale") && !Contains("\033"));
+        CHECK_THAT(shown({"show", "none"}, environment), Catch::StartsWith("snapd-cli: "));
+    }
+    CHECK_THAT(shown({"list", "--json"}, terminal), Contains("stale") && !Contains("\033"));
+    CHECK_THAT(runCli(list).output, Contains("stale") && !Contains("\033"));
+    CHECK_THAT(runCli({"show", "none"}).errors, Catch::StartsWith("snapd-cli: "));
+}

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "base/size_text.h"
+#include "cli/color.h"
 #include "cli/exit.h"
 #include "cowsnap_dm.h"
 
@@ -25,6 +26,12 @@ Column text(std::string name, std::string property, bool by_default = true) {
     return {
         std::move(name), ColumnKind::Text, by_default,
         [property](const Objects&, const Object& object) { return json(object.text(property)); }};
+}
+
+Column state(std::string name, std::string property, bool by_default = true) {
+    Column column = text(std::move(name), std::move(property), by_default);
+    column.kind = ColumnKind::State;
+    return column;
 }
 
 Column number(std::string name, std::string property, ColumnKind kind, bool by_default = true) {
@@ -77,6 +84,7 @@ std::string cellText(const OutputOptions& options, ColumnKind kind, const json& 
         case ColumnKind::Share:
             return value.get<double>() < 0 ? "-"
                                            : fmt::format("{:.0f} %", value.get<double>() * 100);
+        case ColumnKind::State:
         case ColumnKind::Text:
             break;
     }
@@ -88,6 +96,12 @@ std::string cellText(const OutputOptions& options, ColumnKind kind, const json& 
     }
     const auto content = value.get<std::string>();
     return content.empty() ? "-" : printable(content);
+}
+
+/// The text of a cell, with the color of what it says.
+std::string painted(ColumnKind kind, const std::string& text) {
+    const bool is_state = kind == ColumnKind::State && text != "-" && text != COWSNAP_ROLLBACK_NONE;
+    return is_state && takesColor(STDOUT_FILENO) ? coloredState(text) : text;
 }
 
 std::string heading(const std::string& name) {
@@ -140,6 +154,12 @@ void printJson(const json& document) {
     std::cout << document.dump(2, ' ', false, json::error_handler_t::replace) << '\n';
 }
 
+/// What begins a message on stderr.
+std::string inColorOf(std::string (*paint)(const std::string&)) {
+    constexpr const char* name = "snapd-cli:";
+    return (takesColor(STDERR_FILENO) ? paint(name) : std::string(name)) + " ";
+}
+
 /// Columns on a terminal, not bytes: UTF-8 continuation bytes take no room.
 std::size_t width(const std::string& text) {
     return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char character) {
@@ -152,7 +172,7 @@ std::size_t width(const std::string& text) {
 const std::vector<Column>& storeColumns() {
     static const std::vector<Column> columns{
         text("name", "Name"),
-        text("state", "State"),
+        state("state", "State"),
         number("size", "SizeBytes", ColumnKind::Bytes),
         number("used", "UsedBytes", ColumnKind::Bytes),
         number("free", "FreeBytes", ColumnKind::Bytes),
@@ -179,7 +199,7 @@ const std::vector<Column>& storeColumns() {
 const std::vector<Column>& originColumns() {
     static const std::vector<Column> columns{
         text("name", "Name"),
-        text("state", "State"),
+        state("state", "State"),
         text("method", "Method"),
         text("device", "Device"),
         text("backing_device", "BackingDevice"),
@@ -192,7 +212,7 @@ const std::vector<Column>& originColumns() {
         number("preserved", "PreservedBytes", ColumnKind::Bytes, false),
         number("read", "ReadBytes", ColumnKind::Bytes, false),
         number("waiting_bios", "WaitingBios", ColumnKind::Number, false),
-        text("rollback", "Rollback", false),
+        state("rollback", "Rollback", false),
         nameOf("rollback_target", "RollbackTarget", false),
         nameOf("rollback_undo", "RollbackUndo", false),
         number("rollback_done", "RollbackDoneBytes", ColumnKind::Bytes, false),
@@ -206,7 +226,7 @@ const std::vector<Column>& snapshotColumns() {
         text("name", "Name"),
         nameOf("origin", "Origin"),
         number("created", "Created", ColumnKind::Time),
-        text("state", "State"),
+        state("state", "State"),
         number("used", "UsedBytes", ColumnKind::Bytes),
         number("size", "SizeBytes", ColumnKind::Bytes),
         text("device", "Device"),
@@ -245,7 +265,7 @@ const std::vector<Column>& jobColumns() {
         number("job", "Number", ColumnKind::Number),
         text("operation", "Operation"),
         text("subject", "Subject"),
-        text("state", "State"),
+        state("state", "State"),
         {"progress", ColumnKind::Share, true,
          [](const Objects&, const Object& object) { return json(object.real("Progress")); }},
         number("began", "Began", ColumnKind::Time),
@@ -291,12 +311,14 @@ void printObjects(const OutputOptions& options, const std::string& key,
         for (std::size_t i = 0; i < line.size(); ++i)
             widths[i] = std::max(widths[i], width(line[i]));
     for (const auto& line : lines) {
+        const bool is_heading = !options.no_headings && &line == &lines.front();
         std::string text;
         for (std::size_t i = 0; i < line.size(); ++i) {
             const std::string padding(widths[i] - width(line[i]), ' ');
+            const std::string cell = is_heading ? line[i] : painted(selected[i].kind, line[i]);
             if (i > 0)
                 text += "  ";
-            text += alignedRight(selected[i].kind) ? padding + line[i] : line[i] + padding;
+            text += alignedRight(selected[i].kind) ? padding + cell : cell + padding;
         }
         text.erase(text.find_last_not_of(' ') + 1);
         std::cout << text << '\n';
@@ -314,7 +336,8 @@ void printObject(const OutputOptions& options, const std::string& key,
     for (const auto& column : selected)
         widest = std::max(widest, column.name.size());
     for (const auto& column : selected) {
-        const std::string content = cellText(options, column.kind, column.value(all, shown));
+        const std::string content =
+            painted(column.kind, cellText(options, column.kind, column.value(all, shown)));
         if (options.no_headings)
             std::cout << content << '\n';
         else
@@ -335,15 +358,19 @@ void printFailure(bool as_json, const std::string& name, const std::string& mess
     if (as_json)
         printJson({{"schema", kJsonSchema}, {"error", {{"name", name}, {"message", message}}}});
     else
-        std::cerr << "snapd-cli: " << message << '\n';
+        std::cerr << inColorOf(coloredError) << message << '\n';
+}
+
+void printWarning(const std::string& message) {
+    std::cerr << inColorOf(coloredWarning) << message << '\n';
 }
 
 void warnIfStale(const Object& snapshot) {
     if (snapshot.text("State") == COWSNAP_STATE_STALE)
-        std::cerr << fmt::format(
-            "snapd-cli: the snapshot {} is stale: its origin was written while nothing was in "
-            "front of it. It is not what the origin was at its creation\n",
-            snapshot.text("Name"));
+        printWarning(fmt::format(
+            "the snapshot {} is stale: its origin was written while nothing was in front of it. It "
+            "is not what the origin was at its creation",
+            snapshot.text("Name")));
 }
 
 void confirm(const OutputOptions& options, const std::string& question) {

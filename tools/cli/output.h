@@ -29,7 +29,7 @@ struct OutputOptions {
 };
 
 /// Share: from 0 to 1, or less than 0 if it is not known.
-enum class ColumnKind { Text, Number, Bytes, Time, Flag, Share };
+enum class ColumnKind { Text, State, Number, Bytes, Time, Flag, Share };
 
 struct Column {
     std::string name;  ///< for -o, and the key in JSON
@@ -56,6 +56,8 @@ void printObject(const OutputOptions& options, const std::string& key,
 void printDone(const OutputOptions& options, const std::string& text, nlohmann::json fields);
 void printFailure(bool json, const std::string& name, const std::string& message);
 
+/// Says something on stderr.
+void printWarning(const std::string& message);
 /// Says on stderr that this snapshot is not what its origin was, if so.
 void warnIfStale(const Object& snapshot);
 
