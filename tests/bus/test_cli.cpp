@@ -151,7 +151,7 @@ TEST_CASE("what rules do not keep is pruned, after a look at it") {
                       "action,name,origin,reason", "--no-headings"}),
               "delete  a  one  no rule keeps it\ndelete  b  one  no rule keeps it\n"
               "keep    c  one  held\ndelete  d  two  expired\nkeep    e  one  hourly, daily\n");
-    checkFailed(runCli({"prune", "--keep", "last=1"}), 2, "Delete a, b, d? There is no terminal");
+    checkFailed(runCli({"prune", "--keep", "last=1"}), 4, "Delete a, b, d? There is no terminal");
     CHECK(bed.machine.snapshotIds().size() == 5);
     checkFailed(runCli({"prune", "nothing"}), 3, "no origin");
     checkFailed(runCli({"prune", "--keep", "minutely=1"}), 2, "there are: last, hourly");
@@ -192,8 +192,8 @@ TEST_CASE("exit codes tell what went wrong") {
     checkFailed(runCli({"mount", "a", "/nonexistent"}), 3, "no directory");
     checkFailed(runCli({"umount", "a"}), 3, "not active");
     checkFailed(runCli({"activate", "a", "--rw"}), 2, "read-only");
-    checkFailed(runCli({"delete", "a"}), 2, "--yes");
-    checkFailed(runCli({"origin", "detach", "one"}), 2, "--yes");
+    checkFailed(runCli({"delete", "a"}), 4, "--yes");
+    checkFailed(runCli({"origin", "detach", "one"}), 4, "--yes");
     bed.machine.setUser("/dev/two", "mounted on /two");
     checkFailed(runCli({"origin", "attach", "/dev/two", "--method", "stack"}), 5,
                 "mounted on /two");
@@ -305,8 +305,8 @@ TEST_CASE("JSON has a schema, in answers and in errors") {
     CHECK(jsonOf(runCli({"activate", "a", "--json"})).at("device") == "/dev/mapper/cowsnap-snap-a");
     CHECK(jsonOf(runCli({"deactivate", "a", "--json"})).at("snapshot") == "a");
     const CliResult refused = runCli({"delete", "a", "--json"});
-    CHECK(refused.code == 2);
-    CHECK(jsonOf(refused).at("error").at("name") == "Usage");
+    CHECK(refused.code == 4);
+    CHECK(jsonOf(refused).at("error").at("name") == "NotConfirmed");
     const CliResult usage = runCli({"list", "--odd", "--json"});
     CHECK(usage.code == 2);
     CHECK(jsonOf(usage).at("error").at("name") == "Usage");
@@ -326,7 +326,7 @@ TEST_CASE("a rollback and its end, on the command line") {
     checkDone(runCli({"store", "create", "/dev/store"}), "created");
     checkDone(runCli({"create", "/dev/one", "--name", "old"}), "created old");
     bed.machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
-    checkFailed(runCli({"rollback", "old"}), 2, "--yes");
+    checkFailed(runCli({"rollback", "old"}), 4, "--yes");
     checkFailed(runCli({"rollback", "old", "--yes"}), 5, "mounted on /one");
     checkDone(runCli({"rollback", "old", "--yes", "--schedule"}),
               "when it is attached the next time");
@@ -342,7 +342,7 @@ TEST_CASE("a rollback and its end, on the command line") {
     CHECK(shown.at("rollback_undo") == "undo");
     CHECK(shown.at("rollback_done") == 32 * 4096);
     checkFailed(runCli({"delete", "undo", "--yes"}), 5, "rollback");
-    checkFailed(runCli({"cancel", "one"}), 2, "--yes");
+    checkFailed(runCli({"cancel", "one"}), 4, "--yes");
     checkDone(runCli({"cancel", "one", "--yes"}), "goes back to what was before");
 }
 

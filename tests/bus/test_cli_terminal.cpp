@@ -115,3 +115,26 @@ TEST_CASE("states and errors have colors on a terminal, and only there") {
     CHECK_THAT(runCli(list).output, Contains("stale") && !Contains("\033"));
     CHECK_THAT(runCli({"show", "none"}).errors, Catch::StartsWith("snapd-cli: "));
 }
+
+TEST_CASE("what is not confirmed is not done, and ends with the code for that") {
+    TerminalBed bed;
+    bed.createSnapshots({{{bed.origin}, "old"}});
+    constexpr int not_confirmed = 4;
+    for (const char* const answer : {"n\n", "\n", "yesterday\n", "\004"}) {
+        OnTerminal cli(cliWords({"delete", "old"}));
+        REQUIRE(cli.waitFor("[y/N] "));
+        cli.type(answer);
+        CHECK(cli.end() == not_confirmed);
+        CHECK_THAT(cli.output(), Contains("nothing was changed"));
+    }
+    CHECK(runCli({"delete", "old"}).code == not_confirmed);
+    const CliResult as_json = runCli({"delete", "old", "--json"});
+    CHECK(as_json.code == not_confirmed);
+    CHECK_THAT(as_json.output, Contains("\"NotConfirmed\""));
+    CHECK(bed.machine.snapshotIds().size() == 1);
+    OnTerminal cli(cliWords({"delete", "old"}));
+    REQUIRE(cli.waitFor("[y/N] "));
+    cli.type("yes\n");
+    CHECK(cli.end() == 0);
+    CHECK(bed.machine.snapshotIds().empty());
+}

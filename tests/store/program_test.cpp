@@ -215,7 +215,7 @@ TEST_CASE("on a terminal repair asks, and only yes is an answer") {
         INFO(ran.output);
         CHECK(ran.output.find("snapshots and repair the store? [y/N] ") != std::string::npos);
         CHECK(ran.output.find("nothing was changed") != std::string::npos);
-        CHECK(ran.code == 1);
+        CHECK(ran.code == 4);
         CHECK(readFile(directory / "image") == before);
     }
     const Ran ran = runOnTerminal({"repair", directory / "image"}, "yes");

@@ -12,7 +12,7 @@
 namespace cowsnap::cli {
 
 /// Ends the program with a message. name is that of a D-Bus error of cowsnap's, without
-/// its prefix, such as "NotFound"; or "Usage", "NoDaemon", "Partly".
+/// its prefix, such as "NotFound"; or "Usage", "NoDaemon", "NotConfirmed".
 class Failure : public std::runtime_error {
 public:
     Failure(ExitCode code, std::string name, const std::string& message)

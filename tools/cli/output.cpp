@@ -377,13 +377,13 @@ void confirm(const OutputOptions& options, const std::string& question) {
     if (options.yes)
         return;
     if (::isatty(STDIN_FILENO) == 0 || options.json)
-        throw Failure(ExitCode::Usage, "Usage",
+        throw Failure(ExitCode::NotAllowed, "NotConfirmed",
                       question + " There is no terminal to ask on: add --yes.");
     std::cerr << question << " [y/N] " << std::flush;
     std::string answer;
     std::getline(std::cin, answer);
     if (answer != "y" && answer != "Y" && answer != "yes")
-        throw Failure(ExitCode::Failed, "Cancelled", "nothing was changed");
+        throw Failure(ExitCode::NotAllowed, "NotConfirmed", "nothing was changed");
 }
 
 }  // namespace cowsnap::cli

@@ -61,8 +61,8 @@ void printWarning(const std::string& message);
 /// Says on stderr that this snapshot is not what its origin was, if so.
 void warnIfStale(const Object& snapshot);
 
-/// Asks before something is destroyed. Returns if it may be done; Failure otherwise,
-/// with Usage if there is no terminal to ask on and no --yes.
+/// Asks before something is destroyed. Returns if it may be done; Failure (NotAllowed) if the
+/// answer is no, or if there is no terminal to ask on and no --yes.
 void confirm(const OutputOptions& options, const std::string& question);
 
 }  // namespace cowsnap::cli

@@ -99,7 +99,7 @@ public:
                 is_device ? LinuxBlockDevices().contents(path_) : std::string();
             if (!confirmed(options_, fmt::format("Overwrite {}{}?", path_,
                                                  contents.empty() ? "" : " (" + contents + ")")))
-                fail(ErrorKind::Cancelled, "nothing was changed");
+                fail(ErrorKind::NotAuthorized, "not confirmed: nothing was changed");
         }
         if (!is_device)
             makeFile(store_blocks);
@@ -216,7 +216,7 @@ ExitCode runRepair(const CommonOptions& common, const RepairOptions& repair) {
                                ? std::string("Repair the store?")
                                : fmt::format("Drop {} snapshots and repair the store?",
                                              plan.dropped.size())))
-        fail(ErrorKind::Cancelled, "nothing was changed");
+        fail(ErrorKind::NotAuthorized, "not confirmed: nothing was changed");
     if (const int error = shadow.apply())
         failErrno(-error, "the store cannot be written; run repair again");
     const Report after = check(devices, {});

@@ -59,7 +59,7 @@ for name in "a/b" "$(printf 'a\tb')" "$(printf 'x%.0s' {1..128})" "" . ..; do
 done
 cli_status 3 "nothing" create nothing --name x
 cli_status 3 "missing" delete --yes missing
-cli_status 2 "--yes" delete first-one
+cli_status 4 "--yes" delete first-one
 cli_status 5 "snapshot" origin detach --yes one
 cli_status 1 "store" store create "$DISK0" --name second
 cli_status 2 "belongs to the store" origin attach "$DISK0" --name own
