@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <ctime>
-#include <filesystem>
 #include <sstream>
 #include <thread>
 
@@ -380,64 +379,6 @@ TEST_CASE("jobs are listed, shown, waited for and cancelled") {
     constexpr uid_t nobody = 65534;
     checkDone(runCli({"job", "list"}, nobody), "PROGRESS");
     checkFailed(runCli({"job", "cancel", "3"}, nobody), 4, "only root");
-}
-
-namespace {
-
-/// What bash offers for the last of these words, a line each.
-std::string completed(const std::string& words) {
-    const std::string script =
-        "PATH=$(dirname \"$1\"):$PATH\n. \"$2\"\n"
-        "eval \"COMP_WORDS=(snapd-cli $3)\"\nCOMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n"
-        "_snapd_cli\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n";
-    const CliResult result =
-        runProgram({"bash", "-c", script, "bash", COWSNAP_CLI, COWSNAP_COMPLETION, words});
-    CHECK(result.errors.empty());
-    return "\n" + result.output;
-}
-
-/// What zsh makes of the line at its tabulator key.
-std::string completedByZsh(const std::string& line) {
-    const CliResult result =
-        runProgram({"zsh", "-f", COWSNAP_ZSH_COMPLETES, COWSNAP_PACKAGING,
-                    std::filesystem::path(COWSNAP_CLI).parent_path().string(), line});
-    CHECK(result.errors.empty());
-    return result.output;
-}
-
-}  // namespace
-
-TEST_CASE("bash completes verbs, options and names") {
-    BusBed bed;
-    checkDone(runCli({"store", "create", "/dev/store"}), "created");
-    checkDone(runCli({"create", "/dev/one", "--name", "before"}), "created");
-    checkDone(runCli({"create", "one", "--name", "two words"}), "created");
-    const std::string verbs = completed("''");
-    for (const char* verb : {"\nactivate\n", "\nrollback\n", "\norigin\n", "\njob\n", "\nstore\n"})
-        CHECK_THAT(verbs, Contains(verb));
-    CHECK(completed("rol") == "\nrollback\n");
-    CHECK(completed("origin ''") == "\nattach\ndetach\nset-boot-policy\nlist\n");
-    CHECK(completed("origin set-boot-policy ''") == "\none\n");
-    CHECK(completed("origin detach ''") == "\none\n");
-    CHECK(completed("delete be") == "\nbefore\n");
-    CHECK(completed("delete before t") == "\ntwo\\ words\n");
-    CHECK(completed("rollback --und") == "\n--undo-name\n");
-    CHECK(completed("store close ''") == "\nmain\n");
-    CHECK_THAT(completed("show ''"),
-               Contains("\nbefore\n") && Contains("\none\n") && Contains("\nmain\n"));
-    CHECK(completed("delete x") == "\n\n");
-}
-
-TEST_CASE("zsh completes verbs, options and names") {
-    BusBed bed;
-    checkDone(runCli({"store", "create", "/dev/store"}), "created");
-    checkDone(runCli({"create", "/dev/one", "--name", "two words"}), "created");
-    CHECK(completedByZsh("snapd-cli rol") == "snapd-cli rollback \n");
-    CHECK(completedByZsh("snapd-cli origin de") == "snapd-cli origin detach \n");
-    CHECK(completedByZsh("snapd-cli origin detach o") == "snapd-cli origin detach one \n");
-    CHECK(completedByZsh("snapd-cli delete t") == "snapd-cli delete two\\ words \n");
-    CHECK(completedByZsh("snapd-cli rollback --und") == "snapd-cli rollback --undo-name \n");
-    CHECK(completedByZsh("snapd-cli delete x") == "snapd-cli delete x\n");
 }
 
 TEST_CASE("watch tells how full a store is, and when it will be") {

@@ -138,3 +138,28 @@ TEST_CASE("what is not confirmed is not done, and ends with the code for that") 
     CHECK(cli.end() == 0);
     CHECK(bed.machine.snapshotIds().empty());
 }
+
+TEST_CASE("bash completes what is typed at its prompt") {
+    TerminalBed bed;
+    bed.createSnapshots({{{bed.origin}, "two words"}});
+    const std::string directory =
+        std::string(COWSNAP_CLI).substr(0, std::string(COWSNAP_CLI).rfind('/'));
+    bed.directory.write("rc", "PS1='$ '\nbind 'set enable-bracketed-paste off'\nPATH=" + directory +
+                                  ":$PATH\n. " COWSNAP_COMPLETION "\n");
+    OnTerminal bash({"bash", "--rcfile", (bed.directory.path() / "rc").string(), "-i"},
+                    {{"TERM", "dumb"}});
+    REQUIRE(bash.waitFor("$ "));
+    for (const auto& [typed, completed] : std::vector<std::pair<std::string, std::string>>{
+             {"snapd-cli show t\t", "show two\\ words "},
+             {"snapd-cli create --store=m\t", "--store=main "},
+             {"snapd-cli prune --keep hourly=2,d\t3", "--keep hourly=2,daily=3"},
+             {"snapd-cli list -o name,consis\t", "-o name,consistency "}}) {
+        INFO(typed);
+        bash.type(typed);
+        CHECK(bash.waitFor(completed));
+        INFO(bash.output());
+        bash.type("\025");  // the line is taken back
+    }
+    bash.type("exit\n");
+    CHECK(bash.end() == 0);
+}

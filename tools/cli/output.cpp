@@ -284,6 +284,17 @@ const std::vector<Column>& jobColumns() {
     return columns;
 }
 
+std::string columnsHelp(const std::vector<ColumnsOf>& tables) {
+    std::string help = "Columns:";
+    for (const auto& [of, columns] : tables) {
+        std::string names;
+        for (const auto& column : columns)
+            names += (names.empty() ? "" : ", ") + column.name;
+        help += "\n  " + (of.empty() ? of : of + ": ") + names;
+    }
+    return help;
+}
+
 void printObjects(const OutputOptions& options, const std::string& key,
                   const std::vector<Column>& columns, const Objects& all,
                   const std::vector<Object>& shown) {

@@ -44,6 +44,12 @@ const std::vector<Column>& snapshotColumns();
 /// Of snapshots with what pruning said of them, in the properties Action and Reason.
 const std::vector<Column>& pruneColumns();
 const std::vector<Column>& jobColumns();
+/// The part of a verb's help that tells which columns there are; of is empty, or says of what.
+struct ColumnsOf {
+    std::string of;
+    const std::vector<Column>& columns;
+};
+std::string columnsHelp(const std::vector<ColumnsOf>& tables);
 
 /// Prints objects as a table, or as {"schema": 1, "<key>": [...]}.
 void printObjects(const OutputOptions& options, const std::string& key,

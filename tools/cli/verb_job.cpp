@@ -49,10 +49,13 @@ void addJob(CLI::App& app, Run& run) {
         app.add_subcommand("job", "What is being done, and was done not long ago");
     job->require_subcommand(1);
     CLI::App* const all = job->add_subcommand("list", "List jobs");
+    all->footer(columnsHelp({{"", jobColumns()}}));
     all->callback([&run] { run = list; });
     const auto add = [&](const char* name, const char* help, auto verb) {
         CLI::App* const one = job->add_subcommand(name, help);
         one->add_option("job", *wanted, "Its number")->required();
+        if (std::string_view(name) != "cancel")
+            one->footer(columnsHelp({{"", jobColumns()}}));
         one->callback([&run, wanted, verb] {
             run = [wanted, verb](Session& session) { verb(session, *wanted); };
         });

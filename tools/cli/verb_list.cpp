@@ -34,6 +34,7 @@ void addList(CLI::App& app, Run& run) {
     CLI::App* const verb = app.add_subcommand("list", "List snapshots");
     verb->add_option("origin", arguments->origin, "Only those of this origin");
     verb->add_option("--store", arguments->store, "Only those in this store");
+    verb->footer(columnsHelp({{"", snapshotColumns()}}));
     verb->callback(
         [&run, arguments] { run = [arguments](Session& session) { list(session, *arguments); }; });
 }

@@ -130,6 +130,7 @@ void addOrigin(CLI::App& app, Run& run) {
         run = [arguments](Session& session) { setBootPolicy(session, *arguments); };
     });
     CLI::App* const all = origin->add_subcommand("list", "List origins");
+    all->footer(columnsHelp({{"", originColumns()}}));
     all->callback([&run] { run = list; });
 }
 

@@ -149,6 +149,7 @@ void addPrune(CLI::App& app, Run& run_verb) {
         ->allow_extra_args(false)
         ->check(notEmpty());
     verb->add_flag("--dry-run", arguments->dry_run, "Show what would go and why, delete nothing");
+    verb->footer(columnsHelp({{"", pruneColumns()}}));
     verb->callback([&run_verb, arguments] {
         run_verb = [arguments](Session& session) { run(session, *arguments); };
     });

@@ -40,6 +40,8 @@ void addShow(CLI::App& app, Run& run) {
     verb->add_option("name", *wanted,
                      "A snapshot's, origin's or store's name or UUID, or an origin's device")
         ->required();
+    verb->footer(columnsHelp(
+        {{"snapshot", snapshotColumns()}, {"origin", originColumns()}, {"store", storeColumns()}}));
     verb->callback(
         [&run, wanted] { run = [wanted](Session& session) { show(session, *wanted); }; });
 }

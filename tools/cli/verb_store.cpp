@@ -227,6 +227,7 @@ void addStore(CLI::App& app, Run& run) {
         [&run, arguments] { run = [arguments](Session& session) { close(session, *arguments); }; });
 
     CLI::App* const all = store->add_subcommand("list", "List stores");
+    all->footer(columnsHelp({{"", storeColumns()}}));
     all->callback([&run] { run = list; });
 }
 
