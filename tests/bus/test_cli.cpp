@@ -177,7 +177,14 @@ TEST_CASE("exit codes tell what went wrong") {
     checkDone(runCli({"store", "create", "/dev/store"}), "");
     checkDone(runCli({"create", "/dev/one", "--name", "a"}), "");
     checkFailed(runCli({}), 2, "subcommand");
-    checkFailed(runCli({"frobnicate"}), 2, "no command \"frobnicate\"");
+    checkFailed(runCli({"frobnicate"}), 2, "no command \"frobnicate\"; there are: activate, ");
+    checkFailed(runCli({"store", "lst"}), 2,
+                "no command \"store lst\"; there are: create, open, extend, modify, close, list");
+    checkFailed(runCli({"--progress", "none", "job", "--bytes", "lst"}), 2,
+                "no command \"job lst\"; there are: list, show, wait, cancel");
+    checkFailed(runCli({"set", "crate", "one"}), 2, "no command \"set crate\"; there are: create");
+    checkFailed(runCli({"origin", "atach", "/dev/one"}), 2, "no command \"origin atach\"");
+    checkFailed(runCli({"origin"}), 2, "subcommand is required");
     checkFailed(runCli({"list", "--frobnicate"}), 2, "");
     checkFailed(runCli({"list", "-o", "odd"}), 2, "there are: name");
     checkFailed(runCli({"create", "one", "--name", "a/b"}), 2, "'/'");

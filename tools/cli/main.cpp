@@ -59,6 +59,28 @@ int runVerb(const Run& run, const OutputOptions& output) {
     }
 }
 
+/// What is wrong if a word stands where a command is expected, such as "lst" in "store lst".
+std::optional<std::string> unknownCommand(const CLI::App& app) {
+    const CLI::App* command = &app;
+    std::string path;
+    while (!command->get_subcommands().empty()) {
+        command = command->get_subcommands().front();
+        path += command->get_name() + " ";
+    }
+    if (command->get_require_subcommand_min() == 0)
+        return std::nullopt;
+    const auto words = app.remaining(true);
+    const auto wrong = std::find_if(words.begin(), words.end(),
+                                    [](const std::string& word) { return !word.starts_with('-'); });
+    if (wrong == words.end())
+        return std::nullopt;
+    std::vector<std::string> known;
+    for (const auto* const one : command->get_subcommands(nullptr))
+        known.push_back(one->get_name());
+    return fmt::format("there is no command \"{}{}\"; there are: {}", path, *wrong,
+                       fmt::join(known, ", "));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -104,13 +126,7 @@ int main(int argc, char** argv) {
     } catch (const CLI::ParseError& error) {
         if (error.get_exit_code() == 0)
             return app.exit(error);
-        std::string message = error.what();
-        if (app.get_subcommands().empty())
-            for (int i = 1; i < argc; ++i)
-                if (std::string_view(argv[i]).substr(0, 1) != "-") {
-                    message = std::string("there is no command \"") + argv[i] + "\"";
-                    break;
-                }
+        const std::string message = unknownCommand(app).value_or(error.what());
         const bool json =
             std::any_of(argv, argv + argc, [](std::string_view word) { return word == "--json"; });
         printFailure(json, "Usage", message + " (snapd-cli --help tells more)");
