@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // mount, umount: a snapshot's file system, with the options that a second copy of
 // a file system needs. Runs mount(8) and umount(8), without a shell.
-#include <blkid/blkid.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -15,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "cli/exit.h"
+#include "cli/file_systems.h"
 #include "cli/verbs.h"
 
 namespace cowsnap::cli {
@@ -46,32 +45,77 @@ bool runProgram(const std::string& program, std::vector<std::string> words) {
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-struct FreeDeleter {
-    void operator()(char* text) const { std::free(text); }
+/// Makes the snapshot's device and mounts it.
+class Mounting {
+public:
+    Mounting(Session& session, const Object& snapshot, const Arguments& arguments)
+        : session_(session), snapshot_(snapshot), arguments_(arguments) {}
+
+    void run() {
+        const bool was_active = !snapshot_.text("Device").empty();
+        activate(arguments_.writable);
+        try {
+            mount(was_active);
+        } catch (const Failure&) {
+            if (!was_active)
+                deactivate();
+            throw;
+        }
+        printDone(
+            session_.output, fmt::format("mounted {} on {}", snapshot_.text("Name"), directory_),
+            {{"snapshot", snapshot_.text("Name")}, {"device", device_}, {"directory", directory_}});
+    }
+
+private:
+    void activate(bool writable) {
+        device_ = session_.client
+                      .callStep(snapshot_.path, kSnapshotInterface, "Activate", nullptr,
+                                {{"read_only", !writable}})
+                      .readString();
+    }
+    void deactivate() {
+        session_.client.callStep(snapshot_.path, kSnapshotInterface, "Deactivate", nullptr);
+    }
+
+    /// Replaying a journal writes: it is done where writing is what the snapshot is for.
+    MountAs howToMount(const std::string& file_system, bool was_active) {
+        if (arguments_.writable)
+            return MountAs::Writable;
+        const bool frozen = snapshot_.text("Consistency") == "file-system";
+        if (!needsReplay(file_system, device_, frozen))
+            return MountAs::ReadOnly;
+        if (snapshot_.flag("Writable") && !was_active) {
+            deactivate();
+            activate(true);
+            return MountAs::ReadOnlyAfterReplay;
+        }
+        printWarning(
+            fmt::format("the journal of {} on the snapshot {} is not replayed, since that would "
+                        "write: what was "
+                        "changed last may be missing or unreadable. {}",
+                        file_system, snapshot_.text("Name"),
+                        snapshot_.flag("Writable")
+                            ? "Deactivate the snapshot before it is mounted: then it is replayed"
+                            : "A snapshot that is created with --writable is mounted with its "
+                              "journal replayed"));
+        return MountAs::ReadOnly;
+    }
+
+    void mount(bool was_active) {
+        const std::string file_system = fileSystemOn(device_);
+        const MountAs how = howToMount(file_system, was_active);
+        if (!runProgram("/bin/mount", {"-t", file_system, "-o", mountOptions(file_system, how),
+                                       "--", device_, directory_}))
+            throw Failure(ExitCode::Failed, "Failed",
+                          fmt::format("cannot mount {} on {}", device_, directory_));
+    }
+
+    Session& session_;
+    const Object& snapshot_;
+    const Arguments& arguments_;
+    const std::string directory_ = absolutePath(arguments_.directory);
+    std::string device_;
 };
-
-std::string fileSystemOn(const std::string& device) {
-    const std::unique_ptr<char, FreeDeleter> type(
-        blkid_get_tag_value(nullptr, "TYPE", device.c_str()));
-    if (!type)
-        throw Failure(
-            ExitCode::Failed, "Failed",
-            fmt::format(
-                "there is no file system that is known on {}: look at it with \"blkid -p {}\"",
-                device, device));
-    return type.get();
-}
-
-/// The snapshot has its origin's UUID, and a journal that must not be replayed on a read-only
-/// device.
-std::string mountOptions(const std::string& file_system, bool writable) {
-    std::string options = writable ? "rw" : "ro";
-    if (file_system == "xfs")
-        options += writable ? ",nouuid" : ",nouuid,norecovery";
-    if (!writable && (file_system == "ext4" || file_system == "ext3"))
-        options += ",noload";
-    return options;
-}
 
 void mount(Session& session, const Arguments& arguments) {
     const Objects objects = session.client.objects();
@@ -81,26 +125,7 @@ void mount(Session& session, const Arguments& arguments) {
         throw Failure(ExitCode::NotFound, "NotFound",
                       fmt::format("{} is no directory: make it first", arguments.directory));
     warnIfStale(snapshot);
-    const bool was_active = !snapshot.text("Device").empty();
-    const std::string device = session.client
-                                   .callStep(snapshot.path, kSnapshotInterface, "Activate", nullptr,
-                                             {{"read_only", !arguments.writable}})
-                                   .readString();
-    const std::string directory = absolutePath(arguments.directory);
-    try {
-        const std::string file_system = fileSystemOn(device);
-        if (!runProgram("/bin/mount",
-                        {"-t", file_system, "-o", mountOptions(file_system, arguments.writable),
-                         "--", device, directory}))
-            throw Failure(ExitCode::Failed, "Failed",
-                          fmt::format("cannot mount {} on {}", device, directory));
-    } catch (const Failure&) {
-        if (!was_active)
-            session.client.callStep(snapshot.path, kSnapshotInterface, "Deactivate", nullptr);
-        throw;
-    }
-    printDone(session.output, fmt::format("mounted {} on {}", snapshot.text("Name"), directory),
-              {{"snapshot", snapshot.text("Name")}, {"device", device}, {"directory", directory}});
+    Mounting(session, snapshot, arguments).run();
 }
 
 void umount(Session& session, const Arguments& arguments) {
@@ -111,8 +136,17 @@ void umount(Session& session, const Arguments& arguments) {
         throw Failure(ExitCode::NotFound, "NotFound",
                       fmt::format("the snapshot {} is not active, so it is not mounted",
                                   snapshot.text("Name")));
+    if (!isMounted(device)) {
+        session.client.callStep(snapshot.path, kSnapshotInterface, "Deactivate", nullptr);
+        printDone(session.output,
+                  fmt::format("{} was not mounted; its device is removed", snapshot.text("Name")),
+                  {{"snapshot", snapshot.text("Name")}});
+        return;
+    }
     if (!runProgram("/bin/umount", {"--", device}))
-        throw Failure(ExitCode::Busy, "Busy", fmt::format("cannot unmount {}", device));
+        throw Failure(
+            ExitCode::Busy, "Busy",
+            fmt::format("cannot unmount {0}: \"fuser -vm {0}\" tells who uses it", device));
     try {
         session.client.callStep(snapshot.path, kSnapshotInterface, "Deactivate", nullptr);
     } catch (const Failure& failure) {
