@@ -190,7 +190,6 @@ TEST_CASE("exit codes tell what went wrong") {
     checkFailed(runCli({"create", "one", "--name", "a/b"}), 2, "'/'");
     checkFailed(runCli({"create", "one", "--name", "a"}), 1, "named \"a\" already");
     checkFailed(runCli({"set", "create", "one"}), 2, "--name");
-    checkFailed(runCli({"store", "create", "/tmp/file", "--size", "1G"}), 1, "not there yet");
     checkFailed(runCli({"create", "nothing"}), 3, "no origin");
     checkFailed(runCli({"delete", "nothing", "--yes"}), 3, "no snapshot");
     checkFailed(runCli({"show", "nothing"}), 3, "no snapshot, origin or store");

@@ -18,7 +18,6 @@ namespace {
 struct Arguments {
     std::vector<std::string> devices;
     std::string name;
-    std::string size;
     std::optional<std::uint64_t> full_wait_ms;
     std::vector<std::string> spares;
     std::vector<std::string> removed_spares;
@@ -96,9 +95,6 @@ void addAutoextendOptions(CLI::App& verb, const std::shared_ptr<Arguments>& argu
 }
 
 void create(Session& session, const Arguments& arguments) {
-    if (!arguments.size.empty())
-        throw Failure(ExitCode::Failed, "NotSupported",
-                      "stores in files are not there yet: give a block device");
     Dictionary options;
     if (arguments.full_wait_ms)
         options["full_wait_ms"] = *arguments.full_wait_ms;
@@ -174,7 +170,6 @@ void addStore(CLI::App& app, Run& run) {
     make->add_option("device", arguments->devices, "Blank block devices")->required();
     make->add_option("--name", arguments->name, "Name of the store (default: main)")
         ->check(notEmpty());
-    make->add_option("--size", arguments->size, "Size of a store in a file");
     make->add_option("--full-wait-ms", arguments->full_wait_ms,
                      "How long writes wait in a full store before the oldest snapshots go");
     make->add_option("--spare", arguments->spares,
