@@ -125,6 +125,10 @@ TEST_CASE("snapshots are renamed, held, released and described") {
          {"soon", "1", "d", "-1d", "1y", "2030-02-30", "2030-13-01", "2030-1-1 24:00", "1969-12-31",
           "2030-01-01x", "2030-01-01 1", "2030"})
         checkFailed(runCli({"modify", "c", "--expires", wrong}), 2, "is no time");
+    checkDone(runCli({"modify", "c", "--expires", "5m"}), "");
+    const auto soon =
+        jsonOf(runCli({"show", "c", "--json"})).at("snapshot").at("expires").get<std::int64_t>();
+    CHECK(std::abs(soon - (std::time(nullptr) + 5 * 60)) < 60);
     checkDone(runCli({"modify", "c", "--expires", "2w"}), "");
     const auto expires =
         jsonOf(runCli({"show", "c", "--json"})).at("snapshot").at("expires").get<std::int64_t>();

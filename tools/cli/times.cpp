@@ -29,12 +29,15 @@ std::optional<std::uint64_t> span(std::string_view text, std::time_t now) {
     const auto count = takeNumber(text);
     if (!count || text.size() != 1)
         return std::nullopt;
-    constexpr std::uint64_t hour = 3600;
+    constexpr std::uint64_t minute = 60;
+    constexpr std::uint64_t hour = 60 * minute;
     constexpr std::uint64_t day = 24 * hour;
     constexpr std::uint64_t week = 7 * day;
     const auto from = static_cast<std::uint64_t>(now);
     const auto units = static_cast<std::uint64_t>(*count);
     switch (text.front()) {
+        case 'm':
+            return from + units * minute;
         case 'h':
             return from + units * hour;
         case 'd':
@@ -94,9 +97,10 @@ std::uint64_t timeFrom(const std::string& text, std::time_t now) {
         return *time;
     throw Failure(
         ExitCode::Usage, "Usage",
-        fmt::format("\"{}\" is no time: write 12h, 30d or 8w (from now on), 2030-12-31 or "
-                    "\"2030-12-31 18:00\" (local time), or never",
-                    text));
+        fmt::format(
+            "\"{}\" is no time: write 30m (minutes), 12h, 30d or 8w (from now on), 2030-12-31 or "
+            "\"2030-12-31 18:00\" (local time), or never",
+            text));
 }
 
 }  // namespace cowsnap::cli
