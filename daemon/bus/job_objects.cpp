@@ -54,9 +54,11 @@ PublishedObject publishJob(const Job& job) {
 }
 
 LogFields::Fields logFieldsOf(const Job& job) {
-    return {{kLogJob, std::to_string(job.number)},
-            {kLogOperation, job.request.operation},
-            {kLogUserId, std::to_string(job.request.user_id)}};
+    LogFields::Fields fields{{kLogJob, std::to_string(job.number)},
+                             {kLogOperation, job.request.operation}};
+    if (job.request.user_id != kUnknownUser)
+        fields.emplace_back(kLogUserId, std::to_string(job.request.user_id));
+    return fields;
 }
 
 /// What a caller sent stays in its line of the log.

@@ -3,6 +3,7 @@
 #include "bus/service.h"
 
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <boost/asio/post.hpp>
 
@@ -246,6 +247,9 @@ void Service::autoextend(const Uuid& store) {
         return;
     JobRequest request;
     request.operation = "autoextend";
+    // nobody else asked for it
+    request.user_id = ::geteuid();
+    request.process_id = ::getpid();
     request.objects = {storePath(store)};
     if (const auto* const published = objects_.find(request.objects.front().path))
         request.subject = std::get<std::string>(published->properties.at("Name"));

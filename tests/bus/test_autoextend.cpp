@@ -221,6 +221,8 @@ TEST_CASE("the daemon extends a store that gets full, as a job, and says so") {
           Value(std::vector<std::string>{"/dev/vg/snapshots", "/dev/vg/main_cowsnap1"}));
     const auto job = bed.jobProperties(bed.jobs().back());
     CHECK(job.at("Operation") == Value(std::string("autoextend")));
+    CHECK(job.at("UserId") == Value(static_cast<std::uint32_t>(::geteuid())));
+    CHECK(job.at("ProcessId") == Value(static_cast<std::uint32_t>(::getpid())));
     CHECK(bed.waitForJob(bed.jobs().back(), "State", Value(std::string("done"))));
 
     bed.call(store, kStore, "SetAutoextend", nullptr, {{"max_bytes", std::uint64_t{1}}});

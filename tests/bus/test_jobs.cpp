@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <limits>
 
 #include "bus_bed.h"
 #include "cowsnap_dm.h"
@@ -314,6 +315,11 @@ TEST_CASE("what is copied back after a rollback is a job until all of it is") {
         CHECK(numberOf(job, "Bytes") == 1000 * kBlock);
         CHECK(numberOf(job, "Rate") == 0);
         CHECK(numberOf(job, "ExpectedEnd") == 0);
+        // Who asked for it is not known any more; it was not root.
+        CHECK(job.at("UserId") == Value(std::numeric_limits<std::uint32_t>::max()));
+        CHECK(job.at("ProcessId") == Value(std::uint32_t{0}));
+        CHECK_THAT(runCli({"job", "show", "1"}).output, Contains("user          -\n"));
+        CHECK_THAT(runCli({"job", "show", "1", "--json"}).output, Contains("\"user\": null"));
         bed.machine.endRollback(1);
         CHECK(bed.waitForJob(jobs.front(), "State", Value(std::string("done"))));
     }

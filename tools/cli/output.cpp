@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <ctime>
 #include <iostream>
+#include <limits>
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
@@ -80,7 +81,7 @@ std::string cellText(const OutputOptions& options, ColumnKind kind, const json& 
         case ColumnKind::Flag:
             return value.get<bool>() ? "yes" : "no";
         case ColumnKind::Number:
-            return value.dump();
+            return value.is_null() ? "-" : value.dump();
         case ColumnKind::Share:
             return value.get<double>() < 0 ? "-"
                                            : fmt::format("{:.0f} %", value.get<double>() * 100);
@@ -274,7 +275,12 @@ const std::vector<Column>& jobColumns() {
         number("requested", "Requested", ColumnKind::Time, false),
         number("rate", "Rate", ColumnKind::Bytes, false),
         flag("can_cancel", "CanCancel"),
-        number("user", "UserId", ColumnKind::Number, false),
+        {"user", ColumnKind::Number, false,
+         [](const Objects&, const Object& object) {
+             // (uid_t)-1 is no user: it is not known who asked for it
+             const auto user = object.number("UserId");
+             return user == std::numeric_limits<std::uint32_t>::max() ? json() : json(user);
+         }},
         number("process", "ProcessId", ColumnKind::Number, false),
         text("sender", "Sender", false),
         text("request_id", "RequestId", false),
