@@ -37,6 +37,17 @@ Frozen frozenOn(BlockDevices& devices, const std::string& path) {
     return result;
 }
 
+/// With the commands that take its holds away.
+[[noreturn]] void refuseHeld(const SnapshotRecord& snapshot) {
+    std::vector<std::string> commands;
+    for (const auto& hold : snapshot.holds)
+        commands.push_back(
+            fmt::format("\"snapd-cli release {} {}\"", shellWord(hold), shellWord(snapshot.name)));
+    fail(ErrorKind::Held,
+         "the snapshot {} is held ({}): it can be deleted when all holds are released, with {}",
+         snapshot.name, fmt::join(snapshot.holds, ", "), fmt::join(commands, " and "));
+}
+
 Consistency consistencyOf(BlockDevices& devices, const OriginState& origin) {
     try {
         return frozenOn(devices, origin.device) == Frozen::All ? Consistency::FileSystem
@@ -146,9 +157,7 @@ void Engine::deleteSnapshots(const std::vector<Uuid>& snapshots) {
             if (record == nullptr)
                 fail(ErrorKind::NotFound, "the snapshot {} is gone already", uuid.dashed());
             if (!record->holds.empty())
-                fail(ErrorKind::Held,
-                     "the snapshot {} is held ({}): it can be deleted when all holds are released",
-                     record->name, fmt::join(record->holds, ", "));
+                refuseHeld(*record);
             const auto state = stores_.at(store).snapshots.find(record->id);
             if (state != stores_.at(store).snapshots.end() && state->second.mapped &&
                 state->second.mapped->open_count > 0)

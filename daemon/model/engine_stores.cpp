@@ -333,7 +333,10 @@ Uuid Engine::createStore(const std::vector<std::string>& paths, const std::strin
     checkFormatOptions(options);
     for (const auto& [uuid, store] : stores_)
         if (store.name == name)
-            fail(ErrorKind::Exists, "there is a store named \"{}\" already", name);
+            fail(ErrorKind::Exists,
+                 "there is a store named \"{}\" already: choose another name with --name, or "
+                 "extend that one: \"snapd-cli store extend {} DEVICE\"",
+                 name, shellWord(name));
     const auto described = describeAll(paths);
     auto all = described;
     for (const auto& path : autoextend.add_spares)

@@ -113,6 +113,17 @@ void checkExpiry(std::uint64_t expires) {
              kExpiryMax, expires);
 }
 
+std::string shellWord(std::string_view name) {
+    constexpr std::string_view plain =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+.,:@%/";
+    if (!name.empty() && name.find_first_not_of(plain) == std::string_view::npos)
+        return std::string(name);
+    std::string word = "'";
+    for (const char character : name)
+        word += character == '\'' ? std::string("'\\''") : std::string(1, character);
+    return word + "'";
+}
+
 std::string asDeviceMapperName(std::string_view name) {
     std::string result(name.substr(0, kDeviceMapperPartMaxBytes));
     for (char& character : result) {

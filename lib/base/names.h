@@ -31,6 +31,9 @@ bool isControl(char character);
 /// Whether text is well-formed UTF-8 (no overlong forms, no surrogates).
 bool isUtf8(std::string_view text);
 
+/// name as a word of a shell, for commands in messages: in quotes if it needs them.
+std::string shellWord(std::string_view name);
+
 /// name as a part of a device-mapper name: characters that udev would not leave
 /// alone become '_', and it is cut to 64 bytes.
 std::string asDeviceMapperName(std::string_view name);

@@ -60,6 +60,14 @@ TEST_CASE("a directory is locked by one at a time, as long as that one lives") {
     CHECK_THROWS_AS(lockDirectory(directory.path() / "file"), Error);
 }
 
+TEST_CASE("a name in a command is one word, whatever is in it") {
+    CHECK(shellWord("before-upgrade") == "before-upgrade");
+    CHECK(shellWord("/dev/sdb1") == "/dev/sdb1");
+    CHECK(shellWord("two words") == "'two words'");
+    CHECK(shellWord("it's $(x)") == "'it'\\''s $(x)'");
+    CHECK(shellWord("") == "''");
+}
+
 TEST_CASE("names of mapped devices hold only harmless characters") {
     CHECK(asDeviceMapperName("sdb1") == "sdb1");
     CHECK(asDeviceMapperName("a b/ü") == "a_b___");

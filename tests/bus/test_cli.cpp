@@ -102,9 +102,13 @@ TEST_CASE("snapshots are renamed, held, released and described") {
     checkDone(runCli({"set", "create", "/dev/two=b", "--tag", "x", "--expires", "never"}), "");
     checkDone(runCli({"list", "-o", "name,tags,holds,expires", "--no-headings"}),
               "a  x,y  backup  2033-05-18 03:33:00\nb  x    -       -\n");
-    checkFailed(runCli({"delete", "a", "--yes"}), 5, "a is held (backup)");
+    checkFailed(runCli({"delete", "a", "--yes"}), 5,
+                "a is held (backup): it can be deleted when all holds are released, with "
+                "\"snapd-cli release backup a\"\n");
     checkDone(runCli({"hold", "audit", "a", "b"}), "held a, b (audit)");
     checkFailed(runCli({"hold", "audit", "b"}), 1, "already");
+    checkFailed(runCli({"delete", "a", "--yes"}), 5,
+                "with \"snapd-cli release audit a\" and \"snapd-cli release backup a\"\n");
     checkFailed(runCli({"delete", "a", "b", "--yes"}), 5, "held");
     checkDone(runCli({"release", "audit", "a", "b"}), "released a, b (audit)");
     checkFailed(runCli({"release", "audit", "a"}), 3, "it has: backup");
@@ -428,4 +432,43 @@ TEST_CASE("watch tells how full a store is, and when it will be") {
     checkDone(text, "main: active, 20.0 MiB of ");
     checkDone(text, "one goes back to old: running");
     checkFailed(runCli({"watch", "--interval", "0"}), 2, "--interval");
+}
+
+TEST_CASE("where no daemon runs the way to start it is the one of the machine") {
+    BusBed bed;
+    bed.stopDaemon();
+    // Each in a mount namespace of its own, with systemd's mark or without.
+    const auto where = [](const std::string& mark) {
+        return runProgram({"unshare", "-m", "sh", "-c",
+                           "mount -t tmpfs none /run && mkdir -p /run/" + mark +
+                               " && exec \"$0\" list",
+                           COWSNAP_CLI});
+    };
+    if (runProgram({"unshare", "-m", "true"}).code != 0) {
+        WARN("no mount namespaces: cannot look like another machine");
+        return;
+    }
+    checkFailed(where("systemd/system"), 6, "start it, as root: \"systemctl start cowsnapd\"");
+    checkFailed(where("systemd/system"), 6, "\"journalctl -u cowsnapd\" tells why");
+    checkFailed(where("else"), 6, "start it, as root: \"cowsnapd &\"");
+}
+
+TEST_CASE("umount of what is active and not mounted takes its device away") {
+    BusBed bed;
+    bed.createStore();
+    checkDone(runCli({"create", "/dev/one", "--name", "a", "--activate"}), "");
+    bed.machine.setOpen("/dev/mapper/cowsnap-snap-a", true);
+    checkFailed(runCli({"umount", "a"}), 5, "/dev/mapper/cowsnap-snap-a");
+    CHECK(bed.machine.nameTaken("cowsnap-snap-a"));
+    bed.machine.setOpen("/dev/mapper/cowsnap-snap-a", false);
+    checkDone(runCli({"umount", "a"}), "a was not mounted; its device is removed");
+    CHECK_FALSE(bed.machine.nameTaken("cowsnap-snap-a"));
+}
+
+TEST_CASE("a store of a name that is taken: the message names the option") {
+    BusBed bed;
+    checkDone(runCli({"store", "create", "/dev/store"}), "created");
+    checkFailed(runCli({"store", "create", "/dev/spare"}), 1,
+                "a store named \"main\" already: choose another name with --name");
+    checkDone(runCli({"store", "create", "/dev/spare", "--name", "other"}), "created");
 }

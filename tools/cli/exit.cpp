@@ -2,9 +2,27 @@
 // D-Bus errors to exit codes.
 #include "cli/exit.h"
 
+#include <unistd.h>
+
 #include "base/error.h"
 
 namespace cowsnap::cli {
+
+namespace {
+
+/// sd_booted(3)
+bool systemdRuns() {
+    return ::access("/run/systemd/system", F_OK) == 0;
+}
+
+std::string startAdvice() {
+    if (systemdRuns())
+        return "start it, as root: \"systemctl start cowsnapd\"; if it does not start, "
+               "\"journalctl -u cowsnapd\" tells why";
+    return "start it, as root: \"cowsnapd &\"";
+}
+
+}  // namespace
 
 Failure failureOf(const std::string& bus_error_name, const std::string& message) {
     if (const auto kind = errorKindFromBusName(bus_error_name))
@@ -13,8 +31,7 @@ Failure failureOf(const std::string& bus_error_name, const std::string& message)
         bus_error_name == "org.freedesktop.DBus.Error.NameHasNoOwner" ||
         bus_error_name == "org.freedesktop.DBus.Error.Disconnected" ||
         bus_error_name.starts_with("org.freedesktop.DBus.Error.Spawn"))
-        return Failure(ExitCode::NoDaemon, "NoDaemon",
-                       "cowsnapd does not run: start it, as root: \"cowsnapd &\"");
+        return Failure(ExitCode::NoDaemon, "NoDaemon", "cowsnapd does not run: " + startAdvice());
     if (bus_error_name == "org.freedesktop.DBus.Error.UnknownObject")
         return Failure(ExitCode::NotFound, "NotFound", "it is gone already: " + message);
     if (bus_error_name == "org.freedesktop.DBus.Error.AccessDenied")
