@@ -273,6 +273,11 @@ Operation listJobs(Message& call) {
     return withSubject(request_id, {About::ListJobs, {}, {}});
 }
 
+Operation listSnapshots(Message& call) {
+    Options(call).finish();
+    return {About::ListSnapshots, {}, {}};
+}
+
 Operation cancelJob(Message& call) {
     Options(call).finish();
     return {About::CancelJob, {{call.path()}}, {}};
@@ -460,6 +465,7 @@ const std::map<std::pair<std::string, std::string>, Method> kMethods{
     {{kManagerInterface, "GetMetrics"}, {getMetrics}},
     {{kManagerInterface, "Refresh"}, {refresh}},
     {{kManagerInterface, "ListJobs"}, {listJobs}},
+    {{kManagerInterface, "ListSnapshots"}, {listSnapshots}},
     {{kManagerInterface, "Reload"}, {reload}},
     {{kManagerInterface, "SetLogLevel"}, {setLogLevel}},
     {{kStoreInterface, "Extend"}, {extendStore, "extend-store"}},

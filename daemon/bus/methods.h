@@ -22,8 +22,9 @@ struct Operation {
         AllStores,
         NoStore,  ///< none: it only looks
         // These are no work for the engine.
-        Refresh,      ///< all stores that are free are to be read again
-        ListJobs,     ///< those of the request with the id that subject has, or all
+        Refresh,   ///< all stores that are free are to be read again
+        ListJobs,  ///< those of the request with the id that subject has, or all
+        ListSnapshots,
         CancelJob,    ///< the one of its objects
         Reload,       ///< the configuration is to be read again
         SetLogLevel,  ///< to what subject says

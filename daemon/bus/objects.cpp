@@ -57,6 +57,11 @@ const PublishedObject* Objects::find(const std::string& path) const {
     return found == objects_.end() ? nullptr : &found->second->state;
 }
 
+void Objects::each(const std::function<void(const PublishedObject&)>& visit) const {
+    for (const auto& [path, object] : objects_)
+        visit(object->state);
+}
+
 std::vector<std::string> Objects::goneFrom(const StoreSet& stores,
                                            const std::vector<PublishedObject>& published) const {
     std::unordered_set<std::string_view> present;

@@ -32,6 +32,7 @@ public:
     void remove(const std::string& path);
     /// Null if there is no such object.
     const PublishedObject* find(const std::string& path) const;
+    void each(const std::function<void(const PublishedObject&)>& visit) const;
     /// The objects of these stores that are not among those published, which are all there are.
     std::vector<std::string> goneFrom(const StoreSet& stores,
                                       const std::vector<PublishedObject>& published) const;

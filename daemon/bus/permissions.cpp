@@ -20,6 +20,7 @@ const std::map<std::pair<std::string, std::string>, std::string_view>& neededAct
         // It makes the kernel and the daemon work, so not everybody may.
         {{kManagerInterface, "Refresh"}, kActionManageDaemon},
         {{kManagerInterface, "ListJobs"}, kNoAction},
+        {{kManagerInterface, "ListSnapshots"}, kNoAction},
         {{kManagerInterface, "Reload"}, kActionManageDaemon},
         {{kManagerInterface, "SetLogLevel"}, kActionManageDaemon},
         {{kStoreInterface, "Extend"}, kActionManageStore},

@@ -12,6 +12,8 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/sealed_file.h"
+#include "bus/listing.h"
 #include "bus/permissions.h"
 #include "cowsnap_dm.h"
 
@@ -392,6 +394,12 @@ bool Service::performHere(const Message& call, const Operation& operation) {
         case Operation::About::ListJobs: {
             const auto& id = operation.subject;
             answer(call, jobs_.list(id.empty() ? std::nullopt : std::optional(id)));
+            return true;
+        }
+        case Operation::About::ListSnapshots: {
+            Message reply = bus_.newMethodReturn(call);
+            reply.append(makeSealedFile("cowsnap-snapshots", snapshotListing(objects_)));
+            bus_.send(reply);
             return true;
         }
         case Operation::About::Reload:

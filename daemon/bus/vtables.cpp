@@ -49,6 +49,8 @@ void addManager(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_prope
                                  kMethodFlags),
         SD_BUS_METHOD_WITH_NAMES("ListJobs", "a{sv}", SD_BUS_PARAM(options), "ao",
                                  SD_BUS_PARAM(jobs), on_call, kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("ListSnapshots", "a{sv}", SD_BUS_PARAM(options), "h",
+                                 SD_BUS_PARAM(listing), on_call, kMethodFlags),
         SD_BUS_METHOD_WITH_NAMES("Reload", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,
                                  kMethodFlags),
         SD_BUS_METHOD_WITH_NAMES("SetLogLevel", "sa{sv}", SD_BUS_PARAM(level) SD_BUS_PARAM(options),

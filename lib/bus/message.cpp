@@ -2,6 +2,8 @@
 // Appending and reading of the types in Value.
 #include "bus/message.h"
 
+#include <fcntl.h>
+
 #include <cerrno>
 
 #include "base/error.h"
@@ -114,6 +116,11 @@ void Message::append(const std::vector<std::pair<ObjectPath, std::string>>& pair
     checkAppend(sd_bus_message_close_container(message_));
 }
 
+void Message::append(const FileDescriptor& file) {
+    const int descriptor = file.get();
+    checkAppend(sd_bus_message_append_basic(message_, 'h', &descriptor));
+}
+
 void Message::allowInteractiveAuthorization() {
     checkAppend(sd_bus_message_set_allow_interactive_authorization(message_, 1));
 }
@@ -161,6 +168,16 @@ std::uint64_t Message::readUint64() {
     const int result = sd_bus_message_read_basic(message_, 't', &number);
     checkRead(result == 0 ? -ENXIO : result);
     return number;
+}
+
+FileDescriptor Message::readFile() {
+    int descriptor = -1;
+    const int result = sd_bus_message_read_basic(message_, 'h', &descriptor);
+    checkRead(result == 0 ? -ENXIO : result);
+    FileDescriptor own(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0));
+    if (!own)
+        failErrno(errno, "cannot take over a file from a D-Bus message");
+    return own;
 }
 
 void Message::skip(const std::string& types) {

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/file_descriptor.h"
 #include "bus/value.h"
 
 namespace cowsnap {
@@ -58,6 +59,9 @@ public:
     /// a(os)
     void append(const std::vector<std::pair<ObjectPath, std::string>>& pairs);
 
+    /// h; the message has a descriptor of its own then.
+    void append(const FileDescriptor& file);
+
     /// Opens a container that is appended to until close().
     void open(char type, const char* contents);
     void close();
@@ -66,6 +70,8 @@ public:
     std::string readString();
     std::uint64_t readUint64();
     ObjectPath readObjectPath();
+    /// h: a descriptor of its own.
+    FileDescriptor readFile();
     std::vector<std::string> readStrings();
     std::vector<ObjectPath> readObjectPaths();
     /// a(os)

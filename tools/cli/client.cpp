@@ -12,8 +12,10 @@
 #include <thread>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/sealed_file.h"
 #include "base/uuid.h"
 #include "cli/exit.h"
 
@@ -211,6 +213,49 @@ bool isOver(const Object& job) {
 }
 
 namespace {
+
+using nlohmann::json;
+
+/// As the property of an object that it is in JSON.
+Value valueFrom(const json& value) {
+    if (value.is_boolean())
+        return value.get<bool>();
+    if (value.is_number_unsigned())
+        return value.get<std::uint64_t>();
+    if (value.is_number())
+        return value.get<double>();
+    if (value.is_array())
+        return value.get<std::vector<std::string>>();
+    return value.get<std::string>();
+}
+
+std::vector<Object> objectsFrom(const json& list) {
+    std::vector<Object> objects;
+    for (const auto& element : list) {
+        Object& object = objects.emplace_back();
+        object.path = element.at("Path").get<std::string>();
+        for (const auto& [name, value] : element.items())
+            object.properties.emplace(name, valueFrom(value));
+    }
+    return objects;
+}
+
+/// In the order in which they are shown.
+void sort(Objects& objects) {
+    const auto by_name = [](const Object& one, const Object& other) {
+        return one.text("Name") < other.text("Name");
+    };
+    std::sort(objects.stores.begin(), objects.stores.end(), by_name);
+    std::sort(objects.origins.begin(), objects.origins.end(), by_name);
+    std::sort(objects.snapshots.begin(), objects.snapshots.end(),
+              [](const Object& one, const Object& other) {
+                  return std::pair(one.number("Created"), one.number("Id")) <
+                         std::pair(other.number("Created"), other.number("Id"));
+              });
+    std::sort(objects.jobs.begin(), objects.jobs.end(), [](const Object& one, const Object& other) {
+        return one.number("Number") < other.number("Number");
+    });
+}
 
 /// The number that ends the path of a job.
 std::uint64_t jobNumber(const std::string& path) {
@@ -457,19 +502,29 @@ Objects Client::objects() {
         reply.exit();
     }
     reply.exit();
-    const auto by_name = [](const Object& one, const Object& other) {
-        return one.text("Name") < other.text("Name");
-    };
-    std::sort(objects.stores.begin(), objects.stores.end(), by_name);
-    std::sort(objects.origins.begin(), objects.origins.end(), by_name);
-    std::sort(objects.snapshots.begin(), objects.snapshots.end(),
-              [](const Object& one, const Object& other) {
-                  return std::pair(one.number("Created"), one.number("Id")) <
-                         std::pair(other.number("Created"), other.number("Id"));
-              });
-    std::sort(objects.jobs.begin(), objects.jobs.end(), [](const Object& one, const Object& other) {
-        return one.number("Number") < other.number("Number");
-    });
+    sort(objects);
+    return objects;
+}
+
+Objects Client::listing() {
+    const FileDescriptor file =
+        call(kRootPath, kManagerInterface, "ListSnapshots", nullptr).readFile();
+    Objects objects;
+    try {
+        const json document = json::parse(readSealedFile(file));
+        constexpr int known_schema = 1;
+        if (document.at("schema") != known_schema)
+            throw Failure(ExitCode::Failed, "Failed",
+                          "the daemon's list of snapshots is of another version than this program");
+        objects.stores = objectsFrom(document.at("stores"));
+        objects.origins = objectsFrom(document.at("origins"));
+        objects.snapshots = objectsFrom(document.at("snapshots"));
+    } catch (const json::exception& error) {
+        throw Failure(
+            ExitCode::Failed, "Failed",
+            fmt::format("the daemon's list of snapshots is not understood: {}", error.what()));
+    }
+    sort(objects);
     return objects;
 }
 

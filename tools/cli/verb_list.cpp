@@ -15,7 +15,7 @@ struct Arguments {
 
 void list(Session& session, const Arguments& arguments) {
     session.client.refresh();
-    const Objects objects = session.client.objects();
+    const Objects objects = session.client.listing();
     const std::string origin =
         arguments.origin.empty() ? "" : objects.origin(arguments.origin).path;
     const std::string store = arguments.store.empty() ? "" : objects.store(arguments.store).path;
