@@ -27,7 +27,7 @@ const char* const kStore = "org.cowsnap1.Store";
 const char* const kOrigin = "org.cowsnap1.Origin";
 const char* const kSnapshot = "org.cowsnap1.Snapshot";
 
-/// Each method, property and signal of org.cowsnap1.* as one line.
+/// Each method, property and signal of org.cowsnap1.*, with its annotations, as one line.
 std::set<std::string> membersIn(const std::string& xml) {
     namespace tree = boost::property_tree;
     std::istringstream stream(xml);
@@ -48,11 +48,14 @@ std::set<std::string> membersIn(const std::string& xml) {
             if (kind == "property")
                 line += " " + member.get<std::string>("<xmlattr>.type") + " " +
                         member.get<std::string>("<xmlattr>.access");
-            for (const auto& [argument_tag, argument] : member)
-                if (argument_tag == "arg")
-                    line += " " + argument.get<std::string>("<xmlattr>.name") + ":" +
-                            argument.get<std::string>("<xmlattr>.type") + ":" +
-                            argument.get<std::string>("<xmlattr>.direction", "");
+            for (const auto& [part_tag, part] : member)
+                if (part_tag == "arg")
+                    line += " " + part.get<std::string>("<xmlattr>.name") + ":" +
+                            part.get<std::string>("<xmlattr>.type") + ":" +
+                            part.get<std::string>("<xmlattr>.direction", "");
+                else if (part_tag == "annotation")
+                    line += " " + part.get<std::string>("<xmlattr>.name") + "=" +
+                            part.get<std::string>("<xmlattr>.value");
             members.insert(line);
         }
     }
