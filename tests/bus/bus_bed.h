@@ -115,6 +115,8 @@ public:
     /// The signals of the daemon's that came until one with this member, at most some seconds.
     /// Those of jobs, which come with each operation, are left out.
     std::vector<SeenSignal> signalsUntil(const std::string& member);
+    /// Those that were read and not taken yet; nothing more is read.
+    const std::vector<SeenSignal>& seen() const { return seen_; }
     /// All that came and were not taken yet are as if they had not been.
     void forgetSignals();
     /// Those of jobs that came and were not taken yet.

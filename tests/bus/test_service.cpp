@@ -166,6 +166,34 @@ TEST_CASE("objects come and go with signals, and the state is new before the ans
     CHECK(opened == store);
 }
 
+TEST_CASE("what an operation changed is announced before its answer comes") {
+    BusBed bed;
+    const std::string origin = bed.attach("/dev/one", bed.createStore());
+    // What is read until the answer comes is what was sent before it.
+    const auto announced = [&](const PendingCall& call, const std::string& member,
+                               const std::string& path, const std::string& object) {
+        bed.finish(call);
+        CHECK(call.failure.message == "");
+        const auto& seen = bed.seen();
+        INFO(member << " of " << path << object);
+        CHECK(std::any_of(seen.begin(), seen.end(), [&](const SeenSignal& signal) {
+            return signal.member == member && signal.path == path && signal.object == object;
+        }));
+    };
+    bed.forgetSignals();
+    const auto create = bed.beginCreate(origin, "a");
+    announced(*create, "PropertiesChanged", origin, "");
+    const std::string snapshot = Message(create->answer).readObjectPaths().front().path;
+    announced(*create, "InterfacesAdded", kRoot, snapshot);
+    bed.forgetSignals();
+    announced(*bed.begin(snapshot, kSnapshot, "Rename",
+                         [](Message& message) { message.append(Value(std::string("b"))); }),
+              "PropertiesChanged", snapshot, "");
+    bed.forgetSignals();
+    announced(*bed.begin(snapshot, kSnapshot, "Delete", nullptr), "InterfacesRemoved", kRoot,
+              snapshot);
+}
+
 TEST_CASE("a restarted daemon has the same objects") {
     BusBed bed;
     const std::string store = bed.createStore();
