@@ -3,6 +3,7 @@
 #include "bus/requests.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "base/error.h"
 #include "base/names.h"
@@ -10,22 +11,30 @@
 
 namespace cowsnap {
 
-Requests::Verdict Requests::begin(const Key& key, const Message& call, bool waits,
-                                  Clock::time_point now) {
+Requests::Verdict Requests::begin(const Key& key, Message call, bool waits, Clock::time_point now) {
     checkName(kRequestIdOption, key.second);
     forgetOld(now);
     const std::string what =
         fmt::format("{}.{} of {}", call.interface(), call.member(), call.path());
+    // Whoever waits for a job that was begun in the background asks for the same.
+    const auto arguments =
+        std::hash<std::string>()(call.fingerprint({kRequestIdOption, kBackgroundOption}));
     const auto [found, is_new] = requests_.try_emplace(key);
     Request& request = found->second;
     if (is_new) {
         request.what = what;
+        request.arguments = arguments;
         return {};
     }
     if (request.what != what)
         fail(ErrorKind::InvalidArgument,
              "the {} \"{}\" was given to {}: each request needs one of its own", kRequestIdOption,
              key.second, request.what);
+    if (request.arguments != arguments)
+        fail(
+            ErrorKind::InvalidArgument,
+            "the {} \"{}\" was given to {} with other arguments: each request needs one of its own",
+            kRequestIdOption, key.second, request.what);
     if (request.done)
         return {Verdict::Action::Answer, request.answer};
     if (waits)

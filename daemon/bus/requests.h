@@ -43,8 +43,8 @@ public:
     void setLimits(const Limits& limits) { limits_ = limits; }
 
     /// A call with an id has come, and waits for its answer or not. InvalidArgument if the id is
-    /// that of another method or object, or is no id.
-    Verdict begin(const Key& key, const Message& call, bool waits, Clock::time_point now);
+    /// that of another method or object or of other arguments, or is no id.
+    Verdict begin(const Key& key, Message call, bool waits, Clock::time_point now);
 
     /// The call was performed. Returns the calls that wait for the same. Only success is
     /// remembered: after an error the next call with the id tries again.
@@ -54,6 +54,7 @@ public:
 private:
     struct Request {
         std::string what;
+        std::size_t arguments = 0;  ///< a hash of them
         std::vector<Message> waiting;
         bool done = false;
         std::optional<Answer> answer;

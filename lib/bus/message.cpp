@@ -180,6 +180,63 @@ FileDescriptor Message::readFile() {
     return own;
 }
 
+std::string Message::describeValue(char type, const char* contents) {
+    if (contents != nullptr) {
+        std::string text = fmt::format("{}{}<", type, contents);
+        enter(type, contents);
+        text += describeRest();
+        exit();
+        return text + ">";
+    }
+    if (type == 's' || type == 'o' || type == 'g') {
+        const std::string text = readBasic(type);
+        return fmt::format("{}{}:{};", type, text.size(), text);
+    }
+    std::uint64_t number = 0;  // large enough for all others
+    const int result = sd_bus_message_read_basic(message_, type, &number);
+    checkRead(result == 0 ? -ENXIO : result);
+    return fmt::format("{}{};", type, number);
+}
+
+std::string Message::describeRest() {
+    std::string text;
+    char type = 0;
+    const char* contents = nullptr;
+    while (sd_bus_message_peek_type(message_, &type, &contents) > 0)
+        text += describeValue(type, contents);
+    return text;
+}
+
+/// In the order of the keys, whatever the caller's was.
+std::string Message::describeOptions(const std::set<std::string>& without_keys) {
+    std::map<std::string, std::string> options;
+    enter('a', "{sv}");
+    while (enter('e', "sv")) {
+        const std::string key = readString();
+        options[key] = describeRest();
+        exit();
+    }
+    exit();
+    std::string text;
+    for (const auto& [key, value] : options)
+        if (!without_keys.contains(key))
+            text += fmt::format("{}:{}={}", key.size(), key, value);
+    return text;
+}
+
+std::string Message::fingerprint(const std::set<std::string>& without_keys) {
+    rewind();
+    std::string text;
+    char type = 0;
+    const char* contents = nullptr;
+    while (sd_bus_message_peek_type(message_, &type, &contents) > 0) {
+        const bool are_options = type == 'a' && std::string_view(contents) == "{sv}";
+        text += are_options ? describeOptions(without_keys) : describeValue(type, contents);
+    }
+    rewind();
+    return text;
+}
+
 void Message::skip(const std::string& types) {
     checkRead(sd_bus_message_skip(message_, types.c_str()));
 }

@@ -7,6 +7,7 @@
 #include <systemd/sd-bus.h>
 
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -85,6 +86,10 @@ public:
     /// aa{sv}; values of other types are left out.
     std::vector<Dictionary> readDictionaries();
 
+    /// All values as text that other values do not have, but for these keys of dictionaries a{sv}
+    /// among the arguments. What is read next is the first value afterwards.
+    std::string fingerprint(const std::set<std::string>& without_keys);
+
     /// Passes over values of these types.
     void skip(const std::string& types);
     /// What is read next is the first value again.
@@ -98,6 +103,9 @@ private:
     explicit Message(sd_bus_message* message) : message_(message) {}
     static std::string orEmpty(const char* text) { return text != nullptr ? text : ""; }
     const char* readBasic(char type);
+    std::string describeRest();
+    std::string describeValue(char type, const char* contents);
+    std::string describeOptions(const std::set<std::string>& without_keys);
     Value readValue(const std::string& signature);
 
     sd_bus_message* message_ = nullptr;

@@ -410,6 +410,30 @@ TEST_CASE("a call that is repeated with its request id is not done again") {
     CHECK_THAT(failure({{"request-id", true}}).message, Contains("expected s"));
     CHECK_THAT(bed.failureOfCall(origin, kOrigin, "Detach", nullptr, id).message,
                Contains("CreateSnapshots"));
+    // With other arguments it is no repetition, whatever their order and size.
+    for (const auto& [members, more] :
+         std::vector<std::pair<std::vector<std::pair<ObjectPath, std::string>>, Dictionary>>{
+             {{{{origin}, "b"}}, {}},
+             {{{{origin}, "a"}, {{origin}, "b"}}, {}},
+             {{}, {}},
+             {{{{origin}, "a"}}, {{"writable", true}}},
+             {{{{origin}, "a"}}, {{"description", std::string("x")}}}}) {
+        Dictionary options = id;
+        options.insert(more.begin(), more.end());
+        CHECK_THAT(bed.failureOfCall(
+                          kRoot, kManager, "CreateSnapshots",
+                          [&](Message& message) { message.append(members); }, options)
+                       .message,
+                   Contains("with other arguments"));
+    }
+    CHECK(bed.createSnapshots({{{origin}, "a"}}, id) == first);
+    // Who waits for what was begun in the background asks for the same.
+    Dictionary later{{"request-id", std::string("later")}, {"background", true}};
+    CHECK(bed.createSnapshots({{{origin}, "later"}}, later).empty());
+    later.erase("background");
+    const auto begun = bed.createSnapshots({{{origin}, "later"}}, later);
+    REQUIRE(begun.size() == 1);
+    bed.call(begun.front().path, kSnapshot, "Delete", nullptr);
     // An error is not remembered.
     bed.machine.plan(Accident::Fail, 0);
     const Dictionary deletion{{"request-id", std::string("three")}};
