@@ -101,6 +101,12 @@ TEST_CASE("without waiting the job is told, and can be waited for") {
     CHECK(document.at("operation") == "create");
     const auto number = std::to_string(document.at("job").get<unsigned>());
     CHECK_THAT(runCli({"job", "show", number, "-o", "state"}).output, Contains("running"));
+    // It is not known how far it is.
+    CHECK(json::parse(runCli({"job", "show", number, "--json"}).output)
+              .at("job")
+              .at("progress")
+              .is_null());
+    CHECK_THAT(runCli({"job", "show", number, "-o", "progress"}).output, Contains("-"));
     bed.machine.letGo();
     CHECK(runCli({"job", "wait", number}).code == 0);
     CHECK(runCli({"list", "-o", "name", "--no-headings"}).output == "a\n");

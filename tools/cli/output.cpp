@@ -83,8 +83,7 @@ std::string cellText(const OutputOptions& options, ColumnKind kind, const json& 
         case ColumnKind::Number:
             return value.is_null() ? "-" : value.dump();
         case ColumnKind::Share:
-            return value.get<double>() < 0 ? "-"
-                                           : fmt::format("{:.0f} %", value.get<double>() * 100);
+            return value.is_null() ? "-" : fmt::format("{:.0f} %", value.get<double>() * 100);
         case ColumnKind::State:
         case ColumnKind::Text:
             break;
@@ -268,7 +267,10 @@ const std::vector<Column>& jobColumns() {
         text("subject", "Subject"),
         state("state", "State"),
         {"progress", ColumnKind::Share, true,
-         [](const Objects&, const Object& object) { return json(object.real("Progress")); }},
+         [](const Objects&, const Object& object) {
+             const double share = object.real("Progress");
+             return share < 0 ? json(nullptr) : json(share);
+         }},
         number("began", "Began", ColumnKind::Time),
         number("ended", "Ended", ColumnKind::Time),
         number("expected_end", "ExpectedEnd", ColumnKind::Time, false),

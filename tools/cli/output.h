@@ -28,7 +28,7 @@ struct OutputOptions {
     std::vector<std::string> columns;
 };
 
-/// Share: from 0 to 1, or less than 0 if it is not known.
+/// Share: from 0 to 1, or null if it is not known.
 enum class ColumnKind { Text, State, Number, Bytes, Time, Flag, Share };
 
 struct Column {
