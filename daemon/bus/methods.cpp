@@ -293,6 +293,32 @@ Operation extendStore(Message& call) {
     });
 }
 
+ObjectPath pathOf(const StoreFinding& finding) {
+    switch (finding.about) {
+        case StoreFinding::About::Origin:
+            return originPath(finding.uuid);
+        case StoreFinding::About::Snapshot:
+            return snapshotPath(finding.uuid);
+        case StoreFinding::About::Store:
+            break;
+    }
+    return storePath(finding.uuid);
+}
+
+Operation checkStore(Message& call) {
+    const Uuid store = uuidInPath({call.path()}, "store");
+    Options(call).finish();
+    return aboutItself(call, [=](Engine& engine) {
+        std::vector<Dictionary> answer;
+        for (const auto& finding : engine.checkStore(store))
+            answer.push_back({{"Object", pathOf(finding)},
+                              {"Name", finding.name},
+                              {"Damage", finding.damage},
+                              {"Text", finding.text}});
+        return answer;
+    });
+}
+
 Operation setAutoextend(Message& call) {
     const Uuid store = uuidInPath({call.path()}, "store");
     Options options(call);
@@ -470,6 +496,7 @@ const std::map<std::pair<std::string, std::string>, Method> kMethods{
     {{kManagerInterface, "SetLogLevel"}, {setLogLevel}},
     {{kStoreInterface, "Extend"}, {extendStore, "extend-store"}},
     {{kStoreInterface, "SetAutoextend"}, {setAutoextend, "set-autoextend"}},
+    {{kStoreInterface, "Check"}, {checkStore}},
     {{kStoreInterface, "Close"}, {closeStore, "close-store"}},
     {{kOriginInterface, "Detach"}, {detach, "detach"}},
     {{kOriginInterface, "CancelRollback"}, {cancelRollback, "cancel-rollback"}},

@@ -25,6 +25,7 @@ const std::map<std::pair<std::string, std::string>, std::string_view>& neededAct
         {{kManagerInterface, "SetLogLevel"}, kActionManageDaemon},
         {{kStoreInterface, "Extend"}, kActionManageStore},
         {{kStoreInterface, "SetAutoextend"}, kActionManageStore},
+        {{kStoreInterface, "Check"}, kActionManageStore},
         {{kStoreInterface, "Close"}, kActionManageStore},
         {{kOriginInterface, "Detach"}, kActionManageStore},
         {{kOriginInterface, "CancelRollback"}, kActionRollback},

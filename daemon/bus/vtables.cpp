@@ -68,6 +68,8 @@ void addStore(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_propert
                                  "", "", on_call, kMethodFlags),
         SD_BUS_METHOD_WITH_NAMES("SetAutoextend", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,
                                  kMethodFlags),
+        SD_BUS_METHOD_WITH_NAMES("Check", "a{sv}", SD_BUS_PARAM(options), "aa{sv}",
+                                 SD_BUS_PARAM(findings), on_call, kMethodFlags),
         SD_BUS_METHOD_WITH_NAMES("Close", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,
                                  kMethodFlags),
         SD_BUS_SIGNAL_WITH_NAMES(

@@ -65,6 +65,16 @@ struct PruneOptions {
     std::uint64_t now = 0;         ///< seconds since 1970
 };
 
+/// Something that is not as it should be with a store, or with what is in it.
+struct StoreFinding {
+    enum class About { Store, Origin, Snapshot };
+    About about = About::Store;
+    Uuid uuid;
+    std::string name;
+    bool damage = false;  ///< data, or metadata, cannot be read
+    std::string text;
+};
+
 /// What pruning did, or would do, with a snapshot, and why.
 struct PruneResult {
     enum class Action { Keep, Delete, Failed };
@@ -104,6 +114,9 @@ public:
     /// Extends a store that gets full with what it was given for that. NoSpace if nothing can be
     /// taken; then it is left alone for a while.
     void autoextend(const Uuid& store);
+    /// What the kernel knows of damage and the like in a store, and whether its metadata can be
+    /// read now; also of a store that cannot be used. Reads no data: that is for cowsnap-store.
+    std::vector<StoreFinding> checkStore(const Uuid& store);
     /// Stops a store without origins and forgets where it is.
     void closeStore(const Uuid& store);
 
@@ -205,6 +218,9 @@ private:
     std::string volumeFor(const StoreState& store);
     bool isLeftover(const StoreState& store, const std::string& path);
     void makeBlank(const std::string& path);
+
+    // engine_check.cpp
+    void checkItself(StoreState& store, std::vector<StoreFinding>& findings);
 
     // engine_origins.cpp
     void checkNewOriginDevice(const BlockDevice& device, AttachMethod method);

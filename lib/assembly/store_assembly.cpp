@@ -300,6 +300,15 @@ void tellLoss(DeviceMapper& mapper, const LossRecords& losses, const MappedDevic
     losses.remove(status.uuid);
 }
 
+void sayIfDamaged(const SlotContents& contents, const std::string& name, const Uuid& uuid) {
+    if (contents.one_damaged)
+        spdlog::error(
+            "one of the two copies of the metadata of the store {} ({}) is damaged: the other one "
+            "is used, and the damaged one is written anew with a next change. \"snapd-cli store "
+            "check\" says whether it still is, and what else is: then the device may fail",
+            name, uuid.dashed());
+}
+
 }  // namespace
 
 ActiveStore activateStore(DeviceMapper& mapper, BlockDevices& devices, const LossRecords& losses,
@@ -324,12 +333,12 @@ ActiveStore activateStore(DeviceMapper& mapper, BlockDevices& devices, const Los
         {},
         std::nullopt};
     active.contents = active.slots.read();
-    if (active.contents.one_damaged)
-        spdlog::error("one of the metadata slots of the store {} is damaged, the other one is used",
-                      store.uuid.dashed());
-    if (active.contents.fresh)
+    if (active.contents.fresh) {
+        sayIfDamaged(active.contents, store.name, store.uuid);
         return active;
+    }
     active.metadata = parseMetadata(active.contents.schema, active.contents.body);
+    sayIfDamaged(active.contents, active.metadata->name, store.uuid);
     if (active.metadata->store != store.uuid)
         fail(ErrorKind::MetadataCorrupt, "the metadata of the store {} is that of {}",
              store.uuid.dashed(), active.metadata->store.dashed());

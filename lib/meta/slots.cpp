@@ -74,6 +74,15 @@ SlotContents MetadataSlots::read() {
     return contents;
 }
 
+std::string MetadataSlots::damage() {
+    std::string text;
+    for (const unsigned index : {0U, 1U})
+        if (const Slot slot = readSlot(index); slot.header.state == SlotState::Damaged)
+            text +=
+                fmt::format("{}slot {}: {}", text.empty() ? "" : "; ", index, slot.header.damage);
+    return text;
+}
+
 void MetadataSlots::write(std::uint32_t schema, const std::string& body) {
     if (!was_read_)
         fail(ErrorKind::MetadataCorrupt,

@@ -37,6 +37,9 @@ public:
     /// Finds the valid slot. MetadataCorrupt if there was something and none is valid.
     SlotContents read();
 
+    /// Reads both slots again and says what is damaged of them; empty if nothing is.
+    std::string damage();
+
     /// Writes body over the older slot, durably, with the next generation. read() must
     /// have succeeded before. NoSpace if body is too long for a slot.
     void write(std::uint32_t schema, const std::string& body);

@@ -42,7 +42,7 @@ int runVerb(const Run& run, const OutputOptions& output) {
         client.setMode({!output.no_wait, progressShower(output.progress, output.json)});
         Session session{client, output};
         run(session);
-        return end(ExitCode::Done);
+        return end(session.end);
     } catch (const JobBegun& begun) {
         printBegun(output, begun.job);
         return end(ExitCode::Done);

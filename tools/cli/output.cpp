@@ -303,6 +303,15 @@ std::string columnsHelp(const std::vector<ColumnsOf>& tables) {
     return help;
 }
 
+const std::vector<Column>& findingColumns() {
+    static const std::vector<Column> columns{
+        text("store", "Store"),          text("name", "Name"),
+        flag("damage", "Damage", true),  text("finding", "Text"),
+        text("object", "Object", false),
+    };
+    return columns;
+}
+
 void printObjects(const OutputOptions& options, const std::string& key,
                   const std::vector<Column>& columns, const Objects& all,
                   const std::vector<Object>& shown) {
@@ -382,6 +391,15 @@ void printFailure(bool as_json, const std::string& name, const std::string& mess
 
 void printWarning(const std::string& message) {
     std::cerr << inColorOf(coloredWarning) << message << '\n';
+}
+
+void warnIfDamaged(const Object& store) {
+    if (store.flag("MetadataDamaged"))
+        printWarning(
+            fmt::format("one of the two copies of the metadata of the store {0} was damaged when "
+                        "it was opened: "
+                        "the other one is used (\"snapd-cli store check {0}\" tells more)",
+                        store.text("Name")));
 }
 
 void warnIfStale(const Object& snapshot) {

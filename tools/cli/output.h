@@ -50,6 +50,8 @@ struct ColumnsOf {
     const std::vector<Column>& columns;
 };
 std::string columnsHelp(const std::vector<ColumnsOf>& tables);
+/// Of what a check of a store found, with the store's name in the property Store.
+const std::vector<Column>& findingColumns();
 
 /// Prints objects as a table, or as {"schema": 1, "<key>": [...]}.
 void printObjects(const OutputOptions& options, const std::string& key,
@@ -64,6 +66,9 @@ void printFailure(bool json, const std::string& name, const std::string& message
 
 /// Says something on stderr.
 void printWarning(const std::string& message);
+/// Says on stderr that one copy of the metadata of this store was damaged, if so.
+void warnIfDamaged(const Object& store);
+
 /// Says on stderr that this snapshot is not what its origin was, if so.
 void warnIfStale(const Object& snapshot);
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // import: a store that comes from another machine.
-#include <iostream>
 #include <memory>
 
 #include <fmt/format.h>
@@ -54,11 +53,7 @@ void import(Session& session, const Arguments& arguments) {
             "DEVICE --store {2} --as {0}\"",
             origin_name, origin.text("Problem"), name);
     }
-    if (store->flag("MetadataDamaged"))
-        std::cerr << fmt::format(
-            "snapd-cli: one of the two copies of the metadata of the store {} was damaged: the "
-            "other one is used\n",
-            name);
+    warnIfDamaged(*store);
     printDone(session.output, text,
               {{"imported", name},
                {"attached", attached},

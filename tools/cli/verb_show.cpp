@@ -16,6 +16,11 @@ bool has(const std::vector<Object>& objects, const std::string& wanted) {
     return false;
 }
 
+void showStore(Session& session, const Objects& objects, const Object& store) {
+    warnIfDamaged(store);
+    printObject(session.output, "store", storeColumns(), objects, store);
+}
+
 void show(Session& session, const std::string& wanted) {
     session.client.refresh();
     const Objects objects = session.client.objects();
@@ -26,7 +31,7 @@ void show(Session& session, const std::string& wanted) {
     else if (is_path || has(objects.origins, wanted))
         printObject(session.output, "origin", originColumns(), objects, objects.origin(wanted));
     else if (has(objects.stores, wanted))
-        printObject(session.output, "store", storeColumns(), objects, objects.store(wanted));
+        showStore(session, objects, objects.store(wanted));
     else
         throw Failure(ExitCode::NotFound, "NotFound",
                       "there is no snapshot, origin or store \"" + wanted + "\"");

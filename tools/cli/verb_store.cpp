@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// store create, open, extend, modify, close, list.
+// store create, open, extend, modify, close, list; check has a file of its own.
 #include <unistd.h>
 
 #include <cstdio>
@@ -37,6 +37,7 @@ void printStore(Session& session, const std::string& path, std::string_view verb
     const Object* const store = objects.at(path);
     if (store == nullptr)
         return;
+    warnIfDamaged(*store);
     if (session.output.json)
         printObjects(session.output, "stores", storeColumns(), objects, {*store});
     else
@@ -157,6 +158,8 @@ void list(Session& session) {
     session.client.refresh();
     const Objects objects = session.client.objects();
     printObjects(session.output, "stores", storeColumns(), objects, objects.stores);
+    for (const auto& store : objects.stores)
+        warnIfDamaged(store);
 }
 
 }  // namespace
@@ -220,6 +223,8 @@ void addStore(CLI::App& app, Run& run) {
     shut->add_option("store", arguments->name, "Name or UUID")->required();
     shut->callback(
         [&run, arguments] { run = [arguments](Session& session) { close(session, *arguments); }; });
+
+    addStoreCheck(*store, run);
 
     CLI::App* const all = store->add_subcommand("list", "List stores");
     all->footer(columnsHelp({{"", storeColumns()}}));

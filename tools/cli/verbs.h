@@ -20,6 +20,8 @@ namespace cowsnap::cli {
 struct Session {
     Client& client;
     const OutputOptions& output;
+    /// How it ends if nothing is thrown.
+    ExitCode end = ExitCode::Done;
 };
 
 /// Set by the verb that was named.
@@ -42,6 +44,7 @@ void addRollback(CLI::App& app, Run& run);
 void addSet(CLI::App& app, Run& run);
 void addShow(CLI::App& app, Run& run);
 void addStore(CLI::App& app, Run& run);
+void addStoreCheck(CLI::App& store, Run& run);
 void addWatch(CLI::App& app, Run& run);
 
 /// An origin that a verb attached by itself.

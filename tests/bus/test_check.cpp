@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// store check, and what else says that something is damaged.
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include "bus_bed.h"
+#include "recorded_log.h"
+
+using namespace cowsnap;
+using namespace cowsnap::test;
+using Catch::Contains;
+using nlohmann::json;
+
+namespace {
+
+struct CheckBed : BusBed {
+    std::string store = createStore();
+    ObjectPath one{attach("/dev/one", store)};
+    ObjectPath two{attach("/dev/two", store)};
+
+    CheckBed() { createSnapshots({{one, "a"}, {two, "b"}}); }
+
+    void refreshed() { call("/org/cowsnap1", "org.cowsnap1.Manager", "Refresh", nullptr); }
+};
+
+CliResult checked(const std::vector<std::string>& more = {}) {
+    std::vector<std::string> words{"store", "check"};
+    words.insert(words.end(), more.begin(), more.end());
+    return runCli(words);
+}
+
+json findingsOf(const CliResult& result) {
+    INFO(result.output << result.errors);
+    return json::parse(result.output).at("findings");
+}
+
+}  // namespace
+
+TEST_CASE("a store that nothing is wrong with says so, and how all of it is checked") {
+    CheckBed bed;
+    for (const std::string& wanted : std::vector<std::string>{"main", "/dev/store", ""}) {
+        const CliResult result = wanted.empty() ? checked() : checked({wanted});
+        INFO(wanted << result.errors);
+        CHECK(result.code == 0);
+        CHECK(result.output ==
+              "main: no damage is known. When it is closed all of it is checked with "
+              "\"cowsnap-store check /dev/store\"\n");
+    }
+    CHECK(findingsOf(checked({"--json"})) == json::array());
+}
+
+TEST_CASE("what the kernel knows to be damaged is named, and the exit code is 8") {
+    CheckBed bed;
+    bed.machine.lose(1);
+    const CliResult lost = checked({"main", "--json"});
+    CHECK(lost.code == 8);
+    REQUIRE(findingsOf(lost).size() == 1);
+    const json finding = findingsOf(lost).at(0);
+    CHECK(finding.at("name") == "a");
+    CHECK(finding.at("store") == "main");
+    CHECK(finding.at("damage") == true);
+    CHECK_THAT(finding.at("finding").get<std::string>(), Contains("missed writes"));
+    CHECK_THAT(finding.at("object").get<std::string>(), Contains("/org/cowsnap1/snapshot/"));
+    const CliResult text = checked();
+    CHECK(text.code == 8);
+    CHECK_THAT(text.output, Contains("cowsnap-store check /dev/store"));
+    CHECK(text.errors.empty());
+}
+
+TEST_CASE("what is not exact, or not there, is no damage") {
+    CheckBed bed;
+    bed.machine.writtenUnseen(1);
+    bed.machine.remove("cowsnap-two", Visibility::Visible);
+    const CliResult result = checked({"--json"});
+    CHECK(result.code == 0);
+    std::map<std::string, std::string> texts;
+    for (const auto& finding : findingsOf(result))
+        texts[finding.at("name")] = finding.at("finding");
+    CHECK(texts.size() == 2);
+    CHECK_THAT(texts["a"], Contains("stale"));
+    CHECK_THAT(texts["two"], Contains("not attached"));
+}
+
+TEST_CASE("a damaged copy of the metadata is found while the store is open") {
+    CheckBed bed;
+    const unsigned slot = GENERATE(0u, 1u);
+    bed.machine.damageSlot(slot);
+    const CliResult result = checked({"--json"});
+    CHECK(result.code == 8);
+    CHECK_THAT(findingsOf(result).at(0).at("finding").get<std::string>(),
+               Contains("slot " + std::to_string(slot)));
+    // Each change writes the older one.
+    for (const char* const name : {"x", "y"})
+        bed.createSnapshots({{bed.one, name}});
+    CHECK(checked().code == 0);
+}
+
+TEST_CASE("a store that cannot be used is checked all the same") {
+    CheckBed bed;
+    bed.stopDaemon();
+    bed.machine.damageSlot(0);
+    bed.machine.damageSlot(1);
+    bed.startDaemon();
+    const CliResult result = checked({"main", "--json"});
+    CHECK(result.code == 8);
+    CHECK_THAT(findingsOf(result).at(0).at("finding").get<std::string>(),
+               Contains("both metadata slots"));
+}
+
+TEST_CASE("of a store that is not open the command that checks it is named") {
+    CheckBed bed;
+    const CliResult by_device = checked({"/dev/spare"});
+    CHECK(by_device.code == 3);
+    CHECK_THAT(by_device.errors, Contains("\"cowsnap-store check /dev/spare\""));
+    const CliResult by_name = checked({"other"});
+    CHECK(by_name.code == 3);
+    CHECK_THAT(by_name.errors, Contains("\"cowsnap-store check DEVICE...\""));
+}
+
+TEST_CASE("one damaged copy of the metadata is told in the log and wherever the store is shown") {
+    RecordedLog log;
+    CheckBed bed;
+    bed.stopDaemon();
+    bed.machine.damageSlot(0);
+    bed.startDaemon();
+    const auto told = log.with("one of the two copies of the metadata of the store main (");
+    REQUIRE(told.size() == 1);
+    CHECK_THAT(told.front().text, Contains("snapd-cli store check"));
+    CHECK_THAT(runCli({"store", "list"}).errors,
+               Contains("metadata of the store main was damaged"));
+    CHECK_THAT(runCli({"show", "main"}).errors, Contains("metadata of the store main was damaged"));
+    CHECK(runCli({"store", "list"}).code == 0);
+}
