@@ -102,8 +102,8 @@ public:
     /// volume.
     Uuid createStore(const std::vector<std::string>& paths, const std::string& name,
                      const StoreOptions& options, const AutoextendChange& autoextend = {});
-    /// Opens a store that stands on these devices, in their order. name is for a store that has
-    /// none yet.
+    /// Opens a store that stands on these devices, in their order. It gets the name; if that is
+    /// empty it keeps its own. Exists if another store has the name.
     Uuid openStore(const std::vector<std::string>& paths, const std::string& name,
                    Recognize origins = Recognize::AsBefore);
     /// Appends devices to a store.
@@ -197,7 +197,8 @@ private:
     void checkBlank(const std::string& path);
     void checkOpenedDevice(const BlockDevice& device, const Uuid& opened);
     void takeActive(StoreState& store, ActiveStore&& active);
-    void bringUp(StoreState& store, Recognize origins);
+    void bringUp(StoreState& store, Recognize origins, const std::function<void()>& named = {});
+    void nameOpened(StoreState& store, const std::string& wanted);
     void registerStore(StoreState& store);
     void registerClosed(StoreState& store);
     void addDevices(StoreState& store, const std::vector<BlockDevice>& described);

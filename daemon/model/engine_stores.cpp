@@ -133,7 +133,28 @@ void dropTakenSpares(Metadata& metadata) {
 
 }  // namespace
 
-void Engine::bringUp(StoreState& store, Recognize origins) {
+/// What a store that is opened is called is known when its metadata is read.
+void Engine::nameOpened(StoreState& store, const std::string& wanted) {
+    const std::string name = wanted.empty() ? store.name : wanted;
+    for (const auto& [uuid, other] : stores_)
+        if (uuid != store.uuid && other.name == name)
+            fail(
+                ErrorKind::Exists,
+                "there is a store named \"{}\" already ({}): open this one ({}) under another name "
+                "(--name)",
+                name, uuid.dashed(), store.uuid.dashed());
+    if (name == store.metadata.name)
+        return;
+    Metadata changed = store.metadata;
+    changed.name = name;
+    persist(store, std::move(changed));
+    spdlog::info("the store {} ({}) is called {} from now on", store.name, store.uuid.dashed(),
+                 name);
+    store.name = name;
+}
+
+/// named is called when the name in its metadata is known, before anything else is done with it.
+void Engine::bringUp(StoreState& store, Recognize origins, const std::function<void()>& named) {
     requireModule(mapper_);
     if (const auto running = assembly_.find(store.uuid, COWSNAP_DM_ROLE_STORE))
         recordLoss(store.uuid, *running);
@@ -148,6 +169,8 @@ void Engine::bringUp(StoreState& store, Recognize origins) {
         fail(error.kind(), "{}. The newest of them: \"cowsnap-store repair --metadata {} {}\"",
              error.what(), backups.front().string(), store.devices.front().path);
     }
+    if (named)
+        named();
     load(store);
     finishInterrupted(store);
     attachAgain(store, origins);
@@ -440,7 +463,7 @@ Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string&
     store.name = name;
     store.devices = identitiesOf(described);
     try {
-        bringUp(store, origins);
+        bringUp(store, origins, [&] { nameOpened(store, name); });
     } catch (const Error&) {
         if (!ran_before)
             assembly_.takeApart(store.uuid);

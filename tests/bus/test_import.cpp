@@ -92,3 +92,50 @@ TEST_CASE("a store both of whose slots are damaged is refused with the command t
     checkRefused(bed, ErrorKind::MetadataCorrupt, advice,
                  [&] { bed.engine->openStore({"/dev/store"}, "", Recognize::ByTheirMarks); });
 }
+
+TEST_CASE("a store with the name of one that is open is taken under another name, or not at all") {
+    BusBed bed;
+    becomeAnotherMachine(bed);
+    bed.startDaemon();
+    const std::string own = bed.createStore("/dev/spare");
+    bed.createSnapshots({{ObjectPath{bed.attach("/dev/two", own)}, "a"}});
+    const auto mapped = bed.machine.mappedNames();
+    const std::string verb = GENERATE("import", "store open");
+    const auto open = [&](const std::vector<std::string>& more) {
+        std::vector<std::string> words = verb == "import"
+                                             ? std::vector<std::string>{"import"}
+                                             : std::vector<std::string>{"store", "open"};
+        words.insert(words.end(), more.begin(), more.end());
+        return runCli(words);
+    };
+    for (const std::vector<std::string>& words :
+         {std::vector<std::string>{"/dev/imported"},
+          std::vector<std::string>{"/dev/imported", "--name", "main"}}) {
+        const CliResult refused = open(words);
+        INFO(refused.errors);
+        CHECK(refused.code == 1);
+        CHECK_THAT(refused.errors, Contains("there is a store named \"main\" already ("));
+        CHECK_THAT(refused.errors, Contains("under another name (--name)"));
+        CHECK(bed.machine.mappedNames() == mapped);
+    }
+    const CliResult taken = open({"/dev/imported", "--name", "other"});
+    INFO(taken.errors);
+    REQUIRE(taken.code == 0);
+    CHECK_THAT(taken.output, Contains("the store other"));
+    CHECK(runCli({"list", "--store", "other", "-o", "name", "--no-headings"}).output == "a\nb\n");
+    CHECK(runCli({"show", "other/a"}).code == 0);
+    const CliResult ambiguous = runCli({"show", "a"});
+    CHECK(ambiguous.code == 2);
+    CHECK_THAT(ambiguous.errors, Contains("STORE/NAME"));
+    for (const auto& element :
+         nlohmann::json::parse(runCli({"list", "--json"}).output).at("snapshots"))
+        if (element.at("name") == "a") {
+            const std::string uuid = element.at("uuid");
+            CHECK_THAT(ambiguous.errors, Contains(uuid));
+            CHECK(runCli({"show", uuid}).code == 0);
+        }
+    // It stays so.
+    bed.stopDaemon();
+    bed.startDaemon();
+    CHECK(runCli({"store", "list", "-o", "name", "--no-headings"}).output == "main\nother\n");
+}

@@ -151,8 +151,10 @@ const Object& Objects::store(const std::string& wanted) const {
         if (store.text("Name") != wanted && store.text("Uuid") != wanted)
             continue;
         if (found != nullptr)
-            throw ambiguous("there are several stores named \"" + wanted +
-                            "\": use the UUID from \"snapd-cli store list\"");
+            throw ambiguous(
+                fmt::format("there are several stores named \"{}\": use one of the UUIDs "
+                            "{}, {}",
+                            wanted, found->text("Uuid"), store.text("Uuid")));
         found = &store;
     }
     if (found == nullptr)
@@ -170,8 +172,11 @@ const Object* Objects::findOrigin(const std::string& wanted) const {
         if (!by_path && origin.text("Name") != wanted && origin.text("Uuid") != wanted)
             continue;
         if (found != nullptr)
-            throw ambiguous("there are several origins \"" + wanted +
-                            "\": use the UUID from \"snapd-cli origin list\"");
+            throw ambiguous(
+                fmt::format("there are several origins \"{}\": use one of the UUIDs {} (in "
+                            "the store {}), {} (in the store {})",
+                            wanted, found->text("Uuid"), nameOf(found->text("Store")),
+                            origin.text("Uuid"), nameOf(origin.text("Store"))));
         found = &origin;
     }
     return found;
@@ -190,21 +195,25 @@ const Object& Objects::snapshot(const std::string& wanted) const {
     const std::string store_name =
         slash == std::string::npos ? std::string() : wanted.substr(0, slash);
     const std::string name = slash == std::string::npos ? wanted : wanted.substr(slash + 1);
-    const Object* found = nullptr;
-    for (const auto& snapshot : snapshots) {
-        if (snapshot.text("Name") != name && snapshot.text("Uuid") != name)
-            continue;
-        if (!store_name.empty() && nameOf(snapshot.text("Store")) != store_name)
-            continue;
-        if (found != nullptr)
-            throw ambiguous("there are several snapshots named \"" + wanted +
-                            "\": write STORE/NAME");
-        found = &snapshot;
-    }
-    if (found == nullptr)
+    std::vector<const Object*> found;
+    for (const auto& snapshot : snapshots)
+        if ((snapshot.text("Name") == name || snapshot.text("Uuid") == name) &&
+            (store_name.empty() || nameOf(snapshot.text("Store")) == store_name))
+            found.push_back(&snapshot);
+    if (found.empty())
         throw notFound("there is no snapshot \"" + wanted +
                        "\": \"snapd-cli list\" shows those that are there");
-    return *found;
+    if (found.size() == 1)
+        return *found.front();
+    std::string choices;
+    for (const Object* const snapshot : found)
+        choices += fmt::format("{}{} (of {} in the store {})", choices.empty() ? "" : ", ",
+                               snapshot->text("Uuid"), nameOf(snapshot->text("Origin")),
+                               nameOf(snapshot->text("Store")));
+    throw ambiguous(
+        fmt::format("there are several snapshots named \"{}\": write STORE/NAME, or "
+                    "one of the UUIDs {}",
+                    wanted, choices));
 }
 
 bool isOver(const Object& job) {

@@ -69,7 +69,8 @@ void addImport(CLI::App& app, Run& run) {
         app.add_subcommand("import", "Take over a store that comes from another machine");
     verb->add_option("device", arguments->devices, "The store's devices, in their order")
         ->required();
-    verb->add_option("--name", arguments->name, "Name for a store that has none")
+    verb->add_option("--name", arguments->name,
+                     "What it is called from now on (default: as before)")
         ->check(notEmpty());
     verb->callback([&run, arguments] {
         run = [arguments](Session& session) { import(session, *arguments); };

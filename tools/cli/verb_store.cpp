@@ -189,7 +189,8 @@ void addStore(CLI::App& app, Run& run) {
         store->add_subcommand("open", "Open a store, such as one from another machine");
     find->add_option("device", arguments->devices, "The store's devices, in their order")
         ->required();
-    find->add_option("--name", arguments->name, "Name for a store that has none")
+    find->add_option("--name", arguments->name,
+                     "What it is called from now on (default: as before)")
         ->check(notEmpty());
     find->callback(
         [&run, arguments] { run = [arguments](Session& session) { open(session, *arguments); }; });
