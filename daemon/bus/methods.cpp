@@ -224,7 +224,7 @@ Operation prune(Message& call) {
     PruneOptions prune_options;
     prune_options.rules = takeRules(options).value_or(RetentionRules());
     prune_options.tags = namesIn(options, "tags");
-    prune_options.dry_run = options.take<bool>("dry_run").value_or(false);
+    prune_options.dry_run = options.dryRun();
     options.finish();
     const Work work = [=](Engine& engine) mutable {
         prune_options.now = static_cast<std::uint64_t>(std::time(nullptr));
@@ -516,16 +516,23 @@ const std::map<std::pair<std::string, std::string>, Method> kMethods{
 
 }  // namespace
 
-Operation readCall(Message& call) {
+Operation readCall(Message& call, bool dry_run) {
     const auto method = kMethods.find({call.interface(), call.member()});
     if (method == kMethods.end())
         fail(ErrorKind::InvalidArgument, "there is no method {}.{}", call.interface(),
              call.member());
     Operation operation = method->second.read(call);
-    if (!operation.only_looks) {
-        operation.job = method->second.job;
-        operation.answer_at_once = method->second.at_once;
-    }
+    operation.answer_at_once = method->second.at_once;
+    if (operation.only_looks)
+        return operation;
+    operation.job = method->second.job;
+    if (!dry_run)
+        return operation;
+    if (operation.job.empty())
+        fail(ErrorKind::InvalidArgument, "the option \"{}\" is for jobs, and this call is none",
+             kDryRunOption);
+    operation.job.clear();
+    operation.only_check = true;
     return operation;
 }
 

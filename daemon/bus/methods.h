@@ -34,14 +34,16 @@ struct Operation {
     Work work;
     std::string subject{};    ///< what it is about, if that is not its objects
     bool only_looks = false;  ///< it changes nothing, although others of its method do
+    bool only_check = false;  ///< nothing is done once all is checked
     /// The kind of job that it is, such as "create"; empty: it is none.
     std::string job{};
     /// What a caller gets who does not wait for the job.
     std::optional<Answer> answer_at_once{};
 };
 
-/// The operation that a call asks for. Throws Error (InvalidArgument) for wrong arguments.
-Operation readCall(Message& call);
+/// The operation that a call asks for; with dry_run one that changes nothing. Throws Error
+/// (InvalidArgument) for wrong arguments.
+Operation readCall(Message& call, bool dry_run);
 
 }  // namespace cowsnap
 

@@ -14,11 +14,13 @@ namespace cowsnap {
 
 inline constexpr const char* kRequestIdOption = "request-id";
 inline constexpr const char* kBackgroundOption = "background";
+inline constexpr const char* kDryRunOption = "dry_run";
 
 /// Options that are the service's affair, not that of the methods.
 struct CommonOptions {
     std::optional<std::string> request_id;
     bool background = false;
+    bool dry_run = false;
 };
 
 class Options {
@@ -26,7 +28,11 @@ public:
     explicit Options(Message& call) : values_(call.readDictionary()) {
         values_.erase(kRequestIdOption);
         values_.erase(kBackgroundOption);
+        dry_run_ = take<bool>(kDryRunOption).value_or(false);
     }
+
+    /// For a method that has an answer of its own to a dry run.
+    bool dryRun() const { return dry_run_; }
 
     /// The common options of a call. What is to be read of the call afterwards is as before.
     static CommonOptions commonOf(Message& call) {
@@ -40,7 +46,8 @@ public:
         all.values_ = call.readDictionary();
         call.rewind();
         return {all.take<std::string>(kRequestIdOption),
-                all.take<bool>(kBackgroundOption).value_or(false)};
+                all.take<bool>(kBackgroundOption).value_or(false),
+                all.take<bool>(kDryRunOption).value_or(false)};
     }
 
     /// Takes an option out; nothing if it is not given. InvalidArgument if it has another type.
@@ -69,6 +76,7 @@ private:
     Options() = default;
 
     Dictionary values_;
+    bool dry_run_ = false;
 };
 
 }  // namespace cowsnap

@@ -330,9 +330,12 @@ void Service::handle(const Message& call) {
 
 void Service::serve(Message call, const Sender& sender) {
     guarded(call, [&] {
-        const CommonOptions common = Options::commonOf(call);
+        CommonOptions common = Options::commonOf(call);
+        // What is only checked is checked anew each time.
+        if (common.dry_run)
+            common.request_id.reset();
         // Before the id is taken note of: what is refused here can be put right and sent again.
-        Operation operation = readCall(call);
+        Operation operation = readCall(call, common.dry_run);
         if (common.background && operation.job.empty())
             fail(ErrorKind::InvalidArgument,
                  "the option \"{}\" is for jobs, and this call is none: it changes nothing",
@@ -436,6 +439,10 @@ void Service::perform(const Message& call, Operation operation, const Sender& se
     if (performHere(call, operation))
         return;
     const StoreSet stores = storesOf(operation);
+    if (operation.only_check) {
+        onlyCheck(call, operation, stores);
+        return;
+    }
     operations_at_.insert(stores.begin(), stores.end());
     const auto done = [this, call, stores, common, sender](const Outcome& outcome) {
         for (const Uuid& store : stores)
@@ -456,6 +463,20 @@ void Service::perform(const Message& call, Operation operation, const Sender& se
     jobs_.start(jobRequestOf(call, operation, sender, common), stores, operation.work, done);
     if (common.background)
         answer(call, operation.answer_at_once);
+}
+
+void Service::onlyCheck(const Message& call, const Operation& operation, const StoreSet& stores) {
+    const auto checked = [this, call, at_once = operation.answer_at_once](const Outcome& outcome) {
+        if (outcome.error_name.empty())
+            answer(call, at_once);
+        else
+            answerWith(call, outcome);
+    };
+    Runner::Task task;
+    task.work = operation.work;
+    task.done = checked;
+    task.only_check = true;
+    runner_.run(stores, std::move(task));
 }
 
 void Service::answer(const Message& call, const std::optional<Answer>& answer) {

@@ -70,6 +70,8 @@ private:
     bool performHere(const Message& call, const Operation& operation);
     JobRequest jobRequestOf(const Message& call, const Operation& operation, const Sender& sender,
                             const CommonOptions& common) const;
+    /// A call that is answered when all is checked, and not done.
+    void onlyCheck(const Message& call, const Operation& operation, const StoreSet& stores);
     /// The stores that an operation is about, as far as is known before it begins.
     StoreSet storesOf(const Operation& operation) const;
     void takeIn(const Outcome& outcome);

@@ -56,11 +56,15 @@ void Runner::enqueue(const StoreSet& stores, const Handle& task) {
 Outcome Runner::perform(const StoreSet& stores, const Task& task) {
     Outcome outcome;
     const LogFields fields(task.log_fields);
-    const Turn turn(engine_.turns(), stores, task.progress.get());
+    Turn turn(engine_.turns(), stores, task.progress.get());
+    if (task.only_check)
+        turn.onlyCheck();
     try {
         outcome.answer = task.work(engine_);
     } catch (const OutOfTurn& missing) {
         outcome.missing_store = missing.store();
+    } catch (const OnlyChecked&) {
+        outcome.answer.reset();
     } catch (const Error& error) {
         outcome.error_name = error.busName();
         outcome.error_text = error.what();

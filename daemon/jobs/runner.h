@@ -49,6 +49,7 @@ public:
         std::function<void()> begun{};         ///< may be called more than once
         std::shared_ptr<Progress> progress{};  ///< null if nobody looks
         LogFields::Fields log_fields{};        ///< of what is logged meanwhile
+        bool only_check = false;               ///< nothing is done once all is checked
         WorkQueue::Ticket ticket = 0;          ///< set by run()
     };
     using Handle = std::shared_ptr<Task>;

@@ -120,6 +120,7 @@ void Engine::changeAutoextend(const Uuid& uuid, const AutoextendChange& change) 
     StoreState& store = usableStore(uuid);
     Metadata changed = store.metadata;
     changed.autoextend = changedAutoextend(uuid, changed.autoextend, store.devices, change);
+    turns_.checked();
     persist(store, std::move(changed));
     retryAutoextend(store);
 }

@@ -215,6 +215,7 @@ Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::
     origin.boot_policy = policy.value_or(BootPolicy::FailOpen);
     if (origin.id > COWSNAP_ID_MAX)
         fail(ErrorKind::Overflowed, "the store {} has used up its ids", store.name);
+    turns_.checked();
     Metadata changed = store.metadata;
     ++changed.next_origin_id;
     changed.origins.push_back(origin);
@@ -254,6 +255,7 @@ void Engine::reattach(StoreState& store, const OriginRecord& origin, const Block
              "{} is {} than when it was attached: {} sectors instead of {}", device.identity.path,
              device.identity.size_sectors < origin.device.size_sectors ? "smaller" : "larger",
              device.identity.size_sectors, origin.device.size_sectors);
+    turns_.checked();
     // Its device was pulled out, and this is the same one again, or a copy.
     const OriginState& state = store.origins.at(origin.id);
     if (state.condition == OriginCondition::Gone)
@@ -322,6 +324,7 @@ void Engine::detach(const Uuid& uuid) {
         state->second.mapped->open_count > 0)
         fail(ErrorKind::Busy, "{} is open: unmount it, or stop what uses it, first",
              state->second.mapped->path());
+    turns_.checked();
     const std::string name = origin->name;
     Metadata changed = store.metadata;
     changed.origin(uuid)->detaching = true;

@@ -25,6 +25,7 @@ void Engine::changeRecords(
             fail(ErrorKind::NotFound, "the snapshot {} is gone", uuid.dashed());
         change(store, found->second, *record);
     }
+    turns_.checked();
     for (auto& [store, metadata] : changed)
         persist(usableStore(store), std::move(metadata));
 }

@@ -96,6 +96,7 @@ Uuid Engine::rollback(const Uuid& snapshot, const RollbackOptions& options) {
     const bool stack_first = use.empty() && state.method == AttachMethod::Interposed;
     const std::string message = rollbackMessage(origin.id, target_id, record.undo_id, options.force,
                                                 record.scheduled || stack_first);
+    turns_.checked();
     persist(store, std::move(changed));
     try {
         if (record.scheduled) {
@@ -164,6 +165,7 @@ void Engine::cancelRollback(const Uuid& uuid) {
         fail(ErrorKind::NotFound, "the origin {} has no rollback", origin.name);
     const std::string message = cancelMessage(origin.id);
     if (!runs) {
+        turns_.checked();
         mapper_.message(store.mapped->name, message);
         Metadata changed = store.metadata;
         changed.origin(uuid)->rollback.reset();
@@ -179,6 +181,7 @@ void Engine::cancelRollback(const Uuid& uuid) {
              "{}, and what it shows would change: stop using it first. Or let the rollback end, "
              "and roll back to the snapshot of what was before",
              use);
+    turns_.checked();
     devices_.exclusively(state.device, [&] { mapper_.message(store.mapped->name, message); });
     load(store);
     const LogFields about(logFieldsOf(store, {{kLogOrigin, origin.name}}));

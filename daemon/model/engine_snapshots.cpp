@@ -118,6 +118,7 @@ std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std:
         created.push_back(snapshot.uuid);
         changed.snapshots.push_back(std::move(snapshot));
     }
+    turns_.checked();
     persist(store, std::move(changed));
     try {
         mapper_.message(store.mapped->name, createMessage(ids));
@@ -166,6 +167,7 @@ void Engine::deleteSnapshots(const std::vector<Uuid>& snapshots) {
                      record->name, state->second.mapped->path());
         }
     }
+    turns_.checked();
     std::uint64_t done = 0;
     for (const auto& [store, members] : by_store) {
         turns_.step({done++, by_store.size()});
@@ -248,6 +250,7 @@ std::string Engine::activate(const Uuid& uuid, bool read_only) {
              "the origin {} of the snapshot {} is not attached: attach {} first", origin.name,
              snapshot->name, origin.device.path);
     const std::string mapped_name = freeMappedName("cowsnap-snap-", snapshot->name, uuid);
+    turns_.checked();
     const SnapTable table{store.mapped->number.text(), snapshot->id, read_only};
     mapper_.create(mapped_name, deviceMapperUuid(uuid, COWSNAP_DM_ROLE_SNAPSHOT),
                    {{0, origin_state.line.size_sectors, COWSNAP_TARGET_SNAP, formatTable(table)}},
@@ -268,6 +271,7 @@ void Engine::deactivate(const Uuid& uuid) {
     if (state.mapped->open_count > 0)
         fail(ErrorKind::Busy, "{} is open: unmount it, or stop what uses it, first",
              state.mapped->path());
+    turns_.checked();
     removeSnapshotDevice(store, *snapshot);
     load(store);
 }

@@ -378,6 +378,7 @@ Uuid Engine::createStore(const std::vector<std::string>& paths, const std::strin
         fail(ErrorKind::InvalidArgument, "a store needs at least {}, these devices have {}",
              sizeText(COWSNAP_STORE_MIN_SECTORS * kSectorBytes), sizeText(sectors * kSectorBytes));
     requireModule(mapper_);
+    turns_.checked();
     const Uuid uuid = assembly_.format(described, options);
     StoreState store;
     store.uuid = uuid;
@@ -458,6 +459,8 @@ Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string&
             checkOpenedDevice(device, header->uuid);
         checkStoreDevices(devices_, *header, described);
     }
+    requireModule(mapper_);
+    turns_.checked();
     StoreState store;
     store.uuid = header->uuid;
     store.name = name;
@@ -492,6 +495,7 @@ void Engine::addDevices(StoreState& store, const std::vector<BlockDevice>& descr
     for (const auto& identity : store.devices)
         all.push_back(findDevice(devices_, identity));
     all.insert(all.end(), described.begin(), described.end());
+    turns_.checked();
     const RegisteredStore before{store.uuid, store.name, store.devices,
                                  failClosedOrigins(store.metadata)};
     // Registered first: assemble() at the next start finishes an interrupted extension.
@@ -520,6 +524,7 @@ void Engine::closeStore(const Uuid& uuid) {
     if (!store.metadata.origins.empty())
         fail(ErrorKind::Busy, "the store {} still has origins ({}): detach them first", store.name,
              store.metadata.origins.size());
+    turns_.checked();
     assembly_.takeApart(uuid);
     registry_.remove(uuid);
     stores_.erase(found);

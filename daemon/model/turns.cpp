@@ -13,6 +13,11 @@ void Turns::addNew(const Uuid& store) const {
         current_->stores_.insert(store);
 }
 
+void Turns::checked() const {
+    if (current_ != nullptr && current_->only_checks_)
+        throw OnlyChecked();
+}
+
 void Turns::step(const Amount& amount) const {
     if (current_ != nullptr && current_->progress_ != nullptr)
         current_->progress_->step(amount);

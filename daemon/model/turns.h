@@ -36,6 +36,13 @@ private:
     Uuid store_;
 };
 
+/// All is checked, and nothing is to be done: the turn is for checking only. Nothing has changed.
+/// No Error: it is what such a turn is for.
+class OnlyChecked : public std::exception {
+public:
+    const char* what() const noexcept override { return "checked, and not done"; }
+};
+
 class Turn;
 
 class Turns {
@@ -47,6 +54,9 @@ public:
     void require(const Uuid& store) const;
     /// A new store is added to the current turn: nobody can have a turn at it yet.
     void addNew(const Uuid& store) const;
+    /// Where an operation has checked all that it checks, before anything changes. OnlyChecked if
+    /// the turn is for checking only.
+    void checked() const;
     /// Before a step of an operation, also the first one. Cancelled if it is not to be done.
     void step(const Amount& amount) const;
 
@@ -69,6 +79,7 @@ public:
     Turn& operator=(const Turn&) = delete;
 
     const StoreSet& stores() const { return stores_; }
+    void onlyCheck() { only_checks_ = true; }
 
 private:
     friend class Turns;
@@ -76,6 +87,7 @@ private:
     Turns& turns_;
     StoreSet stores_;
     Progress* progress_;
+    bool only_checks_ = false;
     std::unique_lock<std::mutex> lock_;
 };
 

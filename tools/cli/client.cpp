@@ -439,9 +439,20 @@ Object Client::waitForJob(const std::string& wanted) {
     }
 }
 
+void Client::onlyCheck(const std::string& path, const std::string& interface,
+                       const std::string& member, const std::function<void(Message&)>& append,
+                       Dictionary options) {
+    options["dry_run"] = true;
+    call(path, interface, member, append, options);
+}
+
 Message Client::callStep(const std::string& path, const std::string& interface,
                          const std::string& member, const std::function<void(Message&)>& append,
                          const Dictionary& options) {
+    if (mode_.dry_run) {
+        onlyCheck(path, interface, member, append, options);
+        throw JobChecked{member, true};
+    }
     Dictionary with_id = options;
     with_id[kRequestId] = Uuid::random().dashed();
     return repeatCall(path, interface, member, append, with_id);
@@ -450,6 +461,10 @@ Message Client::callStep(const std::string& path, const std::string& interface,
 Message Client::callJob(const std::string& path, const std::string& interface,
                         const std::string& member, const std::function<void(Message&)>& append,
                         const Dictionary& options) {
+    if (mode_.dry_run) {
+        onlyCheck(path, interface, member, append, options);
+        throw JobChecked{member};
+    }
     if (mode_.wait)
         return callStep(path, interface, member, append, options);
     const std::string request_id = Uuid::random().dashed();

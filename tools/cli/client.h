@@ -62,7 +62,8 @@ bool isOver(const Object& job);
 
 /// How calls that are jobs are made.
 struct CallMode {
-    bool wait = true;  ///< false: they are only begun, see JobBegun
+    bool wait = true;      ///< false: they are only begun, see JobBegun
+    bool dry_run = false;  ///< they are only checked, see JobChecked
     /// Told of a job again and again while it runs; nobody if it is null.
     std::function<void(const Object& job)> on_progress{};
 };
@@ -70,6 +71,13 @@ struct CallMode {
 /// A job was begun, and nobody waits for it. Thrown where else its answer would be returned.
 struct JobBegun {
     std::optional<Object> job;  ///< nothing: it is over, and forgotten already
+};
+
+/// A job could be done, as far as the daemon can tell, and was not. Thrown where else its answer
+/// would be returned.
+struct JobChecked {
+    std::string method;
+    bool first_step = false;  ///< others would come after it
 };
 
 class Client {
@@ -87,11 +95,11 @@ public:
 
     /// Calls a method that is a job; its arguments append() adds, the options are appended behind
     /// them. If the daemon goes away meanwhile the call is repeated, with the same request id, when
-    /// it is back. JobBegun if that is the mode.
+    /// it is back. JobBegun or JobChecked if that is the mode.
     Message callJob(const std::string& path, const std::string& interface,
                     const std::string& member, const std::function<void(Message&)>& append,
                     const Dictionary& options = {});
-    /// The same, and waits for the end whatever the mode: something else comes after it.
+    /// The same, but waits for the end although the mode is not to: something else comes after it.
     Message callStep(const std::string& path, const std::string& interface,
                      const std::string& member, const std::function<void(Message&)>& append,
                      const Dictionary& options = {});
@@ -111,6 +119,8 @@ private:
     Message tryCall(const std::string& path, const std::string& interface,
                     const std::string& member, const std::function<void(Message&)>& append,
                     const Dictionary& options);
+    void onlyCheck(const std::string& path, const std::string& interface, const std::string& member,
+                   const std::function<void(Message&)>& append, Dictionary options);
     Object propertiesOf(const std::string& job, std::uint64_t timeout_us);
     /// Nothing if it is not there, or not yet.
     std::optional<Object> jobOf(const std::string& request_id);

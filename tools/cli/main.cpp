@@ -39,12 +39,23 @@ void printBegun(const OutputOptions& output, const std::optional<Object>& job) {
 int runVerb(const Run& run, const OutputOptions& output) {
     try {
         Client client;
-        client.setMode({!output.no_wait, progressShower(output.progress, output.json)});
+        client.setMode(
+            {!output.no_wait, output.dry_run, progressShower(output.progress, output.json)});
         Session session{client, output};
         run(session);
         return end(session.end);
     } catch (const JobBegun& begun) {
         printBegun(output, begun.job);
+        return end(ExitCode::Done);
+    } catch (const JobChecked& checked) {
+        printDone(
+            output,
+            checked.first_step
+                ? fmt::format("nothing was changed: its first step ({}) can be done, what "
+                              "comes after it was not checked",
+                              checked.method)
+                : std::string("nothing was changed: it can be done"),
+            {{"dry_run", true}, {"checked", checked.method}, {"first_step", checked.first_step}});
         return end(ExitCode::Done);
     } catch (const Failure& failure) {
         printFailure(output.json, failure.name(), failure.what());
@@ -93,6 +104,8 @@ int main(int argc, char** argv) {
     app.add_flag("--bytes", output.bytes, "Print sizes in bytes");
     app.add_flag("--no-headings", output.no_headings, "Print tables without headings");
     app.add_flag("--yes", output.yes, "Do not ask before something is destroyed");
+    app.add_flag("--dry-run", output.dry_run,
+                 "Have the daemon check whether it can be done, and change nothing");
     app.add_flag("--no-wait", output.no_wait,
                  "Print the job that was begun instead of waiting for its end");
     app.add_option("--progress", output.progress,

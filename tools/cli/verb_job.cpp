@@ -30,6 +30,7 @@ void wait(Session& session, const std::string& wanted) {
 }
 
 void cancel(Session& session, const std::string& wanted) {
+    refuseDryRun(session.output, "job cancel");
     const Object job = session.client.job(wanted);
     // Cancelling what a rollback copies cancels the rollback.
     if (job.text("Operation") == "copy-back" && !isOver(job))

@@ -129,6 +129,7 @@ void mount(Session& session, const Arguments& arguments) {
 }
 
 void umount(Session& session, const Arguments& arguments) {
+    refuseDryRun(session.output, "umount");
     const Objects objects = session.client.objects();
     const Object& snapshot = objects.snapshot(arguments.snapshot);
     const std::string device = snapshot.text("Device");

@@ -19,7 +19,6 @@ struct Arguments {
     std::vector<std::string> origins;
     std::vector<std::string> rules;
     std::vector<std::string> tags;
-    bool dry_run = false;
 };
 
 constexpr std::string_view kRules[] = {"last", "hourly", "daily", "weekly", "monthly", "yearly"};
@@ -109,10 +108,11 @@ void run(Session& session, const Arguments& arguments) {
         origins.push_back({objects.origin(wanted).path});
     Dictionary only_say = options;
     only_say["dry_run"] = true;
-    std::vector<Object> results = prune(
-        session, objects, origins, arguments.dry_run || !session.output.yes ? only_say : options);
+    std::vector<Object> results =
+        prune(session, objects, origins,
+              session.output.dry_run || !session.output.yes ? only_say : options);
     const auto going = withAction(results, "delete");
-    if (!arguments.dry_run && !session.output.yes && !going.empty()) {
+    if (!session.output.dry_run && !session.output.yes && !going.empty()) {
         confirm(session.output, fmt::format("Delete {}?", namesOf(going)));
         // What was agreed to and nothing else, should another hour have begun.
         std::vector<ObjectPath> paths;
@@ -122,7 +122,7 @@ void run(Session& session, const Arguments& arguments) {
                                [&](Message& message) { message.append(Value(paths)); });
     }
     checkAllDone(results);
-    if (session.output.json || arguments.dry_run)
+    if (session.output.json || session.output.dry_run)
         printObjects(session.output, "pruned", pruneColumns(), objects, results);
     else
         printDone(session.output,
@@ -135,7 +135,9 @@ void run(Session& session, const Arguments& arguments) {
 void addPrune(CLI::App& app, Run& run_verb) {
     auto arguments = std::make_shared<Arguments>();
     CLI::App* const verb =
-        app.add_subcommand("prune", "Delete snapshots that have expired or that no rule keeps");
+        app.add_subcommand("prune",
+                           "Delete snapshots that have expired or that no rule keeps; --dry-run "
+                           "shows what would go and why");
     verb->add_option("origin", arguments->origins, "Only those of these origins (default: all)");
     verb->add_option("--keep", arguments->rules,
                      "Rules, separated by commas: last=N keeps the N newest; hourly=N, daily=N, "
@@ -148,7 +150,6 @@ void addPrune(CLI::App& app, Run& run_verb) {
                      "Look only at snapshots with this tag; given again: with all of them")
         ->allow_extra_args(false)
         ->check(notEmpty());
-    verb->add_flag("--dry-run", arguments->dry_run, "Show what would go and why, delete nothing");
     verb->footer(columnsHelp({{"", pruneColumns()}}));
     verb->callback([&run_verb, arguments] {
         run_verb = [arguments](Session& session) { run(session, *arguments); };

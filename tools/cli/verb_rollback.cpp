@@ -41,7 +41,8 @@ std::string rollBackOrSchedule(Session& session, const Object& snapshot,
         return callRollback(session, snapshot, arguments, arguments.schedule);
     } catch (const Failure& failure) {
         const bool may_schedule = !arguments.schedule && !session.output.yes &&
-                                  failure.code() == ExitCode::Busy && !snapshot.flag("Open");
+                                  !session.output.dry_run && failure.code() == ExitCode::Busy &&
+                                  !snapshot.flag("Open");
         if (!may_schedule)
             throw;
         confirm(session.output, fmt::format("{}.\nSchedule it?", failure.what()));
