@@ -54,11 +54,38 @@ Operation createStore(Message& call) {
     store_options.full_wait_ms = options.take<std::uint64_t>("full_wait_ms");
     store_options.segment_sectors = options.take<std::uint64_t>("segment_sectors");
     const AutoextendChange autoextend = takeAutoextend(options);
+    const auto group = options.take<std::string>("volume_group");
+    const auto volume_bytes = options.take<std::uint64_t>("volume_bytes");
     options.finish();
+    if (group.has_value() != volume_bytes.has_value())
+        fail(ErrorKind::InvalidArgument,
+             "the options \"volume_group\" and \"volume_bytes\" belong together");
+    if (group && !devices.empty())
+        fail(ErrorKind::InvalidArgument,
+             "a store is made on devices or in a volume group, not on both");
     const Work work = [=](Engine& engine) {
-        return storePath(engine.createStore(devices, name, store_options, autoextend));
+        return storePath(
+            group ? engine.createStoreIn(*group, *volume_bytes, name, store_options, autoextend)
+                  : engine.createStore(devices, name, store_options, autoextend));
     };
     return withSubject(name, {About::UnknownStores, {}, work});
+}
+
+Operation listStoreCandidates(Message& call) {
+    const auto origin = call.readString();
+    Options(call).finish();
+    const Work work = [=](Engine& engine) {
+        std::vector<Dictionary> answer;
+        for (const auto& candidate : engine.storeCandidates(origin)) {
+            const bool is_group = candidate.kind == StoreCandidate::Kind::VolumeGroup;
+            answer.push_back({{"Kind", std::string(is_group ? "volume-group" : "device")},
+                              {"Name", candidate.name},
+                              {"FreeBytes", candidate.free_bytes},
+                              {"SizeBytes", candidate.size_bytes}});
+        }
+        return answer;
+    };
+    return {About::UnknownStores, {}, work};
 }
 
 Operation openStore(Message& call) {
@@ -481,6 +508,7 @@ const Answer kNoResults = std::vector<Dictionary>{};
 
 const std::map<std::pair<std::string, std::string>, Method> kMethods{
     {{kManagerInterface, "CreateStore"}, {createStore, "create-store", kNoObject}},
+    {{kManagerInterface, "ListStoreCandidates"}, {listStoreCandidates}},
     {{kManagerInterface, "OpenStore"}, {openStore, "open-store", kNoObject}},
     {{kManagerInterface, "Attach"}, {attach, "attach", kNoObject}},
     {{kManagerInterface, "CreateSnapshots"}, {createSnapshots, "create", kNoObjects}},

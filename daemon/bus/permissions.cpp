@@ -9,6 +9,8 @@ namespace cowsnap {
 const std::map<std::pair<std::string, std::string>, std::string_view>& neededActions() {
     static const std::map<std::pair<std::string, std::string>, std::string_view> actions{
         {{kManagerInterface, "CreateStore"}, kActionManageStore},
+        // It has the daemon look into each device.
+        {{kManagerInterface, "ListStoreCandidates"}, kActionManageStore},
         {{kManagerInterface, "OpenStore"}, kActionManageStore},
         {{kManagerInterface, "Attach"}, kActionManageStore},
         {{kManagerInterface, "CreateSnapshots"}, kActionCreate},

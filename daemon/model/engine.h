@@ -65,6 +65,15 @@ struct PruneOptions {
     std::uint64_t now = 0;         ///< seconds since 1970
 };
 
+/// Something that a store could be made of.
+struct StoreCandidate {
+    enum class Kind { Device, VolumeGroup };
+    Kind kind = Kind::Device;
+    std::string name;              ///< the path of a device, the name of a volume group
+    std::uint64_t free_bytes = 0;  ///< that the store could have at most
+    std::uint64_t size_bytes = 0;  ///< that it should have
+};
+
 /// Something that is not as it should be with a store, or with what is in it.
 struct StoreFinding {
     enum class About { Store, Origin, Snapshot };
@@ -102,6 +111,13 @@ public:
     /// volume.
     Uuid createStore(const std::vector<std::string>& paths, const std::string& name,
                      const StoreOptions& options, const AutoextendChange& autoextend = {});
+    /// The same on a new volume of a volume group, of this size.
+    Uuid createStoreIn(const std::string& group_name, std::uint64_t size_bytes,
+                       const std::string& name, const StoreOptions& options,
+                       const AutoextendChange& autoextend = {});
+    /// What a store for the snapshots of a device could be made of: blank devices of this machine,
+    /// and volume groups with free space. Needs a turn at kUnknownStores.
+    std::vector<StoreCandidate> storeCandidates(const std::string& origin_path);
     /// Opens a store that stands on these devices, in their order. It gets the name; if that is
     /// empty it keeps its own. Exists if another store has the name.
     Uuid openStore(const std::vector<std::string>& paths, const std::string& name,
@@ -194,6 +210,8 @@ private:
     std::vector<BlockDevice> describeAll(const std::vector<std::string>& paths);
     void checkNewStoreDevices(const std::vector<BlockDevice>& described, const Uuid& store);
     void checkNewStoreDevice(const BlockDevice& device, const Uuid& store);
+    void checkNewStoreName(const std::string& name);
+    static void checkFormatOptions(const StoreOptions& options);
     void checkBlank(const std::string& path);
     void checkOpenedDevice(const BlockDevice& device, const Uuid& opened);
     void takeActive(StoreState& store, ActiveStore&& active);
@@ -217,11 +235,22 @@ private:
     bool extendWithSpare(StoreState& store, std::vector<std::string>& reasons);
     bool extendFromGroup(StoreState& store, std::vector<std::string>& reasons);
     std::string volumeFor(const StoreState& store);
+    std::vector<LogicalVolume> volumesOf(const VolumeGroup& group);
+    std::string makeVolume(const VolumeGroup& group, const std::vector<LogicalVolume>& volumes,
+                           const std::string& store_name, std::size_t first_number,
+                           std::uint64_t extents, const std::string& tag);
     bool isLeftover(const StoreState& store, const std::string& path);
     void makeBlank(const std::string& path);
 
     // engine_check.cpp
     void checkItself(StoreState& store, std::vector<StoreFinding>& findings);
+
+    // engine_new_stores.cpp
+    std::optional<std::uint64_t> usableForStore(const std::string& path, const BlockDevice& origin);
+    bool standsOnOrigin(const VolumeGroup& group, const BlockDevice& origin);
+    std::vector<VolumeGroup> allGroups();
+    std::string volumeForNewStore(const VolumeGroup& group, const std::string& store_name,
+                                  std::uint64_t extents);
 
     // engine_origins.cpp
     void checkNewOriginDevice(const BlockDevice& device, AttachMethod method);

@@ -28,22 +28,6 @@ std::string tagOf(const Uuid& store) {
     return "cowsnap_" + store.dashed();
 }
 
-/// LVM allows fewer characters than device-mapper.
-std::string asVolumeName(const std::string& name) {
-    std::string result = asDeviceMapperName(name);
-    std::replace_if(
-        result.begin(), result.end(),
-        [](char character) {
-            constexpr std::string_view others = "+_.-";
-            const bool letter_or_digit = (character >= 'a' && character <= 'z') ||
-                                         (character >= 'A' && character <= 'Z') ||
-                                         (character >= '0' && character <= '9');
-            return !letter_or_digit && others.find(character) == std::string_view::npos;
-        },
-        '_');
-    return result.starts_with('-') ? "_" + result : result;
-}
-
 std::uint64_t bytesOf(const std::vector<DeviceIdentity>& devices) {
     std::uint64_t sectors = 0;
     for (const auto& device : devices)
@@ -136,6 +120,11 @@ std::optional<VolumeGroup> Engine::findGroup(const std::string& uuid) {
     return groups_.findGroup(uuid);
 }
 
+std::vector<LogicalVolume> Engine::volumesOf(const VolumeGroup& group) {
+    const StepOut out(turns_);
+    return groups_.volumesOf(group);
+}
+
 void Engine::autoextend(const Uuid& uuid) {
     StoreState& store = usableStore(uuid);
     if (!wantsExtension(uuid))
@@ -216,10 +205,7 @@ std::string Engine::volumeFor(const StoreState& store) {
         fail(ErrorKind::NotFound, "there is no volume group {} ({}) any more",
              record.volume_group_name, record.volume_group);
     const std::string tag = tagOf(store.uuid);
-    const auto volumes = [&] {
-        const StepOut out(turns_);
-        return groups_.volumesOf(*group);
-    }();
+    const auto volumes = volumesOf(*group);
     for (const auto& volume : volumes)
         if (volume.tags.contains(tag) && isLeftover(store, volume.path)) {
             makeBlank(volume.path);
@@ -237,16 +223,23 @@ std::string Engine::volumeFor(const StoreState& store) {
     if (extents == 0)
         fail(ErrorKind::NoSpace, "the volume group {} is full: \"vgextend {} DEVICE\" adds room",
              group->name, group->name);
+    return makeVolume(*group, volumes, store.name, store.devices.size(), extents, tag);
+}
+
+/// A blank volume, named after the store and numbered from first_number on.
+std::string Engine::makeVolume(const VolumeGroup& group, const std::vector<LogicalVolume>& volumes,
+                               const std::string& store_name, std::size_t first_number,
+                               std::uint64_t extents, const std::string& tag) {
     std::string name;
-    for (std::size_t number = store.devices.size(); name.empty(); ++number) {
-        const std::string candidate = fmt::format("{}_cowsnap{}", asVolumeName(store.name), number);
+    for (std::size_t number = first_number; name.empty(); ++number) {
+        const std::string candidate = fmt::format("{}_cowsnap{}", asVolumeName(store_name), number);
         if (std::none_of(volumes.begin(), volumes.end(),
                          [&](const auto& volume) { return volume.name == candidate; }))
             name = candidate;
     }
     const std::string path = [&] {
         const StepOut out(turns_);
-        return groups_.createVolume(*group, name, extents, tag);
+        return groups_.createVolume(group, name, extents, tag);
     }();
     makeBlank(path);
     return path;

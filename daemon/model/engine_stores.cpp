@@ -309,9 +309,7 @@ void Engine::checkNewStoreDevices(const std::vector<BlockDevice>& described, con
     checkApart(devices_, described);
 }
 
-namespace {
-
-void checkFormatOptions(const StoreOptions& options) {
+void Engine::checkFormatOptions(const StoreOptions& options) {
     if (options.full_wait_ms && *options.full_wait_ms > COWSNAP_FULL_WAIT_MAX_MS)
         fail(ErrorKind::InvalidArgument, "full_wait_ms is at most {}, not {}",
              COWSNAP_FULL_WAIT_MAX_MS, *options.full_wait_ms);
@@ -322,6 +320,8 @@ void checkFormatOptions(const StoreOptions& options) {
         fail(ErrorKind::InvalidArgument, "segment_sectors is a power of two from {} to {}, not {}",
              smallest, largest, *sectors);
 }
+
+namespace {
 
 std::vector<DeviceIdentity> identitiesOf(const std::vector<BlockDevice>& devices) {
     std::vector<DeviceIdentity> identities;
@@ -350,16 +350,20 @@ void Engine::checkBlank(const std::string& path) {
         fail(ErrorKind::Exists, "{} is not blank: {}", path, advice);
 }
 
-Uuid Engine::createStore(const std::vector<std::string>& paths, const std::string& name,
-                         const StoreOptions& options, const AutoextendChange& autoextend) {
+void Engine::checkNewStoreName(const std::string& name) {
     checkName("store", name);
-    checkFormatOptions(options);
     for (const auto& [uuid, store] : stores_)
         if (store.name == name)
             fail(ErrorKind::Exists,
                  "there is a store named \"{}\" already: choose another name with --name, or "
                  "extend that one: \"snapd-cli store extend {} DEVICE\"",
                  name, shellWord(name));
+}
+
+Uuid Engine::createStore(const std::vector<std::string>& paths, const std::string& name,
+                         const StoreOptions& options, const AutoextendChange& autoextend) {
+    checkNewStoreName(name);
+    checkFormatOptions(options);
     const auto described = describeAll(paths);
     auto all = described;
     for (const auto& path : autoextend.add_spares)

@@ -89,6 +89,7 @@ public:
     }
     void announce(DeviceNumber number) override { devices_.announce(number); }
     BlockDevice describe(const std::string& path) override { return devices_.describe(path); }
+    std::vector<std::string> lasting() override { return devices_.lasting(); }
     std::string pathOf(DeviceNumber number) override { return devices_.pathOf(number); }
     std::uint64_t sizeOf(DeviceNumber number) override { return devices_.sizeOf(number); }
     std::vector<std::string> withSerial(const std::string& serial, unsigned partition) override {

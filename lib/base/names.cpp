@@ -137,4 +137,9 @@ std::string asDeviceMapperName(std::string_view name) {
     return result;
 }
 
+std::string asVolumeName(std::string_view name) {
+    std::string result = asDeviceMapperName(name);
+    return result.starts_with('-') ? "_" + result : result;
+}
+
 }  // namespace cowsnap

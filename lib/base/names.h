@@ -38,6 +38,9 @@ std::string shellWord(std::string_view name);
 /// alone become '_', and it is cut to 64 bytes.
 std::string asDeviceMapperName(std::string_view name);
 
+/// The same as a part of the name of a logical volume: LVM allows fewer characters.
+std::string asVolumeName(std::string_view name);
+
 }  // namespace cowsnap
 
 #endif

@@ -57,6 +57,9 @@ public:
     /// The device that path leads to. InvalidArgument if path is not absolute or no
     /// block device, NotFound if there is nothing.
     virtual BlockDevice describe(const std::string& path) = 0;
+    /// The paths of all devices of this machine that are likely to be there after the next boot,
+    /// sorted: no memory disks, loop devices, or devices with removable media.
+    virtual std::vector<std::string> lasting() = 0;
     /// The path of the device with this number; NotFound if there is none.
     virtual std::string pathOf(DeviceNumber number) = 0;
     /// The sectors of the device with this number; NotFound if there is none.

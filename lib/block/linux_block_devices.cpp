@@ -11,6 +11,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -178,6 +179,20 @@ std::optional<DeviceUser> visibleUser(DeviceNumber number) {
     return std::nullopt;
 }
 
+/// Whether it is likely to be there after the next boot.
+bool isLasting(DeviceNumber number) {
+    const fs::path directory = wholeDeviceOf(number);
+    if (readLine(directory / "removable") == "1")
+        return false;
+    std::error_code code;
+    const std::string name = fs::canonical(directory, code).filename().string();
+    for (const std::string_view passing : {"ram", "zram", "loop", "nbd", "sr", "fd"})
+        if (name.starts_with(passing) &&
+            name.find_first_not_of("0123456789", passing.size()) == std::string::npos)
+            return false;
+    return !code;
+}
+
 struct FreeDeleter {
     void operator()(std::byte* memory) const { std::free(memory); }
 };
@@ -222,6 +237,23 @@ BlockDevice LinuxBlockDevices::describe(const std::string& path) {
     device.identity.partition = partitionOf(device.number);
     device.identity.size_sectors = size_bytes / kSectorBytes;
     return device;
+}
+
+std::vector<std::string> LinuxBlockDevices::lasting() {
+    std::vector<std::string> result;
+    std::error_code code;
+    for (const auto& entry : fs::directory_iterator("/sys/dev/block", code)) {
+        const auto number = DeviceNumber::parse(entry.path().filename().string());
+        if (!number || !isLasting(*number))
+            continue;
+        try {
+            result.push_back(pathOf(*number));
+        } catch (const Error&) {
+            continue;  // it went meanwhile
+        }
+    }
+    std::sort(result.begin(), result.end());
+    return result;
 }
 
 std::string LinuxBlockDevices::pathOf(DeviceNumber number) {

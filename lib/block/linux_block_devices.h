@@ -10,6 +10,7 @@ namespace cowsnap {
 class LinuxBlockDevices final : public BlockDevices {
 public:
     BlockDevice describe(const std::string& path) override;
+    std::vector<std::string> lasting() override;
     std::string pathOf(DeviceNumber number) override;
     std::uint64_t sizeOf(DeviceNumber number) override;
     std::vector<std::string> withSerial(const std::string& serial, unsigned partition) override;

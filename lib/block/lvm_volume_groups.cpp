@@ -74,6 +74,8 @@ std::vector<VolumeGroup> parseGroups(const std::string& report) {
             std::erase(group.uuid, '-');
             group.name = row.at("vg_name").get<std::string>();
             group.extent_bytes = bytesFrom(row, "vg_extent_size");
+            if (group.extent_bytes == 0)
+                fail(ErrorKind::Failed, "LVM's report has a volume group without extents");
             group.free_bytes = bytesFrom(row, "vg_free");
             groups.push_back(std::move(group));
         }
@@ -96,10 +98,37 @@ std::vector<LogicalVolume> parseVolumes(const std::string& report) {
     });
 }
 
+std::vector<std::string> parsePhysicalVolumes(const std::string& report) {
+    return readReport([&] {
+        std::vector<std::string> paths;
+        for (const auto& row : rowsOf(report, "vg"))
+            paths.push_back(row.at("pv_name").get<std::string>());
+        return paths;
+    });
+}
+
+namespace {
+
+constexpr const char* kGroupFields = "vg_uuid,vg_name,vg_extent_size,vg_free";
+
+}  // namespace
+
+std::vector<VolumeGroup> LvmVolumeGroups::groups() {
+    return parseGroups(
+        runLvm({"vgs", "--reportformat", "json", "--units", "b", "--nosuffix", "--select",
+                "vg_permissions=writeable && vg_exported=0 && "
+                "vg_partial=0",
+                "-o", kGroupFields}));
+}
+
+std::vector<std::string> LvmVolumeGroups::devicesOf(const VolumeGroup& group) {
+    return parsePhysicalVolumes(
+        runLvm({"vgs", "--reportformat", "json", "-o", "pv_name", "--", group.name}));
+}
+
 std::optional<VolumeGroup> LvmVolumeGroups::findGroup(const std::string& uuid) {
-    for (auto& group :
-         parseGroups(runLvm({"vgs", "--reportformat", "json", "--units", "b", "--nosuffix", "-o",
-                             "vg_uuid,vg_name,vg_extent_size,vg_free"})))
+    for (auto& group : parseGroups(runLvm(
+             {"vgs", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", kGroupFields})))
         if (group.uuid == uuid)
             return std::move(group);
     return std::nullopt;

@@ -9,6 +9,8 @@ namespace cowsnap {
 
 class LvmVolumeGroups final : public VolumeGroups {
 public:
+    std::vector<VolumeGroup> groups() override;
+    std::vector<std::string> devicesOf(const VolumeGroup& group) override;
     std::optional<VolumeGroup> findGroup(const std::string& uuid) override;
     std::vector<LogicalVolume> volumesOf(const VolumeGroup& group) override;
     std::string createVolume(const VolumeGroup& group, const std::string& name,
@@ -18,6 +20,7 @@ public:
 /// Reads the answers of "lvm vgs" and "lvm lvs" as JSON. Failed if they are something else.
 std::vector<VolumeGroup> parseGroups(const std::string& report);
 std::vector<LogicalVolume> parseVolumes(const std::string& report);
+std::vector<std::string> parsePhysicalVolumes(const std::string& report);
 
 }  // namespace cowsnap
 

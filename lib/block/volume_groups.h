@@ -35,6 +35,10 @@ public:
     VolumeGroups& operator=(const VolumeGroups&) = delete;
     virtual ~VolumeGroups() = default;
 
+    /// All that volumes can be made in.
+    virtual std::vector<VolumeGroup> groups() = 0;
+    /// The paths of its physical volumes.
+    virtual std::vector<std::string> devicesOf(const VolumeGroup& group) = 0;
     /// Nothing if there is none with this UUID.
     virtual std::optional<VolumeGroup> findGroup(const std::string& uuid) = 0;
     virtual std::vector<LogicalVolume> volumesOf(const VolumeGroup& group) = 0;

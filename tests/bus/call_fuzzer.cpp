@@ -126,6 +126,7 @@ const std::vector<std::pair<std::string, std::string>> kOptions{
     {"weekly", "t"},       {"monthly", "t"},         {"yearly", "t"},
     {"dry_run", "b"},      {"request", "s"},         {"read_only", "b"},
     {"undo_name", "s"},    {"schedule", "b"},        {"force", "b"},
+    {"volume_group", "s"}, {"volume_bytes", "t"},    {"import", "b"},
     {"request-id", "s"},   {"background", "b"}};
 
 const std::vector<std::string> kTexts{"",

@@ -26,8 +26,10 @@ FakeMachine::Group& FakeMachine::group(const std::string& name) {
     return found->second;
 }
 
-void FakeMachine::addVolumeGroup(const std::string& name, std::uint64_t free_extents) {
+void FakeMachine::addVolumeGroup(const std::string& name, std::uint64_t free_extents,
+                                 const std::vector<std::string>& devices) {
     const std::lock_guard lock(mutex_);
+    groups_[name].devices = devices;
     groups_[name].group = {uuidOfLength32(name), name, kExtentBytes, free_extents * kExtentBytes};
 }
 
@@ -66,6 +68,21 @@ std::vector<std::string> FakeMachine::volumeNames(const std::string& group) cons
 unsigned FakeMachine::groupCalls() const {
     const std::lock_guard lock(mutex_);
     return group_calls_;
+}
+
+std::vector<VolumeGroup> FakeMachine::groups() {
+    const std::lock_guard lock(mutex_);
+    ++group_calls_;
+    std::vector<VolumeGroup> all;
+    for (const auto& [name, group] : groups_)
+        all.push_back(group.group);
+    return all;
+}
+
+std::vector<std::string> FakeMachine::devicesOf(const VolumeGroup& wanted) {
+    const std::lock_guard lock(mutex_);
+    ++group_calls_;
+    return group(wanted.name).devices;
 }
 
 std::optional<VolumeGroup> FakeMachine::findGroup(const std::string& uuid) {

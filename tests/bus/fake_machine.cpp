@@ -302,6 +302,14 @@ std::string FakeMachine::pathOfLocked(DeviceNumber number) {
     fail(ErrorKind::NotFound, "there is no block device {}", number.text());
 }
 
+std::vector<std::string> FakeMachine::lasting() {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::string> paths;
+    for (const auto& [path, disk] : disks_)
+        paths.push_back(path);
+    return paths;
+}
+
 std::string FakeMachine::pathOf(DeviceNumber number) {
     const std::lock_guard lock(mutex_);
     return pathOfLocked(number);

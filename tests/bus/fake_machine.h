@@ -63,7 +63,8 @@ public:
     void putOn(const std::string& upper, const std::string& lower);
     void addPartition(const std::string& path, const std::string& disk);
     /// A volume group with so many free extents of 4 MiB.
-    void addVolumeGroup(const std::string& name, std::uint64_t free_extents);
+    void addVolumeGroup(const std::string& name, std::uint64_t free_extents,
+                        const std::vector<std::string>& devices = {});
     /// A volume at /dev/GROUP/NAME.
     void addVolume(const std::string& group, const std::string& name, std::uint64_t extents,
                    const std::set<std::string>& tags = {});
@@ -144,6 +145,8 @@ public:
     void armEvents() override;
 
     // VolumeGroups
+    std::vector<VolumeGroup> groups() override;
+    std::vector<std::string> devicesOf(const VolumeGroup& group) override;
     std::optional<VolumeGroup> findGroup(const std::string& uuid) override;
     std::vector<LogicalVolume> volumesOf(const VolumeGroup& group) override;
     std::string createVolume(const VolumeGroup& group, const std::string& name,
@@ -151,6 +154,7 @@ public:
 
     // BlockDevices
     BlockDevice describe(const std::string& path) override;
+    std::vector<std::string> lasting() override;
     std::string pathOf(DeviceNumber number) override;
     std::uint64_t sizeOf(DeviceNumber number) override;
     std::vector<std::string> withSerial(const std::string& serial, unsigned partition) override;
@@ -183,6 +187,7 @@ private:
 
     struct Group {
         VolumeGroup group;
+        std::vector<std::string> devices;
         std::vector<LogicalVolume> volumes;
     };
 

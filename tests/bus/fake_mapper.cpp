@@ -95,7 +95,10 @@ Uuid FakeMachine::storeUuidOn(DeviceNumber data) {
             : pathOfLocked(deviceNumber(split(lower->table.front().arguments).front()));
     Disk& first = disk(disk_path);
     const auto super_block = first.blocks.find(0);
-    if (super_block != first.blocks.end()) {
+    // A device that was filled with zeros is blank, too.
+    const auto is_zero = [](std::byte byte) { return byte == std::byte{0}; };
+    if (super_block != first.blocks.end() &&
+        !std::all_of(super_block->second.begin(), super_block->second.end(), is_zero)) {
         cowsnap_disk_super super{};
         std::memcpy(&super, super_block->second.data(), sizeof(super));
         if (le64toh(super.magic) != COWSNAP_MAGIC_SUPER)

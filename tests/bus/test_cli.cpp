@@ -197,6 +197,7 @@ TEST_CASE("exit codes tell what went wrong") {
     checkFailed(runCli({"list", "-o", "odd"}), 2, "there are: name");
     checkFailed(runCli({"create", "one", "--name", "a/b"}), 2, "'/'");
     checkFailed(runCli({"create", "one", "--name", "a"}), 1, "named \"a\" already");
+    checkFailed(runCli({"store", "create", "/dev/spare"}), 1, "another name (--name)");
     checkFailed(runCli({"set", "create", "one"}), 2, "--name");
     checkFailed(runCli({"create", "nothing"}), 3, "no origin");
     checkFailed(runCli({"delete", "nothing", "--yes"}), 3, "no snapshot");

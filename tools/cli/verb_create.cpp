@@ -57,8 +57,13 @@ std::string originOrAttach(Session& session, const Objects& objects, const std::
         return known->path;
     if (!is_path)
         return objects.origin(wanted).path;
-    const std::string store_path =
-        known != nullptr ? known->text("Store") : objects.store(store).path;
+    const auto storePath = [&] {
+        if (known != nullptr)
+            return known->text("Store");
+        return store.empty() && objects.stores.empty() ? makeFirstStore(session, device)
+                                                       : objects.store(store).path;
+    };
+    const std::string store_path = storePath();
     Message reply =
         session.client.callStep(kRootPath, kManagerInterface, "Attach", [&](Message& message) {
             message.append(Value(device));

@@ -18,6 +18,8 @@ namespace {
 struct Arguments {
     std::vector<std::string> devices;
     std::string name;
+    std::string volume_group;
+    std::optional<std::uint64_t> volume_bytes;
     std::optional<std::uint64_t> full_wait_ms;
     std::vector<std::string> spares;
     std::vector<std::string> removed_spares;
@@ -96,9 +98,18 @@ void addAutoextendOptions(CLI::App& verb, const std::shared_ptr<Arguments>& argu
 }
 
 void create(Session& session, const Arguments& arguments) {
+    if (arguments.devices.empty() == arguments.volume_group.empty())
+        throw Failure(ExitCode::Usage, "Usage",
+                      "say what the store is made of: devices, or --volume-group");
+    if (arguments.volume_group.empty() == arguments.volume_bytes.has_value())
+        throw Failure(ExitCode::Usage, "Usage", "--volume-group and --volume-size belong together");
     Dictionary options;
     if (arguments.full_wait_ms)
         options["full_wait_ms"] = *arguments.full_wait_ms;
+    if (arguments.volume_bytes) {
+        options["volume_group"] = arguments.volume_group;
+        options["volume_bytes"] = *arguments.volume_bytes;
+    }
     addAutoextend(options, arguments);
     Message reply = session.client.callJob(
         kRootPath, kManagerInterface, "CreateStore",
@@ -109,8 +120,7 @@ void create(Session& session, const Arguments& arguments) {
         options);
     const std::string path = reply.readObjectPath().path;
     printStore(session, path, "created");
-    noteAutoextend(session, path);
-    noteInitramfs();
+    noteNewStore(session, path);
 }
 
 void open(Session& session, const Arguments& arguments) {
@@ -164,13 +174,23 @@ void list(Session& session) {
 
 }  // namespace
 
+void noteNewStore(Session& session, const std::string& path) {
+    noteAutoextend(session, path);
+    noteInitramfs();
+}
+
 void addStore(CLI::App& app, Run& run) {
     auto arguments = std::make_shared<Arguments>();
     CLI::App* const store = app.add_subcommand("store", "Where old blocks go");
     store->require_subcommand(1);
 
     CLI::App* const make = store->add_subcommand("create", "Make a store on blank devices");
-    make->add_option("device", arguments->devices, "Blank block devices")->required();
+    make->add_option("device", arguments->devices, "Blank block devices");
+    make->add_option("--volume-group", arguments->volume_group,
+                     "Make it on a new logical volume of this volume group")
+        ->check(notEmpty());
+    make->add_option("--volume-size", arguments->volume_bytes, "Size of that volume, such as 20G")
+        ->transform(CLI::AsSizeValue(false));
     make->add_option("--name", arguments->name, "Name of the store (default: main)")
         ->check(notEmpty());
     make->add_option("--full-wait-ms", arguments->full_wait_ms,

@@ -54,9 +54,15 @@ struct AttachedNow {
 };
 
 /// The path of the origin that wanted names. A device that is not attached is attached
-/// to the store (empty: the only one) first, and added to attached.
+/// to the store (empty: the only one, which is made if there is none) first, and added to attached.
 std::string originOrAttach(Session& session, const Objects& objects, const std::string& wanted,
                            const std::string& store, std::vector<AttachedNow>& attached);
+
+/// Makes the first store, which is to be for the snapshots of a device; returns its path. Failure
+/// (NotFound) that names the choices if there is not exactly one.
+std::string makeFirstStore(Session& session, const std::string& device);
+/// Says what follows from there being a new store.
+void noteNewStore(Session& session, const std::string& path);
 
 /// Detaches again the new ones of those that were attached for snapshots that there are not, and
 /// throws the failure; Partly if some stay attached.
