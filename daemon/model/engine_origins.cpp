@@ -286,6 +286,7 @@ void Engine::setBootPolicy(const Uuid& uuid, BootPolicy policy) {
     if (record == nullptr)
         fail(ErrorKind::NotFound, "there is no origin {} any more", uuid.dashed());
     record->boot_policy = policy;
+    turns_.checked();
     persist(store, std::move(changed));
     requireRegistered(store, uuid);
     const std::string& name = store.metadata.origin(uuid)->name;

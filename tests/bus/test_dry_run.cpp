@@ -90,6 +90,7 @@ struct DryRunBed : BusBed {
             {"SetExpiry", values({std::uint64_t{5000000000}})},
             {"Hold", values({text})},
             {"Release", values({text})},
+            {"SetBootPolicy", values({std::string("fail-closed")})},
         };
         const auto found = known.find(method.second);
         return found == known.end() ? Append() : found->second;
