@@ -635,11 +635,11 @@ const char *cow_interpose_refusal(struct block_device *bdev)
 	if (queue_is_mq(q) || is_mapped(bdev))
 		return NULL;
 	if (cow_is_nvme_multipath(bdev))
-		return "NVMe with several paths cannot be interposed: not all that is in flight is counted";
+		return "NVMe with several paths cannot be interposed: not all is counted";
 	if (!blk_queue_io_stat(q))
 		return "The device must count what is in flight: write 1 to its queue/iostats";
 	if (!counts_reads(bdev))
-		return "A device whose driver does not count what is in flight cannot be interposed";
+		return "A device whose driver counts nothing cannot be interposed";
 	return NULL;
 }
 

@@ -22,7 +22,7 @@ struct ahead {
 };
 
 struct cow_read_ahead {
-	struct ahead slot[AHEAD_SLOTS];
+	struct ahead *slot; /* AHEAD_SLOTS */
 };
 
 static void ahead_end_io(struct bio *bio)
@@ -131,16 +131,29 @@ void cow_read_ahead_forget(struct cow_engine *engine, u64 block, u32 blocks)
 
 void cow_read_ahead_begin(struct cow_engine *engine)
 {
-	engine->ahead = kvzalloc(sizeof(*engine->ahead), GFP_KERNEL);
+	struct cow_read_ahead *reads = kzalloc(sizeof(*reads), GFP_KERNEL);
+
+	if (!reads)
+		return;
+	reads->slot = kvcalloc(AHEAD_SLOTS, sizeof(*reads->slot), GFP_KERNEL);
+	if (!reads->slot) {
+		kfree(reads);
+		return;
+	}
+	engine->ahead = reads;
 }
 
 void cow_read_ahead_end(struct cow_engine *engine)
 {
+	struct cow_read_ahead *reads = engine->ahead;
 	u32 i;
 
-	for (i = 0; engine->ahead && i < AHEAD_SLOTS; i++)
-		if (engine->ahead->slot[i].blocks)
-			give_up(&engine->ahead->slot[i]);
-	kvfree(engine->ahead);
+	if (!reads)
+		return;
+	for (i = 0; i < AHEAD_SLOTS; i++)
+		if (reads->slot[i].blocks)
+			give_up(&reads->slot[i]);
+	kvfree(reads->slot);
+	kfree(reads);
 	engine->ahead = NULL;
 }

@@ -440,10 +440,10 @@ TEST_CASE("where no daemon runs the way to start it is the one of the machine") 
     bed.stopDaemon();
     // Each in a mount namespace of its own, with systemd's mark or without.
     const auto where = [](const std::string& mark) {
-        return runProgram({"unshare", "-m", "sh", "-c",
-                           "mount -t tmpfs none /run && mkdir -p /run/" + mark +
-                               " && exec \"$0\" list",
-                           COWSNAP_CLI});
+        return runProgram(
+            {"unshare", "-m", "sh", "-c",
+             "mount -t tmpfs none /run && mkdir -p /run/" + mark + " && exec \"$0\" list",
+             COWSNAP_CLI});
     };
     if (runProgram({"unshare", "-m", "true"}).code != 0) {
         WARN("no mount namespaces: cannot look like another machine");

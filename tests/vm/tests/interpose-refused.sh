@@ -39,7 +39,7 @@ if [[ $KERNEL == 6.1 ]]; then
 	modprobe linear || fail "no linear"
 	check "an array" mdadm --create /dev/md8 --quiet --run --level=linear --raid-devices=2 --metadata=1.2 "$DISK0" "$DISK2"
 	[[ -b /dev/md8 ]] || mknod /dev/md8 b 9 8
-	not_interposed /dev/md8 "A device whose driver does not count what is in flight cannot be interposed"
+	not_interposed /dev/md8 "A device whose driver counts nothing cannot be interposed"
 	check "it is stacked" dmsetup create origin --table "0 $(sectors /dev/md8) cow-origin /dev/mapper/store 1 /dev/md8"
 	dmsetup remove origin
 	check "the array is stopped" mdadm --stop --quiet /dev/md8
