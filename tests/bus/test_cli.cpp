@@ -186,8 +186,9 @@ TEST_CASE("exit codes tell what went wrong") {
     checkDone(runCli({"create", "/dev/one", "--name", "a"}), "");
     checkFailed(runCli({}), 2, "subcommand");
     checkFailed(runCli({"frobnicate"}), 2, "no command \"frobnicate\"; there are: activate, ");
-    checkFailed(runCli({"store", "lst"}), 2,
-                "no command \"store lst\"; there are: create, open, extend, modify, close, list");
+    checkFailed(
+        runCli({"store", "lst"}), 2,
+        "no command \"store lst\"; there are: create, open, extend, modify, close, check, list");
     checkFailed(runCli({"--progress", "none", "job", "--bytes", "lst"}), 2,
                 "no command \"job lst\"; there are: list, show, wait, cancel");
     checkFailed(runCli({"set", "crate", "one"}), 2, "no command \"set crate\"; there are: create");
@@ -197,7 +198,7 @@ TEST_CASE("exit codes tell what went wrong") {
     checkFailed(runCli({"list", "-o", "odd"}), 2, "there are: name");
     checkFailed(runCli({"create", "one", "--name", "a/b"}), 2, "'/'");
     checkFailed(runCli({"create", "one", "--name", "a"}), 1, "named \"a\" already");
-    checkFailed(runCli({"store", "create", "/dev/spare"}), 1, "another name (--name)");
+    checkFailed(runCli({"store", "create", "/dev/spare"}), 1, "another name with --name");
     checkFailed(runCli({"set", "create", "one"}), 2, "--name");
     checkFailed(runCli({"create", "nothing"}), 3, "no origin");
     checkFailed(runCli({"delete", "nothing", "--yes"}), 3, "no snapshot");
@@ -374,7 +375,7 @@ TEST_CASE("jobs are listed, shown, waited for and cancelled") {
     const auto jobs = jsonOf(runCli({"job", "list", "--json"})).at("jobs");
     REQUIRE(jobs.size() == 4);
     CHECK(jobs[2].at("state") == "running");
-    CHECK(jobs[2].at("progress") == -1.0);
+    CHECK(jobs[2].at("progress").is_null());
     CHECK(jobs[3].at("job") == 4);
     CHECK(jobs[3].at("can_cancel") == true);
     checkDone(runCli({"job", "show", "3", "-o", "progress", "--no-headings"}), "-\n");

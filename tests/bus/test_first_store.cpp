@@ -159,7 +159,7 @@ TEST_CASE("what cannot be made in a volume group leaves nothing there") {
     checkRefused(bed, ErrorKind::InvalidArgument, "at least 8.0 MiB", make("vg", 1, "main"));
     checkRefused(bed, ErrorKind::InvalidArgument, "'/'", make("vg", 64ULL << 20, "a/b"));
     bed.makeStore();
-    checkRefused(bed, ErrorKind::Exists, "(--name)", make("vg", 64ULL << 20, "main"));
+    checkRefused(bed, ErrorKind::Exists, "--name", make("vg", 64ULL << 20, "main"));
     bed.machine.removeModule();
     CHECK(refusalOf(make("vg", 64ULL << 20, "new")).kind.has_value());
     CHECK(bed.machine.volumeNames("vg").empty());
