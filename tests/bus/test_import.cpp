@@ -127,8 +127,8 @@ TEST_CASE("a store with the name of one that is open is taken under another name
     const CliResult ambiguous = runCli({"show", "a"});
     CHECK(ambiguous.code == 2);
     CHECK_THAT(ambiguous.errors, Contains("STORE/NAME"));
-    for (const auto& element :
-         nlohmann::json::parse(runCli({"list", "--json"}).output).at("snapshots"))
+    const auto listed = nlohmann::json::parse(runCli({"list", "--json"}).output);
+    for (const auto& element : listed.at("snapshots"))
         if (element.at("name") == "a") {
             const std::string uuid = element.at("uuid");
             CHECK_THAT(ambiguous.errors, Contains(uuid));
