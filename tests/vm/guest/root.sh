@@ -48,3 +48,13 @@ root_daemon_start() {
 	start_system_bus
 	daemon_start
 }
+
+# root_begin: what such a test begins with: the daemon, a store "main" on DISK1, and the root file system on DISK0, not mounted.
+root_begin() {
+	install_cowsnap
+	load_module
+	modprobe ext4 || fail "no ext4"
+	root_daemon_start
+	check "a store" snapd-cli store create "$DISK1" --name main
+	root_make "$DISK0"
+}

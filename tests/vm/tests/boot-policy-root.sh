@@ -36,12 +36,7 @@ stop_all() {
 case $(phase) in
 start)
 	# Everything before the first boot of the root disk: its initramfs is to have the list with the policy.
-	install_cowsnap
-	load_module
-	modprobe ext4 || fail "no ext4"
-	root_daemon_start
-	check "a store" snapd-cli store create "$DISK1" --name main
-	root_make "$DISK0"
+	root_begin
 	cli "attached $DISK0 as root" origin attach "$DISK0" --name root --method interpose --boot-policy fail-closed
 	cli "created first" create root --name first
 	same "the policy is shown" fail-closed "$(column root boot_policy)"

@@ -22,12 +22,7 @@ snapshot_sum() {
 
 case $(phase) in
 start)
-	install_cowsnap
-	load_module
-	modprobe ext4 || fail "no ext4"
-	root_daemon_start
-	check "a store" snapd-cli store create "$DISK1" --name main
-	root_make "$DISK0"
+	root_begin
 	mount "$DISK0" /mnt
 	cp /var/lib/cowsnap/stores.json /mnt/var/lib/cowsnap/
 	make_tree /mnt/srv/tree
