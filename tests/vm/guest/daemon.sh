@@ -54,3 +54,11 @@ cli_refused() {
 column() {
 	snapd-cli show "$1" -o "$2" --no-headings
 }
+
+# snapshot_sum NAME: the checksum of all that the snapshot has.
+snapshot_sum() {
+	local device
+	device=$(snapd-cli activate "$1") && [[ -b $device ]] || fail "$1 is not active"
+	sum "$device"
+	snapd-cli deactivate "$1" >/dev/null
+}

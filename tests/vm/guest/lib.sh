@@ -115,3 +115,20 @@ load_module() {
 start_system_bus() {
 	dbus-daemon --system --fork || fail "the system bus does not start"
 }
+
+# lvm_without_udev [DEVICE...]: LVM's commands look at these devices only, or at all, and neither ask udevd nor wait for it.
+# Their configuration is in $LVM_SYSTEM_DIR, for the guest's /etc is not to be written.
+lvm_without_udev() {
+	local device filter=
+	for device; do
+		filter+="\"a|^$device\$|\", "
+	done
+	export LVM_SYSTEM_DIR=${LVM_SYSTEM_DIR:-/run/lvm-test}
+	mkdir -p "$LVM_SYSTEM_DIR" /run/lvm /run/lock/lvm
+	cat >"$LVM_SYSTEM_DIR/lvm.conf" <<-EOF
+		devices { obtain_device_list_from_udev=0 use_devicesfile=0 ${filter:+global_filter=[$filter"r|.*|"]} }
+		global { use_lvmpolld=0 event_activation=0 }
+		activation { udev_sync=0 udev_rules=0 verify_udev_operations=1 monitoring=0 }
+		backup { backup=0 archive=0 }
+	EOF
+}

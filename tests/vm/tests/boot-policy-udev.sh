@@ -58,14 +58,7 @@ start)
 	cli "created the store main" store create "$DISK1" --name main
 	echo 'size=20M, type=83' | sfdisk --quiet "$DISK0" || fail "no partition on $DISK0"
 	# There is no udevd in this boot.
-	export LVM_SYSTEM_DIR=/run/lvm-test
-	mkdir -p $LVM_SYSTEM_DIR /run/lvm /run/lock/lvm
-	cat >$LVM_SYSTEM_DIR/lvm.conf <<-EOF
-		devices { obtain_device_list_from_udev=0 use_devicesfile=0 }
-		global { use_lvmpolld=0 event_activation=0 }
-		activation { udev_sync=0 udev_rules=0 monitoring=0 }
-		backup { backup=0 archive=0 }
-	EOF
+	lvm_without_udev
 	lvm pvcreate --quiet "$DISK2" && lvm vgcreate --quiet group "$DISK2" &&
 		lvm lvcreate --quiet --zero n --wipesignatures n --extents 4 --name volume group || fail "no volume"
 	for disk in "$DISK0" "$DISK2"; do

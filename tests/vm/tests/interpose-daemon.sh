@@ -11,14 +11,6 @@
 . "$SRC/tests/vm/guest/daemon.sh"
 . "$SRC/tests/vm/guest/interpose.sh"
 
-# snapshot_sum NAME: the checksum of all that it has.
-snapshot_sum() {
-	local device
-	device=$(snapd-cli activate "$1") || fail "$1 is not active"
-	sum "$device"
-	snapd-cli deactivate "$1" >/dev/null
-}
-
 # first_is_exact WHEN: the snapshot "first" is what was mounted when it was created, as a device and as files.
 first_is_exact() {
 	same "$1 the snapshot is exact" "$(</bed/first)" "$(snapshot_sum first)"

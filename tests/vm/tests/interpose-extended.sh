@@ -12,24 +12,8 @@
 . "$SRC/tests/vm/guest/daemon.sh"
 . "$SRC/tests/vm/guest/interpose.sh"
 
-# There is no udevd in the guest, and /etc is not to be written.
-export LVM_SYSTEM_DIR=/run/lvm-test
-mkdir -p $LVM_SYSTEM_DIR /run/lvm /run/lock/lvm
-cat >$LVM_SYSTEM_DIR/lvm.conf <<-EOF
-	devices { obtain_device_list_from_udev=0 use_devicesfile=0 global_filter=["a|^$DISK0\$|", "r|.*|"] }
-	global { use_lvmpolld=0 event_activation=0 }
-	activation { udev_sync=0 udev_rules=0 verify_udev_operations=1 monitoring=0 }
-	backup { backup=0 archive=0 }
-EOF
+lvm_without_udev "$DISK0"
 volume=/dev/mapper/group-volume
-
-# snapshot_sum NAME: the checksum of all that it has.
-snapshot_sum() {
-	local device
-	device=$(snapd-cli activate "$1") || fail "$1 is not active"
-	sum "$device"
-	snapd-cli deactivate "$1" >/dev/null
-}
 
 # is_extended WHEN
 is_extended() {

@@ -10,15 +10,7 @@
 . "$SRC/tests/vm/guest/cow.sh"
 . "$SRC/tests/vm/guest/interpose.sh"
 
-# There is no udevd in the guest, and /etc is not to be written.
-export LVM_SYSTEM_DIR=/run/lvm-test
-mkdir -p $LVM_SYSTEM_DIR /run/lvm /run/lock/lvm
-cat >$LVM_SYSTEM_DIR/lvm.conf <<-EOF
-	devices { obtain_device_list_from_udev=0 use_devicesfile=0 global_filter=["a|^$DISK0\$|", "a|^$DISK2\$|", "r|.*|"] }
-	global { use_lvmpolld=0 event_activation=0 }
-	activation { udev_sync=0 udev_rules=0 verify_udev_operations=1 monitoring=0 }
-	backup { backup=0 archive=0 }
-EOF
+lvm_without_udev "$DISK0" "$DISK2"
 
 # unchanged WHAT: the snapshot is what the volume was when it was made.
 unchanged() {

@@ -12,14 +12,6 @@
 . "$SRC/tests/vm/guest/interpose.sh"
 . "$SRC/tests/vm/guest/root.sh"
 
-# snapshot_sum NAME: the checksum of all that it has.
-snapshot_sum() {
-	local device
-	device=$(snapd-cli activate "$1") || fail "$1 is not active"
-	sum "$device"
-	snapd-cli deactivate "$1" >/dev/null
-}
-
 case $(phase) in
 start)
 	root_begin

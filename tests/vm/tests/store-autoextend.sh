@@ -9,25 +9,11 @@
 . "$SRC/tests/vm/guest/cow.sh"
 . "$SRC/tests/vm/guest/daemon.sh"
 
-# There is no udevd in the guest.
+# The daemon's commands do not get its environment.
 mount -t tmpfs tmpfs /etc/lvm || fail "no place for LVM's configuration"
-mkdir -p /run/lvm /run/lock/lvm /etc/cowsnap
-cat >/etc/lvm/lvm.conf <<-EOC
-	devices { obtain_device_list_from_udev=0 use_devicesfile=0 global_filter=["a|^$DISK1\$|", "r|.*|"] }
-	global { use_lvmpolld=0 event_activation=0 }
-	activation { udev_sync=0 udev_rules=0 verify_udev_operations=1 monitoring=0 }
-	backup { backup=0 archive=0 }
-EOC
+LVM_SYSTEM_DIR=/etc/lvm lvm_without_udev "$DISK1"
+mkdir -p /etc/cowsnap
 echo '{ "refresh_interval_seconds": 1 }' >/etc/cowsnap/cowsnapd.conf
-
-# snapshot_sum NAME: of all that it shows.
-snapshot_sum() {
-	local device
-	device=$(snapd-cli activate "$1")
-	[[ -b $device ]] || fail "$1 cannot be activated"
-	sum "$device"
-	snapd-cli deactivate "$1" >/dev/null
-}
 
 install_cowsnap
 load_module
