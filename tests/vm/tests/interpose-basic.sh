@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # An origin in front of a device that is in use: what is written to a mounted file system, to the raw device, to a
 # partition and to the whole disk is preserved; detaching leaves the device as it was; the hooks go with the last one.
-# groups: quick interpose both
+# groups: quick interpose both smp
 # disks: 32M 256M 16M
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"

@@ -3,7 +3,7 @@
 # Attaching and detaching again and again under fio with verification, with openers of the device in a loop, while
 # another origin keeps the hooks, and without; some cycles with the module loaded and unloaded. Nothing is lost, no count of
 # references is left over. Each step of attaching may fail.
-# groups: quick interpose both
+# groups: quick interpose both smp
 # disks: 32M 128M 8M
 # timeout: 500
 . "$SRC/tests/vm/guest/lib.sh"
@@ -13,12 +13,12 @@
 cycles=${CYCLES:-4}
 reloads=${RELOADS:-2}
 
-# openers DEVICE: until /run/stop is there.
+# openers DEVICE: until /run/stop is there. On a "change" udevd opens it, too.
 openers() {
 	while [[ ! -e /run/stop ]]; do
 		blkid -p "$1" >/dev/null
 		xfs_db -r -c 'sb 0' "$1" >/dev/null 2>&1
-		blockdev --getsz "$1" >/dev/null
+		udevadm trigger --settle --action=change "$1"
 	done
 }
 
@@ -34,7 +34,7 @@ cycle() {
 	dmsetup message store 0 create "$2" 1 || fail "no snapshot"
 	((RANDOM % 2)) && sleep 0.0$((RANDOM % 10))
 	dmsetup message store 0 delete "$2" || fail "the snapshot is not deleted"
-	dmsetup remove cycle || fail "it is not detached"
+	dmsetup remove --retry cycle || fail "it is not detached"
 	dmsetup message store 0 forget 1 || fail "it is not forgotten"
 }
 
@@ -42,7 +42,7 @@ cycle() {
 step_fails() {
 	echo "$2" >/sys/module/dm_cow_snap/parameters/interpose_fail
 	refused "step $2 fails" dmsetup create cycle --table "0 $(sectors "$1") cow-origin /dev/mapper/store 1 $1 1 interpose"
-	dmsetup remove cycle 2>/dev/null
+	dmsetup remove --retry cycle 2>/dev/null
 	same "step $2 did fail" 0 "$(</sys/module/dm_cow_snap/parameters/interpose_fail)"
 }
 
@@ -76,6 +76,7 @@ cycles_of() {
 modprobe -a ext4 xfs
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 load_module
+/lib/systemd/systemd-udevd --daemon || fail "udevd does not start"
 before=$(references)
 store_make store "$DISK1" 2 segment_sectors 256
 origin_interpose keeper store 9 "$DISK2"
@@ -93,12 +94,14 @@ cycles_of "$DISK0" /run/origin/load "$cycles"
 umount /run/origin
 check "the file system is sound" xfs_repair -n "$DISK0"
 
-check "a logical volume" dmsetup create lv --table "0 $(($(sectors "$DISK0") - 2048)) linear $DISK0 2048"
-cycles_of /dev/mapper/lv /dev/mapper/lv "$cycles"
-dmsetup remove lv
+check "a volume group" vgcreate -qq -y group "$DISK0"
+check "a logical volume" lvcreate -qq -Wn -Zn -l 100%FREE -n volume group
+cycles_of /dev/mapper/group-volume /dev/mapper/group-volume "$cycles"
+check "the group goes" vgremove -qq -y group
+check "the disk is nobody's" wipefs -qa "$DISK0"
 
 cycles_of "$DISK0" "$DISK0" "$cycles"
-dmsetup remove keeper
+dmsetup remove --retry keeper
 same "nothing is hooked" 0 "$(hooks)"
 cycles_of "$DISK0" "$DISK0" "$((cycles / 2))"
 
@@ -114,13 +117,13 @@ done
 cycles_of "$DISK0" "$DISK0" 1
 
 note "with the module loaded and unloaded"
-dmsetup remove store
+dmsetup remove --retry store
 for ((reload = 1; reload <= reloads; reload++)); do
 	rmmod dm-cow-snap || fail "the module is not unloaded"
 	load_module
 	store_make store "$DISK1" >/dev/null
 	cycles_of "$DISK0" "$DISK0" 1
-	dmsetup remove store
+	dmsetup remove --retry store
 done
 same "the references to all modules are as before" "$before" "$(references)"
 check "the module is unloaded" rmmod dm-cow-snap
