@@ -28,7 +28,7 @@ def why_not(test):
         return f"it is not for kernel {KERNEL}"
     if test.volatile_cache or test.write_log_words is not None:
         return "disks that lose or log writes are made by QEMU"
-    if test.hotplug or test.root_disk or test.counts_instructions:
+    if test.hotplug or test.root_disk or test.counts_instructions or test.kernel_words:
         return "the machine that it asks for is made by QEMU"
     if "interpose" in test.groups:
         return "functions cannot be hooked: User Mode Linux has no ftrace"

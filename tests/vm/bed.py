@@ -129,7 +129,7 @@ class Guest:
 
     def __init__(self, kernel, work_dir, program, *, disks=(), env=None, memory_mib=1024, timeout_s=300, seed=None,
                  volatile_cache=False, log_writes=False, on_cut=None, on_output=None,
-                 shell=False, hotplug=False, root_disk=None, counts_instructions=False):
+                 shell=False, hotplug=False, root_disk=None, counts_instructions=False, kernel_words=()):
         """
         kernel          a series ("6.12"), or "debug"
         work_dir        a directory for disks, share and logs; what is there already is used again
@@ -147,6 +147,7 @@ class Guest:
                         the machine's clock counts the instructions of its one CPU, a nanosecond each
         root_disk       one of ROOT_DEVICES: from the second phase on the root file system is that of disk 0, found that way and mounted
                         by an initramfs of Debian's, with cowsnap in it and share/lib-cowsnap as its list of stores; see guest/root.sh
+        kernel_words    more words on the kernel's command line, in each boot
         """
         self.kernel = self._find_kernel(kernel)
         self.release = self.kernel.release
@@ -164,7 +165,8 @@ class Guest:
         self.root_disk = root_disk
         self.counts_instructions = counts_instructions
         self._boots_root_disk = False
-        self._kernel_words = ()
+        self._own_kernel_words = tuple(kernel_words)
+        self._kernel_words = ()  # of the next boot alone
         self.start_limit_s = START_LIMIT_S * self.kernel.slowness * (ROOT_DISK_SLOWNESS if root_disk else 1)
         self.restart_limit_s = RESTART_LIMIT_S * self.kernel.slowness
         self.start_times_s = []
@@ -388,7 +390,7 @@ class Guest:
         words = [*qemu.kernel_words(self.kernel.slowness, self.counts_instructions), "rdinit=/init"]
         if self._boots_root_disk:
             words += [f"root={ROOT_DEVICES[self.root_disk]}", "rootfstype=ext4", "rw", "init=/bed-init"]
-        return " ".join([*words, *self._kernel_words])
+        return " ".join([*words, *self._own_kernel_words, *self._kernel_words])
 
 
 class _Boot:

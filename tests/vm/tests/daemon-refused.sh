@@ -114,6 +114,17 @@ losetup -d /dev/loop7
 losetup -d /dev/loop6
 dmsetup remove upper
 
+# one of several devices of a btrfs
+modprobe btrfs || fail "no btrfs"
+check "a btrfs of two devices" mkfs.btrfs -q -f --mixed -d single -m single "$DISK3" "$DISK6"
+check "it is mounted" mount "$DISK3" /mnt/used
+for disk in "$DISK3" "$DISK6"; do
+	cli_status 1 "one of the 2 devices of a btrfs" origin attach "$disk" --name x
+	cli_status 1 "one of the 2 devices of a btrfs" create "$disk" --name x
+done
+umount /mnt/used
+wipefs -qa "$DISK3" "$DISK6"
+
 # who may, and one daemon at a time
 setpriv --reuid=65534 --regid=65534 --clear-groups snapd-cli list >/dev/null || fail "not everybody may read"
 setpriv --reuid=65534 --regid=65534 --clear-groups snapd-cli --yes delete first-one 2>/tmp/cli.out

@@ -3,6 +3,8 @@
 # Devices that cannot be interposed are refused, by name, and go on as they are.
 # groups: quick interpose both
 # disks: 16M 64M 16M
+# hotplug: yes
+# kernel-words: memmap=32M!512M
 # timeout: 200
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
@@ -31,6 +33,21 @@ modprobe sd_mod
 modprobe scsi_debug dev_size_mb=16 dif=1 dix=1 || fail "no scsi_debug"
 scsi=/dev/$(ls /sys/bus/pseudo/drivers/scsi_debug/adapter0/host*/target*/*/block)
 not_interposed "$scsi" "A device with integrity metadata cannot be interposed"
+
+note "with DAX, in use"
+modprobe -a nd_e820 nd_pmem ext4 || fail "no persistent memory"
+for ((tries = 0; tries < 100; tries++)); do
+	[[ -b /dev/pmem0 ]] && break
+	sleep 0.1
+done
+mkfs.ext4 -q -b 4096 /dev/pmem0
+mkdir -p /run/dax
+check "it is mounted with DAX" mount -o dax=always /dev/pmem0 /run/dax
+not_interposed /dev/pmem0 "A device with DAX cannot be interposed"
+umount /run/dax
+check "a mapped device on it" dmsetup create over --table "0 16384 linear /dev/pmem0 0"
+not_interposed /dev/mapper/over "A device with DAX cannot be interposed"
+dmsetup remove over
 
 note "counts nothing"
 if [[ $KERNEL == 6.1 ]]; then
