@@ -27,6 +27,18 @@ origin_interpose() {
 		--table "0 $(sectors "$4") cow-origin /dev/mapper/$2 $3 $4 1 interpose"
 }
 
+# origin_any NAME STORE ID DEVICE: one of the two, by METHOD (interpose, else stacked). "$top" is what is written to then.
+# shellcheck disable=SC2034 # top is for the tests
+origin_any() {
+	if [[ ${METHOD-} == interpose ]]; then
+		origin_interpose "$@"
+		top=$4
+	else
+		origin_make "$@"
+		top=/dev/mapper/$1
+	fi
+}
+
 # snap_make NAME STORE ID ORIGIN [read_only]
 snap_make() {
 	check "snapshot device $1" dmsetup create "$1" \

@@ -15,22 +15,22 @@ message() {
 
 # put FROM COUNT: writes so many blocks of 4 KiB to the origin.
 put() {
-	dd if=/dev/urandom of=/dev/mapper/origin bs=4k seek="$1" count="$2" oflag=direct status=none
+	dd if=/dev/urandom of="$top" bs=4k seek="$1" count="$2" oflag=direct status=none
 }
 
 load_module
 bad_make
 below_make below "$DISK0"
 store_make store "$DISK1" 2 segment_sectors 256
-origin_make origin store 1 /dev/mapper/below
-fill /dev/mapper/origin 1
-image /dev/mapper/origin /run/first
+origin_any origin store 1 /dev/mapper/below
+fill "$top" 1
+image "$top" /run/first
 check "a snapshot" message create 1 1
 snap_make first store 1 origin read_only
 
 # blocks 1024 to 1279 cannot be read
 below_fails below "$DISK0" reads 8192 2048
-refused "the origin cannot be read there" dd if=/dev/mapper/origin of=/dev/null bs=4k skip=1030 count=1 iflag=direct status=none
+refused "the origin cannot be read there" dd if="$top" of=/dev/null bs=4k skip=1030 count=1 iflag=direct status=none
 check "it can be written there, as without a snapshot" put 1100 32
 check "and where half is bad" put 1270 20
 check "and elsewhere" put 0 64
@@ -41,7 +41,7 @@ read -r equal unreadable wrong <<<"$result"
 same "no block of the snapshot is wrong" 0 "$wrong"
 check "what was overwritten unread is an error" test "$unreadable" -ge 42
 check "little else is (one run read at a time)" test "$unreadable" -le $((42 + 32))
-image /dev/mapper/origin /run/second
+image "$top" /run/second
 check "a second snapshot" message create 2 1
 snap_make second store 2 origin read_only
 
@@ -57,7 +57,7 @@ same "the older one is as before" "$equal $unreadable 0" "$(compare /run/first /
 
 # everything comes and goes, under a load that takes errors; a snapshot made meanwhile is there or not
 below_flakey below "$DISK0" 1 1
-fio --name=load --filename=/dev/mapper/origin --rw=randwrite --bsrange=4k-32k --direct=1 --ioengine=libaio \
+fio --name=load --filename="$top" --rw=randwrite --bsrange=4k-32k --direct=1 --ioengine=libaio \
 	--iodepth=8 --time_based --runtime=7 --randseed="$SEED" --continue_on_error=all --output=/run/fio.log &
 load=$!
 made=0
@@ -69,7 +69,7 @@ wait $load || note "fio ended with an error, as it may"
 below_works below "$DISK0"
 note "$made of 4 snapshots were made meanwhile"
 check "a snapshot at the end" message create 20 1
-image /dev/mapper/origin /run/last
+image "$top" /run/last
 put 0 512
 read -r equal unreadable wrong <<<"$(compare /run/first /dev/mapper/first)"
 note "the first snapshot: $equal equal, $unreadable unreadable"

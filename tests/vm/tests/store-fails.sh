@@ -24,11 +24,11 @@ load_module
 size=$(sectors "$DISK1")
 check "a device below the store" dmsetup create below --table "0 $size linear $DISK1 0"
 store_make store /dev/mapper/below
-origin_make origin store 1 "$DISK0"
-fill /dev/mapper/origin 1
-before=$(sum /dev/mapper/origin)
+origin_any origin store 1 "$DISK0"
+fill "$top" 1
+before=$(sum "$top")
 check "a snapshot" message create 1 1
-dd if=/dev/urandom of=/dev/mapper/origin bs=64k count=8 oflag=direct status=none
+dd if=/dev/urandom of="$top" bs=64k count=8 oflag=direct status=none
 snap_make snap store 1 origin read_only
 same "it is exact" "$before" "$(sum /dev/mapper/snap)"
 
@@ -36,13 +36,13 @@ same "it is exact" "$before" "$(sum /dev/mapper/snap)"
 backing 8192 | dmsetup reload below
 dmsetup suspend --noflush below
 dmsetup resume below
-fill /dev/mapper/origin 3
+fill "$top" 3
 same "the store says so" failed "$(status_word store 2)"
 message events | grep -q ' failed ' || fail "no event tells"
 refused "the snapshot is an error" dd if=/dev/mapper/snap of=/dev/null bs=4k count=1 iflag=direct status=none
 refused "no snapshot can be made" message create 2 1
-check "the origin can be written still" dd if=/dev/urandom of=/dev/mapper/origin bs=64k count=4 oflag=direct status=none
-after=$(sum /dev/mapper/origin)
+check "the origin can be written still" dd if=/dev/urandom of="$top" bs=64k count=4 oflag=direct status=none
+after=$(sum "$top")
 dmsetup remove snap
 dmsetup remove origin
 dmsetup remove store
@@ -52,8 +52,8 @@ backing "$size" | dmsetup reload below
 dmsetup suspend --noflush below
 dmsetup resume below
 store_make store /dev/mapper/below
-origin_make origin store 1 "$DISK0"
-same "the origin has all that was written" "$after" "$(sum /dev/mapper/origin)"
+origin_any origin store 1 "$DISK0"
+same "the origin has all that was written" "$after" "$(sum "$top")"
 message snapshots
 same "the snapshot is known to be lost" lost "$(message snapshots | cut -d' ' -f5)"
 snap_make snap store 1 origin read_only
@@ -61,8 +61,8 @@ refused "and is not shown" dd if=/dev/mapper/snap of=/dev/null bs=4k count=1 ifl
 dmsetup remove snap
 check "it can be deleted" message delete 1
 free_all store
-now=$(sum /dev/mapper/origin)
+now=$(sum "$top")
 check "and a new one made" message create 3 1
 snap_make snap store 3 origin read_only
-dd if=/dev/urandom of=/dev/mapper/origin bs=64k count=8 oflag=direct status=none
+dd if=/dev/urandom of="$top" bs=64k count=8 oflag=direct status=none
 same "which is exact" "$now" "$(sum /dev/mapper/snap)"
