@@ -153,6 +153,15 @@ TEST_CASE("a store on several devices is named by device and block") {
     CHECK(ran.code == 8);
     CHECK(ran.output.find((directory / "two") + ": block 5: segment table") != std::string::npos);
     CHECK(run(directory, {"check", directory / "two"}).code == 3);
+    std::ofstream(directory / "foreign") << std::string(1 << 20, 'x');
+    for (const char* verb : {"check", "dump", "repair"}) {
+        const Ran foreign =
+            run(directory, {verb, directory / "one", directory / "two", directory / "foreign"});
+        INFO(foreign.output << foreign.errors);
+        CHECK(foreign.code == 2);
+        CHECK(foreign.errors.find((directory / "foreign") + " is no device of the store") !=
+              std::string::npos);
+    }
     // without the second one the store is larger than what is there
     sim::World large = usedWorld(2, {Idle::Marked, 128, 200});
     save(large, directory / "one", 0, large.store.size() - 200);

@@ -165,6 +165,13 @@ Place DeviceBlocks::place(std::uint64_t block) const {
     return {devices_.back().path, block - devices_.back().first_block};
 }
 
+std::string DeviceBlocks::behind(std::uint64_t blocks) const {
+    const auto device = std::find_if(devices_.begin(), devices_.end(), [blocks](const Device& one) {
+        return one.first_block >= blocks;
+    });
+    return device == devices_.end() ? std::string() : device->path;
+}
+
 void DeviceBlocks::zero(std::uint64_t block, std::uint64_t count) {
     const std::vector<std::byte> zeros(kChunkBlocks * kBlockBytes);
     for (const auto& device : devices_) {

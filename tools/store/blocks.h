@@ -56,6 +56,8 @@ public:
     int write(std::uint64_t block, std::uint64_t count, const void* from) override;
 
     Place place(std::uint64_t block) const;
+    /// The first device that has none of the first so many blocks; empty if each has some.
+    std::string behind(std::uint64_t blocks) const;
     /// Makes blocks zero, durably, as fast as the device can. Throws Error.
     void zero(std::uint64_t block, std::uint64_t count);
 

@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -13,6 +15,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "assembly/store_devices.h"
+#include "assembly/store_header.h"
 #include "base/durable_file.h"
 #include "base/error.h"
 #include "base/json_number.h"
@@ -21,6 +25,7 @@
 #include "store/blocks.h"
 #include "store/check.h"
 #include "store/dump.h"
+#include "store/engine.h"
 #include "store/repair.h"
 #include "store/report_text.h"
 #include "store/terminal.h"
@@ -43,9 +48,32 @@ void warnIfUsed(const std::vector<std::string>& paths) {
                 user);
 }
 
+/// What is on a device that is none of the store's, or in another place, is not to be taken for a
+/// part of the store. Where the superblocks do not tell, check() does.
+void refuseForeign(const std::vector<std::string>& paths, DeviceBlocks& blocks) {
+    ShadowBlocks shadow(blocks);
+    Engine engine(shadow);
+    if (engine.probe() != 0)
+        return;
+    const std::uint64_t store_blocks = engine.get().super.store_blocks;
+    if (const std::string foreign = blocks.behind(store_blocks); !foreign.empty())
+        fail(ErrorKind::InvalidArgument,
+             "{} is no device of the store on {}, which has {} and ends before it", foreign,
+             paths.front(), sizeText(store_blocks * kBlockBytes));
+    if (!std::all_of(paths.begin(), paths.end(), isBlockDevice))
+        return;
+    LinuxBlockDevices linux_devices;
+    std::vector<BlockDevice> devices;
+    for (const auto& path : paths)
+        devices.push_back(linux_devices.describe(std::filesystem::absolute(path)));
+    if (const auto header = readStoreHeader(linux_devices, devices.front().identity.path))
+        checkStoreDevices(linux_devices, *header, devices);
+}
+
 ExitCode runCheck(const CommonOptions& common, const std::vector<std::string>& paths, bool data) {
     warnIfUsed(paths);
     DeviceBlocks devices(paths, DeviceBlocks::Access::ReadOnly);
+    refuseForeign(paths, devices);
     Report report;
     {
         ProgressBar bar("checking data");
@@ -66,6 +94,7 @@ ExitCode runCheck(const CommonOptions& common, const std::vector<std::string>& p
 ExitCode runDump(const std::vector<std::string>& paths, const std::string& output, bool no_data) {
     warnIfUsed(paths);
     DeviceBlocks devices(paths, DeviceBlocks::Access::ReadOnly);
+    refuseForeign(paths, devices);
     ProgressBar bar("dumping");
     DumpOptions options;
     options.data = !no_data;
@@ -185,6 +214,7 @@ ExitCode runRepair(const CommonOptions& common, const RepairOptions& repair) {
         refuseUsed(repair.paths);
     DeviceBlocks devices(repair.paths, repair.dry_run ? DeviceBlocks::Access::ReadOnly
                                                       : DeviceBlocks::Access::ReadWrite);
+    refuseForeign(repair.paths, devices);
     ShadowBlocks shadow(devices);
     RepairPlan plan;
     {
