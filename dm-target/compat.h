@@ -128,7 +128,11 @@ static inline struct block_device *cow_counting_device(struct block_device *bdev
 	return cow_is_nvme_multipath(bdev) ? bdev_whole(bdev) : bdev;
 }
 
-/* A block device that is open, shared and without a holder. */
+/*
+ * A block device that is open, shared and without a holder. For reading: whether
+ * bios may write is not asked of who has it open, and a kernel may refuse to open a
+ * device for writing on which a file system is mounted (bdev_allow_write_mounted).
+ */
 struct cow_bdev {
 	struct block_device *bdev; /* NULL: not open */
 #ifdef COW_HAVE_BDEV_FILE
@@ -140,7 +144,7 @@ struct cow_bdev {
 
 static inline int cow_bdev_open(struct cow_bdev *device, dev_t dev)
 {
-	device->file = bdev_file_open_by_dev(dev, BLK_OPEN_READ | BLK_OPEN_WRITE, NULL, NULL);
+	device->file = bdev_file_open_by_dev(dev, BLK_OPEN_READ, NULL, NULL);
 	if (IS_ERR(device->file))
 		return PTR_ERR(device->file);
 	device->bdev = file_bdev(device->file);
@@ -158,7 +162,7 @@ static inline void cow_bdev_close(struct cow_bdev *device)
 
 static inline int cow_bdev_open(struct cow_bdev *device, dev_t dev)
 {
-	struct block_device *bdev = blkdev_get_by_dev(dev, FMODE_READ | FMODE_WRITE, NULL);
+	struct block_device *bdev = blkdev_get_by_dev(dev, FMODE_READ, NULL);
 
 	if (IS_ERR(bdev))
 		return PTR_ERR(bdev);
@@ -169,7 +173,7 @@ static inline int cow_bdev_open(struct cow_bdev *device, dev_t dev)
 static inline void cow_bdev_close(struct cow_bdev *device)
 {
 	if (device->bdev)
-		blkdev_put(device->bdev, FMODE_READ | FMODE_WRITE);
+		blkdev_put(device->bdev, FMODE_READ);
 	device->bdev = NULL;
 }
 

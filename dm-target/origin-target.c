@@ -307,8 +307,13 @@ static int open_device(struct dm_target *ti, struct origin_target *target, const
 	if (!r)
 		r = cow_bdev_open(&target->shared, dev);
 	if (r) {
-		ti->error = "The origin's device cannot be opened: missing, or read-only";
+		ti->error = "The origin's device cannot be opened: missing?";
 		return r;
+	}
+	if (bdev_read_only(target->shared.bdev)) {
+		ti->error = "The origin's device is read-only";
+		cow_bdev_close(&target->shared);
+		return -EROFS;
 	}
 	target->bdev = target->shared.bdev;
 	r = cow_hook_get();

@@ -1,9 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # An origin in front of a device that is in use: what is written to a mounted file system, to the raw device, to a
-# partition and to the whole disk is preserved; detaching leaves the device as it was; the hooks go with the last one.
+# partition and to the whole disk is preserved; detaching leaves the device as it was; the hooks go with the last one. From 6.12
+# on this kernel lets nobody open a device for writing on which a file system is mounted.
 # groups: quick interpose both smp
 # disks: 32M 256M 16M
+# kernel-words: bdev_allow_write_mounted=0
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"

@@ -23,6 +23,11 @@ not_interposed() {
 load_module
 store_make store "$DISK1"
 
+note "read-only"
+check "a disk is read-only" blockdev --setro "$DISK0"
+not_interposed "$DISK0" "The origin's device is read-only"
+blockdev --setrw "$DISK0"
+
 note "zoned"
 modprobe null_blk nr_devices=1 zoned=1 zone_size=4 gb=1 memory_backed=0 || fail "no null_blk"
 not_interposed /dev/nullb0 "A zoned device cannot be an origin"

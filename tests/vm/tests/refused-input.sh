@@ -85,7 +85,7 @@ no "an unknown feature" "feature 'turbo'" table 0 "$small" cow-origin /dev/mappe
 # User Mode Linux has nothing to hook functions with.
 unhooked=
 grep -qw ftrace_set_filter_ip /proc/kallsyms || unhooked="Writes cannot be interposed here"
-no "a device to interpose that is not there" "missing, or read-only" \
+no "a device to interpose that is not there" "cannot be opened: missing?" \
 	table 0 "$small" cow-origin /dev/mapper/store 8 /dev/nothing 1 interpose
 no "the store's own device to interpose" "${unhooked:-The store is on this device}" \
 	table 0 "$(sectors "$DISK1")" cow-origin /dev/mapper/store 8 "$DISK1" 1 interpose
