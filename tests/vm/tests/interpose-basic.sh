@@ -83,6 +83,8 @@ dmsetup remove snap4
 tracing=/sys/kernel/tracing
 echo 'submit_bio_noacct*' >$tracing/set_ftrace_filter
 for tracer in function function_graph; do
+	# a kernel of few options has only the first one
+	[[ $tracer == function ]] || grep -qw $tracer $tracing/available_tracers || continue
 	check "a snapshot" dmsetup message store 0 create 32 3
 	whole_before=$(sum "$DISK2")
 	echo $tracer >$tracing/current_tracer

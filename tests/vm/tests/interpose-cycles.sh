@@ -27,17 +27,6 @@ references() {
 	awk '$1 != "dm_cow_snap" { print $1, $3 }' /proc/modules | sort
 }
 
-# cycle DEVICE ID: attached, a snapshot, detached.
-cycle() {
-	dmsetup create cycle --table "0 $(sectors "$1") cow-origin /dev/mapper/store 1 $1 1 interpose" ||
-		fail "it is not attached"
-	dmsetup message store 0 create "$2" 1 || fail "no snapshot"
-	((RANDOM % 2)) && sleep 0.0$((RANDOM % 10))
-	dmsetup message store 0 delete "$2" || fail "the snapshot is not deleted"
-	dmsetup remove --retry cycle || fail "it is not detached"
-	dmsetup message store 0 forget 1 || fail "it is not forgotten"
-}
-
 # step_fails DEVICE STEP: attaching fails there.
 step_fails() {
 	echo "$2" >/sys/module/dm_cow_snap/parameters/interpose_fail
@@ -57,10 +46,7 @@ cycles_of() {
 		--io_size=1t --runtime=3600 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --randseed="$SEED" \
 		--output=/run/fio.log --eta=never &
 	load=$!
-	for ((i = 1; i <= $3; i++)); do
-		cycle "$1" "$i"
-		kill -0 $load 2>/dev/null || { tail -20 /run/fio.log; fail "fio found an error in cycle $i"; }
-	done
+	"$BUILD/tests/vm/programs/attach-cycles" store 1 "$1" "$3" $load || { tail -20 /run/fio.log; fail "the cycles of $1"; }
 	for i in "${@:4}"; do
 		step_fails "$1" "$i"
 		kill -0 $load 2>/dev/null || { tail -20 /run/fio.log; fail "fio found an error when step $i had failed"; }
