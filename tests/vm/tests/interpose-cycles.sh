@@ -35,17 +35,31 @@ step_fails() {
 	same "step $2 did fail" 0 "$(</sys/module/dm_cow_snap/parameters/interpose_fail)"
 }
 
+# writes_to DEVICE: how many there were.
+writes_to() {
+	local counts device
+	device=$(readlink -f "$1")
+	read -r -a counts <"/sys/class/block/${device##*/}/stat"
+	echo "${counts[4]}"
+}
+
 # cycles_of DEVICE FILE COUNT [STEP...]: FILE is written to meanwhile; then attaching fails at each of the steps.
 cycles_of() {
-	local i load opener
+	local i load opener before
 	rm -f /run/stop
 	openers "$1" &
 	opener=$!
+	# a file has all its blocks before
+	[[ -b $2 ]] || dd if=/dev/zero of="$2" bs=1M count=12 conv=fsync status=none
+	before=$(writes_to "$1")
 	# as verified_load, which says why
 	fio --name=load --filename="$2" --size=12M --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=8 \
 		--io_size=1t --runtime=3600 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --randseed="$SEED" \
 		--output=/run/fio.log --eta=never &
 	load=$!
+	while kill -0 $load && (($(writes_to "$1") < before + 100)); do
+		sleep 0.1
+	done
 	"$BUILD/tests/vm/programs/attach-cycles" store 1 "$1" "$3" $load || { tail -20 /run/fio.log; fail "the cycles of $1"; }
 	for i in "${@:4}"; do
 		step_fails "$1" "$i"
