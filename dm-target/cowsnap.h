@@ -341,6 +341,7 @@ void cow_gate_relax(struct cow_interposer *interposer);
  */
 int cow_hook_get(void);
 void cow_hook_put(void);
+void cow_hook_exit(void);
 
 /* create.c */
 int cow_create(struct cow_engine *engine, struct cow_member *members, u32 count);

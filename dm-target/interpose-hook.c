@@ -69,6 +69,11 @@ static void end(void)
 	unregister_ftrace_function(&permanent_ops);
 }
 
+static void free_own_filter(void)
+{
+	ftrace_free_filter(&permanent_ops);
+}
+
 static int add(struct ftrace_ops *ops)
 {
 	return cow_register_direct(ops, (unsigned long)cow_hook_entry);
@@ -103,6 +108,10 @@ static int begin(void)
 }
 
 static void end(void)
+{
+}
+
+static void free_own_filter(void)
 {
 }
 
@@ -215,6 +224,14 @@ void cow_hook_put(void)
 	mutex_unlock(&hook_mutex);
 }
 
+/* Nobody has the hooks, or will. Once: ftrace does not forget filters that it frees. */
+void cow_hook_exit(void)
+{
+	ftrace_free_filter(&entry_ops);
+	ftrace_free_filter(&throttled_ops);
+	free_own_filter();
+}
+
 #else
 
 int cow_hook_get(void)
@@ -224,6 +241,10 @@ int cow_hook_get(void)
 }
 
 void cow_hook_put(void)
+{
+}
+
+void cow_hook_exit(void)
 {
 }
 

@@ -814,5 +814,6 @@ int cow_interpose_init(void)
 
 void cow_interpose_exit(void)
 {
+	cow_hook_exit();
 	destroy_workqueue(gate_wq);
 }

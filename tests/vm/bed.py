@@ -35,6 +35,8 @@ START_LIMIT_S = 90
 START_ATTEMPTS = 3
 # How long the console is read on after the first sign of trouble, to have the whole report.
 TROUBLE_GRACE_S = 3
+# The same for leaked memory, of which the list comes from all that there is.
+LEAKS_GRACE_S = 120
 # How long a kernel may take to restart after it was asked to.
 RESTART_LIMIT_S = 60
 # How much longer than the bed's initramfs that of a Debian machine takes, with udev and many short programs.
@@ -501,7 +503,8 @@ class _Boot:
     def _watch(self, line):
         found = console.trouble(line)
         if found is not None and (self._end is None or self._end.how != "trouble"):
-            self._finish(End("trouble", reason=found), TROUBLE_GRACE_S)
+            grace_s = LEAKS_GRACE_S if "kmemleak" in found else TROUBLE_GRACE_S
+            self._finish(End("trouble", reason=found), grace_s)
         if self._end is not None and self._end.how == "trouble":
             self._end.report += line + "\n"
 

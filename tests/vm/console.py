@@ -21,7 +21,7 @@ TROUBLE = re.compile("|".join((
     r"soft lockup",
     r"hard LOCKUP",
     r"rcu.*(detected stalls|self-detected stall|kthread starved)",
-    r"\bkmemleak: \d+ new",
+    r"\bkmemleak: (unreferenced object|\d+ new)",
     # checks that have given up
     r"\bkmemleak: .*\bdisabled",
     r"turning off the locking correctness validator",

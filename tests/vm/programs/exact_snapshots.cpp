@@ -48,6 +48,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/error.h"
 #include "cowsnap_dm.h"
 #include "device.h"
 #include "dm/lib_device_mapper.h"
@@ -465,7 +466,7 @@ private:
         writers_->setFree(true);
         goOnFor(60);
         for (const Origin& origin : options_.origins)
-            interpose(origin);
+            interposeAtLast(origin);
         createNow();
         const std::uint64_t id = last_id_;
         catchUp();
@@ -483,6 +484,18 @@ private:
         for (const Origin& origin : options_.origins)
             mapper_.message(options_.store,
                             fmt::format("{} {}", COWSNAP_MESSAGE_FORGET, origin.id));
+    }
+
+    /// Where writers are held up for longer than attaching waits, it is refused.
+    void interposeAtLast(const Origin& origin) {
+        for (int tries = 1; tries < 5; ++tries) {
+            try {
+                return interpose(origin);
+            } catch (const cowsnap::Error& error) {
+                std::printf("not attached: %s\n", error.what());
+            }
+        }
+        interpose(origin);
     }
 
     void interpose(const Origin& origin) {
