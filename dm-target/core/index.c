@@ -183,41 +183,32 @@ static bool path_merge(struct cow_index *index, struct cow_path *path, struct co
 	return false;
 }
 
-static int insert_entry(struct cow_index *index, struct cow_key key, u16 bits, u64 base)
+static int insert_entry(struct cow_index *index, struct cow_entry entry)
 {
+	struct cow_key key = entry_key(&entry);
 	struct cow_path path;
 
 	if (!index->root && !cow_tree_plant(index))
 		return -ENOSPC;
 	cow_tree_find(&path, index, key);
-	if (path_merge(index, &path, key, bits, base))
+	if (path_merge(index, &path, key, entry_bits(&entry), entry_base(&entry)))
 		return 0;
-	return cow_tree_insert(index, &path, make_entry(key, bits, base));
+	return cow_tree_insert(index, &path, entry);
 }
 
 int cow_index_insert(struct cow_index *index, u64 block, u32 length, u64 epoch, u64 location)
 {
-	if (!length || block > COW_INDEX_MAX_BLOCK || length - 1 > COW_INDEX_MAX_BLOCK - block)
-		return -EINVAL;
-	if (location < COW_CHUNK_BLOCKS || location > COW_INDEX_MAX_LOCATION ||
-	    length - 1 > COW_INDEX_MAX_LOCATION - location)
-		return -EINVAL;
-	if (epoch > COW_INDEX_MAX_EPOCH)
-		return -EINVAL;
+	struct cow_run run = {
+		.block = block, .length = length, .epoch = epoch, .location = location,
+	};
+	int r;
 
-	while (length) {
-		u32 i = block % COW_CHUNK_BLOCKS;
-		u32 count = min(length, COW_CHUNK_BLOCKS - i);
-		u16 bits = ((1u << count) - 1) << i;
-		int r;
-
-		r = insert_entry(index, make_key(block / COW_CHUNK_BLOCKS, epoch), bits,
-				 location - i);
+	if (!run_valid(&run))
+		return -EINVAL;
+	while (run.length) {
+		r = insert_entry(index, run_take_entry(&run));
 		if (r)
 			return r;
-		block += count;
-		location += count;
-		length -= count;
 	}
 	return 0;
 }

@@ -13,7 +13,7 @@
  *
  * No locking here: the caller serializes changes against everything, lookups
  * against changes. Nodes come from a pool that is filled beforehand, so that
- * insertion never allocates.
+ * insertion never allocates (but for what is inserted many at once).
  */
 #ifndef COW_INDEX_H
 #define COW_INDEX_H
@@ -27,6 +27,7 @@
 #define COW_NOT_FOUND (~0ull)
 
 struct cow_node;
+struct cow_entry;
 
 /*
  * Nodes that are free, and how many of them are promised. Shared by all the
@@ -74,6 +75,8 @@ bool cow_pool_reserve(struct cow_node_pool *pool, u32 nodes);
 void cow_pool_unreserve(struct cow_node_pool *pool, u32 nodes);
 /* How many nodes cow_node_new() must supply so that reserving @nodes works. */
 u32 cow_pool_missing(const struct cow_node_pool *pool, u32 nodes);
+/* Frees the nodes that are neither in use nor promised. */
+void cow_pool_trim(struct cow_node_pool *pool);
 
 void cow_index_init(struct cow_index *index, struct cow_node_pool *pool);
 /*
@@ -125,5 +128,40 @@ u64 cow_index_filter(struct cow_index *index, u64 chunk, u32 budget, cow_index_v
 
 /* Checks order, fill and counts of the whole tree; false when something is off. */
 bool cow_index_check(const struct cow_index *index);
+
+/* --------------------------------------------------------- many at once --- */
+
+/* Nodes full of entries, but for the last one. */
+struct cow_node_list {
+	struct cow_entry *at, *end; /* where the next entry goes, and behind the last one's place */
+	struct cow_node *first, *last;
+};
+
+/*
+ * Very many runs for an index that is empty, in any order: it is then as if they had
+ * been inserted one after the other, for a fraction of the time. They are kept in
+ * nodes until then, in less memory than the index will take. These functions allocate
+ * and may sleep: nobody else may use the index or the pool meanwhile.
+ */
+struct cow_bulk {
+	struct cow_index *index;
+	struct cow_node_list list; /* what was added, in the order in which it came */
+	u64 blocks; /* bits set in all entries */
+};
+
+void cow_bulk_init(struct cow_bulk *bulk, struct cow_index *index);
+/*
+ * As cow_index_insert(). -ENOMEM: a part of the run may have been added, so that all that
+ * can be done is to drop it.
+ */
+int cow_bulk_add(struct cow_bulk *bulk, u64 block, u32 length, u64 epoch, u64 location);
+/*
+ * Makes the index of all that was added; @bulk is empty then. -ENOMEM, -EINVAL (the index
+ * is not empty): nothing has changed. cow_pool_trim() then gives back what it took for
+ * the time.
+ */
+int cow_bulk_build(struct cow_bulk *bulk);
+/* Forgets what was added. */
+void cow_bulk_drop(struct cow_bulk *bulk);
 
 #endif

@@ -16,23 +16,23 @@ void cow_pool_init(struct cow_node_pool *pool)
 	memset(pool, 0, sizeof(*pool));
 }
 
-static void pool_put(struct cow_node_pool *pool, struct cow_node *node)
+static void free_nodes(struct cow_node_pool *pool, u32 keep)
 {
-	node->next = pool->free_list;
-	pool->free_list = node;
-	pool->free++;
+	while (pool->free > keep) {
+		pool->allocated--;
+		cow_free(cow_pool_take(pool, 0));
+		cond_resched();
+	}
 }
 
 void cow_pool_destroy(struct cow_node_pool *pool)
 {
-	while (pool->free_list) {
-		struct cow_node *node = pool->free_list;
+	free_nodes(pool, 0);
+}
 
-		pool->free_list = node->next;
-		pool->free--;
-		pool->allocated--;
-		cow_free(node);
-	}
+void cow_pool_trim(struct cow_node_pool *pool)
+{
+	free_nodes(pool, pool->reserved);
 }
 
 size_t cow_node_bytes(void)
@@ -49,7 +49,7 @@ struct cow_node *cow_node_new(void)
 
 void cow_pool_give(struct cow_node_pool *pool, struct cow_node *node)
 {
-	pool_put(pool, node);
+	cow_pool_put(pool, node);
 	pool->allocated++;
 }
 
@@ -81,21 +81,14 @@ u32 cow_pool_missing(const struct cow_node_pool *pool, u32 nodes)
 
 static struct cow_node *node_get(struct cow_index *index, u16 level)
 {
-	struct cow_node *node = index->pool->free_list;
-
-	index->pool->free_list = node->next;
-	index->pool->free--;
 	index->nodes++;
-	node->next = NULL;
-	node->count = 0;
-	node->level = level;
-	return node;
+	return cow_pool_take(index->pool, level);
 }
 
 static void node_put(struct cow_index *index, struct cow_node *node)
 {
 	index->nodes--;
-	pool_put(index->pool, node);
+	cow_pool_put(index->pool, node);
 }
 
 void cow_index_init(struct cow_index *index, struct cow_node_pool *pool)

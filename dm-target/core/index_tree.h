@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The tree under the index of exceptions: a B+ tree of 512-byte nodes whose
- * leaves are linked. Only index.c and index_tree.c include this. What the entries
- * mean (chunks, epochs, runs) is index.c's business; the tree knows keys.
+ * leaves are linked. Only index*.c include this. What the entries mean (chunks,
+ * epochs, runs) is index.c's business; the tree knows keys.
  *
  * Keys may repeat, also across the border of two nodes: all keys under child i of
  * an inner node are <= separator i, all under child i + 1 are >= separator i. A
@@ -135,6 +135,62 @@ static inline bool key_less(struct cow_key a, struct cow_key b)
 static inline bool key_equal(struct cow_key a, struct cow_key b)
 {
 	return a.high == b.high && a.low == b.low;
+}
+
+/* ----------------------------------------------------------------- runs --- */
+
+/* Of blocks that were preserved in one epoch and are one behind the other in the store. */
+struct cow_run {
+	u64 block;
+	u64 epoch;
+	u64 location;
+	u32 length;
+};
+
+/* Can entries hold it? */
+static inline bool run_valid(const struct cow_run *run)
+{
+	return run->length && run->block <= COW_INDEX_MAX_BLOCK &&
+	       run->block + run->length - 1 <= COW_INDEX_MAX_BLOCK &&
+	       run->location >= COW_CHUNK_BLOCKS && run->location <= COW_INDEX_MAX_LOCATION &&
+	       run->location + run->length - 1 <= COW_INDEX_MAX_LOCATION &&
+	       run->epoch <= COW_INDEX_MAX_EPOCH;
+}
+
+/* Takes what is in the first chunk off the run, which is not empty. */
+static inline struct cow_entry run_take_entry(struct cow_run *run)
+{
+	u32 i = run->block % COW_CHUNK_BLOCKS;
+	u32 count = min(run->length, COW_CHUNK_BLOCKS - i);
+	struct cow_entry entry = make_entry(make_key(run->block / COW_CHUNK_BLOCKS, run->epoch),
+					    ((1u << count) - 1) << i, run->location - i);
+
+	run->block += count;
+	run->location += count;
+	run->length -= count;
+	return entry;
+}
+
+/* ---------------------------------------------------------------- nodes --- */
+
+/* The pool has a free node. */
+static inline struct cow_node *cow_pool_take(struct cow_node_pool *pool, u16 level)
+{
+	struct cow_node *node = pool->free_list;
+
+	pool->free_list = node->next;
+	pool->free--;
+	node->next = NULL;
+	node->count = 0;
+	node->level = level;
+	return node;
+}
+
+static inline void cow_pool_put(struct cow_node_pool *pool, struct cow_node *node)
+{
+	node->next = pool->free_list;
+	pool->free_list = node;
+	pool->free++;
 }
 
 /* ----------------------------------------------------------------- tree --- */

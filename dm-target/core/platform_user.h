@@ -31,7 +31,8 @@ typedef int64_t s64;
 
 #define BUILD_BUG_ON(condition) ((void)sizeof(char[1 - 2 * !!(condition)]))
 #define WARN_ON_ONCE(condition) ({ bool warn_ = (condition); assert(!warn_); warn_; })
-#ifndef __cplusplus /* where they would break std::min and std::max */
+#ifndef __cplusplus /* where they would break std::min and std::max, and other headers */
+#define noinline __attribute__((__noinline__))
 #define min(a, b) ({ __typeof__(a) a_ = (a); __typeof__(b) b_ = (b); a_ < b_ ? a_ : b_; })
 #define max(a, b) ({ __typeof__(a) a_ = (a); __typeof__(b) b_ = (b); a_ > b_ ? a_ : b_; })
 #define max3(a, b, c) max(max((a), (__typeof__(a))(b)), (__typeof__(a))(c))
@@ -171,6 +172,10 @@ static inline void *cow_alloc(size_t bytes)
 static inline bool cow_memory_short(void)
 {
 	return false;
+}
+
+static inline void cond_resched(void)
+{
 }
 
 static inline void cow_free(const void *p)
