@@ -27,6 +27,7 @@ struct cow_loader {
 	u32 *crc;
 	struct list_head discarded; /* segments behind the end of a log */
 	/* of the log being read */
+	struct cow_bulk bulk; /* the exceptions of an origin, until they are all there */
 	u64 first, end; /* its part of found[] */
 	u64 expected; /* sequence; 0: any */
 	u64 proof; /* all up to here were durable */

@@ -18,14 +18,13 @@
 
 /* -------------------------------------------------------------- records --- */
 
-static int enter_record(struct cow_loader *loader, struct cow_log *log, u64 number,
-			struct cow_record record)
+/* Of an overlay: what a block had before is dead, so that one goes in after the other. */
+static int enter_overlay(struct cow_loader *loader, struct cow_log *log, u64 number,
+			 struct cow_record record)
 {
 	struct cow_store *store = loader->store;
 	u32 left = record.length;
 
-	if (record.block + record.length > log->origin->blocks)
-		return -EUCLEAN;
 	while (left) {
 		u32 nodes;
 
@@ -41,22 +40,45 @@ static int enter_record(struct cow_loader *loader, struct cow_log *log, u64 numb
 	return 0;
 }
 
-/* Records that were found in a segment: checksums, then the index. */
+static void enter_sums(struct cow_sums *sums, const struct cow_record *record, const u32 *crc)
+{
+	u32 b, end = (u32)record->position + record->length;
+
+	for (b = record->position; b < end; b++)
+		sums->crc[b] = *crc++;
+	if (!(record->flags & COWSNAP_RECORD_UNREADABLE))
+		return;
+	for (b = record->position; b < end; b++)
+		sums->unreadable[b / 64] |= 1ull << (b % 64);
+}
+
+/*
+ * Records that were found in a segment: checksums, then the index. Those of an origin's log
+ * go in at once, when all of the log was read.
+ */
 static int enter_records(struct cow_loader *loader, struct cow_log *log, u64 number, u32 records)
 {
-	struct cow_sums *sums = loader->store->segments[number].sums;
-	u32 i, b, done = 0;
+	struct cow_segment *segment = &loader->store->segments[number];
+	u64 first_block = cow_super_segment_block(&loader->store->super, number);
+	const struct cow_record *record = loader->records, *end = record + records;
+	u64 epoch = segment->owner.epoch, origin_blocks = log->origin->blocks;
+	const u32 *crc = loader->crc;
 	int r = 0;
 
-	for (i = 0; i < records && !r; i++) {
-		const struct cow_record *record = &loader->records[i];
-
-		for (b = record->position; b < (u32)record->position + record->length; b++) {
-			sums->crc[b] = loader->crc[done++];
-			if (record->flags & COWSNAP_RECORD_UNREADABLE)
-				sums->unreadable[b / 64] |= 1ull << (b % 64);
-		}
-		r = enter_record(loader, log, number, *record);
+	for (; record < end && !r; record++) {
+		enter_sums(segment->sums, record, crc);
+		crc += record->length;
+		if (record->block + record->length > origin_blocks)
+			r = -EUCLEAN;
+		else if (log->overlay)
+			r = enter_overlay(loader, log, number, *record);
+		else
+			r = cow_bulk_add(&loader->bulk, record->block, record->length, epoch,
+					 first_block + record->position);
+	}
+	if (!log->overlay) {
+		segment->live += crc - loader->crc;
+		cow_epoch_find(log->origin, epoch)->live += crc - loader->crc;
 	}
 	return r;
 }
@@ -500,6 +522,7 @@ static int load_log(struct cow_loader *loader)
 	loader->proof = 0;
 	loader->activation = 0;
 	loader->proof_known = false;
+	cow_bulk_init(&loader->bulk, &log->origin->index);
 	for (i = loader->first; i < loader->end && !r; i++) {
 		if (ended)
 			discard(loader, i);
@@ -511,6 +534,9 @@ static int load_log(struct cow_loader *loader)
 	log->next_sequence = max3(log->next_sequence, loader->expected, loader->proof + 1);
 	if (log->next_sequence > 1)
 		log->durable_sequence = log->next_sequence - 1;
+	if (!r && !log->overlay)
+		r = cow_bulk_build(&loader->bulk);
+	cow_bulk_drop(&loader->bulk);
 	return r;
 }
 
@@ -527,5 +553,6 @@ int cow_recover_logs(struct cow_loader *loader)
 				break;
 		r = load_log(loader);
 	}
+	cow_pool_trim(&loader->store->pool);
 	return r;
 }
