@@ -670,15 +670,13 @@ struct cow_snapshot *cow_oldest_to_drop(const struct cow_origin *origin)
 struct sweep {
 	struct cow_origin *origin;
 	bool full; /* dead blocks were left for another time */
-	u64 chunk; /* that seen and group are of */
-	u64 group; /* epoch of the snapshot that owns what is visited */
+	u64 newest; /* group of the current time */
+	u64 chunk, epoch; /* of what is visited */
+	u64 group; /* epoch of the snapshot that owns it */
 	u16 seen; /* blocks of the chunk found in an older epoch of the group */
-	u32 nr_emptied, nr_preserved;
+	u64 missing; /* first chunk whose page of the bitmap is not there; or COW_NOT_FOUND */
+	u32 nr_emptied;
 	u64 emptied[SWEEP_MAX]; /* segments without live blocks */
-	struct {
-		u64 chunk;
-		u16 bits;
-	} preserved[SWEEP_MAX]; /* belong to the current time: bits to set */
 };
 
 /* Epoch of the snapshot that @epoch belongs to, or COW_NO_EPOCH. */
@@ -690,6 +688,22 @@ static u64 group_of(const struct cow_origin *origin, u64 epoch)
 		if (snapshot->epoch <= epoch)
 			return snapshot->epoch;
 	return COW_NO_EPOCH;
+}
+
+/*
+ * Behind a chunk. What is preserved in the current snapshot's time need not be again;
+ * what is in the current epoch must not be.
+ */
+static void sweep_chunk_end(struct sweep *sweep)
+{
+	struct cow_bitmap *bitmap = sweep->origin->bitmap;
+
+	if (!bitmap || !sweep->seen || sweep->group != sweep->newest)
+		return;
+	if (cow_bitmap_has_page(bitmap, sweep->chunk * COW_CHUNK_BLOCKS))
+		cow_bitmap_set_chunk(bitmap, sweep->chunk, sweep->seen);
+	else if (sweep->missing == COW_NOT_FOUND)
+		sweep->missing = sweep->chunk;
 }
 
 /* The blocks of an entry that are in the same segment as the first of them. */
@@ -721,64 +735,54 @@ static void sweep_dead(struct sweep *sweep, u64 epoch_number, u64 base, u16 dead
 	}
 }
 
-static u16 sweep_visit(void *context, u64 chunk, u64 epoch, u64 base, u16 bits)
+/* An entry of another chunk or epoch than the last one. */
+static noinline void sweep_turn(struct sweep *sweep, u64 chunk, u64 epoch)
 {
-	struct sweep *sweep = context;
-	u64 group = group_of(sweep->origin, epoch);
-	u16 dead, fresh;
+	u64 group = epoch == sweep->epoch ? sweep->group : group_of(sweep->origin, epoch);
 
-	/* nobody sees it; its segment is freed already, perhaps used again */
-	if (group == COW_NO_EPOCH)
-		return 0;
 	if (chunk != sweep->chunk || group != sweep->group) {
-		sweep->chunk = chunk;
-		sweep->group = group;
+		sweep_chunk_end(sweep);
 		sweep->seen = 0;
 	}
-	dead = bits & sweep->seen;
-	fresh = bits & ~sweep->seen;
-	sweep->seen |= bits;
-	/* at most COW_CHUNK_BLOCKS times a chunk, so that none finds no place */
-	if (fresh && group == cow_origin_newest_epoch(sweep->origin)) {
-		sweep->preserved[sweep->nr_preserved].chunk = chunk;
-		sweep->preserved[sweep->nr_preserved].bits = fresh;
-		sweep->nr_preserved++;
-	}
-	if (!dead)
-		return bits;
+	sweep->chunk = chunk;
+	sweep->epoch = epoch;
+	sweep->group = group;
+}
+
+static noinline u16 sweep_without(struct sweep *sweep, u64 epoch, u64 base, u16 bits, u16 dead)
+{
 	/* an entry may end in one segment and go on in the next one */
 	if (sweep->nr_emptied + 2 > SWEEP_MAX) {
 		sweep->full = true;
 		return bits;
 	}
 	sweep_dead(sweep, epoch, base, dead);
-	return fresh;
+	return bits & ~dead;
 }
 
-/*
- * What is preserved in the current snapshot's time need not be again; what is in
- * the current epoch must not be. False without memory.
- */
-static bool sweep_set_bits(struct sweep *sweep)
+static u16 sweep_visit(void *context, u64 chunk, u64 epoch, u64 base, u16 bits)
 {
-	struct cow_bitmap *bitmap = sweep->origin->bitmap;
-	u32 i, b;
+	struct sweep *sweep = context;
+	u16 dead;
 
-	for (i = 0; bitmap && i < sweep->nr_preserved; i++) {
-		u64 block = sweep->preserved[i].chunk * COW_CHUNK_BLOCKS;
+	if (chunk != sweep->chunk || epoch != sweep->epoch)
+		sweep_turn(sweep, chunk, epoch);
+	/* nobody sees it; its segment is freed already, perhaps used again */
+	if (sweep->group == COW_NO_EPOCH)
+		return 0;
+	dead = bits & sweep->seen;
+	sweep->seen |= bits;
+	return dead ? sweep_without(sweep, epoch, base, bits, dead) : bits;
+}
 
-		if (!cow_bitmap_has_page(bitmap, block)) {
-			void *page = cow_alloc(COW_BITMAP_PAGE_BYTES);
+/* A page that the bitmap did not have. False without memory. */
+static bool sweep_page(struct sweep *sweep)
+{
+	void *page = cow_alloc(COW_BITMAP_PAGE_BYTES);
 
-			if (!page)
-				return false;
-			cow_bitmap_give(bitmap, block, page);
-		}
-		for (b = 0; b < COW_CHUNK_BLOCKS; b++)
-			if (sweep->preserved[i].bits >> b & 1)
-				cow_bitmap_set(bitmap, block + b, 1);
-	}
-	return true;
+	if (page)
+		cow_bitmap_give(sweep->origin->bitmap, sweep->missing * COW_CHUNK_BLOCKS, page);
+	return page;
 }
 
 bool cow_sweep(struct cow_origin *origin, u32 budget)
@@ -795,16 +799,18 @@ bool cow_sweep(struct cow_origin *origin, u32 budget)
 		return true;
 	sweep->origin = origin;
 	sweep->chunk = COW_NOT_FOUND;
+	sweep->missing = COW_NOT_FOUND;
+	sweep->newest = cow_origin_newest_epoch(origin);
 	store->ops->view_lock(store);
-	origin->sweep_chunk = cow_index_filter(&origin->index, origin->sweep_chunk,
-					       min_t(u32, budget, SWEEP_MAX / 2), sweep_visit,
-					       sweep);
+	origin->sweep_chunk = cow_index_filter(&origin->index, chunk, budget, sweep_visit, sweep);
+	sweep_chunk_end(sweep);
 	store->ops->view_unlock(store);
 	for (i = 0; i < sweep->nr_emptied; i++)
 		cow_segment_release(store, sweep->emptied[i]);
 	origin->sweep_again |= sweep->full;
-	if (!sweep_set_bits(sweep))
-		origin->sweep_chunk = chunk;
+	/* again from there on, now that there is a place for the bits */
+	if (sweep->missing != COW_NOT_FOUND)
+		origin->sweep_chunk = sweep_page(sweep) ? sweep->missing : chunk;
 	cow_free(sweep);
 	if (origin->sweep_chunk == COW_NOT_FOUND && origin->sweep_again) {
 		origin->sweep_again = false;

@@ -264,12 +264,11 @@ static bool filter_leaf(struct cow_index *index, struct cow_node *leaf, u32 slot
 			struct filter_walk *walk)
 {
 	u32 kept = slot;
-	bool removed;
 
 	for (; slot < leaf->count; slot++) {
-		struct cow_entry entry = leaf->leaf.entry[slot];
-		u64 chunk = entry_chunk(&entry);
-		u16 bits = entry_bits(&entry), stay;
+		struct cow_entry *entry = &leaf->leaf.entry[slot];
+		u64 chunk = entry_chunk(entry);
+		u16 bits = entry_bits(entry), stay;
 
 		if (!walk->budget && chunk != walk->chunk) {
 			walk->stop_chunk = chunk;
@@ -278,21 +277,26 @@ static bool filter_leaf(struct cow_index *index, struct cow_node *leaf, u32 slot
 		walk->chunk = chunk;
 		if (walk->budget)
 			walk->budget--;
-		stay = bits & walk->visitor(walk->context, chunk, entry_epoch(&entry),
-					    entry_base(&entry), bits);
-		index->blocks -= hweight16(bits & ~stay);
-		if (!stay) {
-			index->entries--;
-			continue;
+		stay = bits & walk->visitor(walk->context, chunk, entry_epoch(entry),
+					    entry_base(entry), bits);
+		if (stay != bits) {
+			index->blocks -= hweight16(bits & ~stay);
+			if (!stay) {
+				index->entries--;
+				continue;
+			}
+			entry_set_bits(entry, stay);
 		}
-		entry_set_bits(&entry, stay);
-		leaf->leaf.entry[kept++] = entry;
+		if (kept != slot)
+			leaf->leaf.entry[kept] = *entry;
+		kept++;
 	}
-	removed = kept != slot;
+	if (kept == slot)
+		return false;
 	memmove(&leaf->leaf.entry[kept], &leaf->leaf.entry[slot],
 		(leaf->count - slot) * sizeof(leaf->leaf.entry[0]));
 	leaf->count -= slot - kept;
-	return removed;
+	return true;
 }
 
 u64 cow_index_filter(struct cow_index *index, u64 chunk, u32 budget, cow_index_visitor visitor,

@@ -271,7 +271,7 @@ static void sweep_all(struct cow_store *store)
 	list_for_each_entry(origin, &store->origins, list) {
 		origin->sweep_chunk = 0;
 		while (cow_sweep(origin, 1024))
-			;
+			cond_resched();
 	}
 }
 
