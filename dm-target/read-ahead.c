@@ -15,7 +15,7 @@
 struct ahead {
 	struct bio bio;
 	struct bio_vec vecs[AHEAD_BLOCKS];
-	struct page *pages[AHEAD_BLOCKS];
+	struct page *pages[AHEAD_BLOCKS]; /* once allocated, for all reads of the slot */
 	struct completion ended;
 	u64 block;
 	u32 blocks; /* 0: not in use */
@@ -33,11 +33,7 @@ static void ahead_end_io(struct bio *bio)
 /* It has ended. */
 static void release(struct ahead *ahead)
 {
-	u32 i;
-
 	bio_uninit(&ahead->bio);
-	for (i = 0; i < ahead->blocks; i++)
-		__free_page(ahead->pages[i]);
 	ahead->blocks = 0;
 }
 
@@ -52,15 +48,21 @@ static bool get_pages(struct ahead *ahead, u32 blocks)
 	u32 i;
 
 	for (i = 0; i < blocks; i++) {
-		ahead->pages[i] = alloc_page(GFP_NOIO | __GFP_NOWARN);
 		if (!ahead->pages[i])
-			break;
+			ahead->pages[i] = alloc_page(GFP_NOIO | __GFP_NOWARN);
+		if (!ahead->pages[i])
+			return false;
 	}
-	if (i == blocks)
-		return true;
-	while (i)
-		__free_page(ahead->pages[--i]);
-	return false;
+	return true;
+}
+
+static void free_pages_of(struct ahead *ahead)
+{
+	u32 i;
+
+	for (i = 0; i < AHEAD_BLOCKS; i++)
+		if (ahead->pages[i])
+			__free_page(ahead->pages[i]);
 }
 
 static struct ahead *free_slot(struct cow_read_ahead *reads)
@@ -150,9 +152,11 @@ void cow_read_ahead_end(struct cow_engine *engine)
 
 	if (!reads)
 		return;
-	for (i = 0; i < AHEAD_SLOTS; i++)
+	for (i = 0; i < AHEAD_SLOTS; i++) {
 		if (reads->slot[i].blocks)
 			give_up(&reads->slot[i]);
+		free_pages_of(&reads->slot[i]);
+	}
 	kvfree(reads->slot);
 	kfree(reads);
 	engine->ahead = NULL;

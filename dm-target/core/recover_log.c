@@ -108,7 +108,7 @@ static void damaged(struct cow_loader *loader, struct cow_log *log, u64 number)
 
 /* ------------------------------------------------------------ summaries --- */
 
-#define COW_SUMMARIES_AHEAD 32u
+#define COW_SUMMARIES_AHEAD 64u
 
 static u64 summary_block(const struct cow_loader *loader, u64 i)
 {
