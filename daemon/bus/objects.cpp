@@ -2,8 +2,10 @@
 // Objects as sd-bus has them: a vtable for each, called back with its Object.
 #include "bus/objects.h"
 
+#include <initializer_list>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
 
 namespace cowsnap {
 
@@ -12,6 +14,15 @@ Objects::Objects(Bus& bus, std::function<void(const Message&)> on_call)
     for (const char* const interface :
          {kManagerInterface, kStoreInterface, kOriginInterface, kSnapshotInterface, kJobInterface})
         vtables_.emplace(interface, VTable(interface, onCall, onGet));
+    gone_.objects = this;
+    for (const auto& [kind, interface] : std::initializer_list<std::pair<const char*, const char*>>{
+             {"store", kStoreInterface},
+             {"origin", kOriginInterface},
+             {"snapshot", kSnapshotInterface},
+             {"job", kJobInterface}})
+        gone_of_kind_.push_back(bus_.addFallbackVTable(std::string(kRootPath) + "/" + kind,
+                                                       interface, vtables_.at(interface).get(),
+                                                       onFindGone, &gone_));
 }
 
 void Objects::put(const PublishedObject& published) {
@@ -84,6 +95,19 @@ StoreSet Objects::stores() const {
 
 int Objects::onCall(sd_bus_message* message, void* userdata, sd_bus_error* /*error*/) {
     static_cast<Object*>(userdata)->objects->on_call_(Message::share(message));
+    return 1;
+}
+
+int Objects::onFindGone(sd_bus* bus, const char* path, const char* interface, void* userdata,
+                        void** found, sd_bus_error* /*error*/) {
+    sd_bus_message* const message = sd_bus_get_current_message(bus);
+    // It is not shown, and has no properties: only calls are for it.
+    const bool is_called = message != nullptr &&
+                           sd_bus_message_is_method_call(message, interface, nullptr) > 0 &&
+                           std::string_view(path) == sd_bus_message_get_path(message);
+    if (!is_called || static_cast<Object*>(userdata)->objects->find(path) != nullptr)
+        return 0;
+    *found = userdata;
     return 1;
 }
 

@@ -19,7 +19,7 @@ namespace cowsnap {
 
 class Objects {
 public:
-    /// on_call gets all method calls.
+    /// on_call gets all method calls, also those of objects that are not there (any more).
     Objects(Bus& bus, std::function<void(const Message&)> on_call);
     Objects(const Objects&) = delete;
     Objects& operator=(const Objects&) = delete;
@@ -47,6 +47,9 @@ private:
     };
 
     static int onCall(sd_bus_message* message, void* userdata, sd_bus_error* error);
+    /// Whether this object, which is none of those that are there, takes the call that is at hand.
+    static int onFindGone(sd_bus* bus, const char* path, const char* interface, void* userdata,
+                          void** found, sd_bus_error* error);
     static int onGet(sd_bus* bus, const char* path, const char* interface, const char* property,
                      sd_bus_message* reply, void* userdata, sd_bus_error* error);
     void update(Object& object, const PublishedObject& now);
@@ -55,6 +58,8 @@ private:
     std::function<void(const Message&)> on_call_;
     std::map<std::string, VTable> vtables_;
     Slot object_manager_;
+    Object gone_;                     ///< stands for all that are not there
+    std::vector<Slot> gone_of_kind_;  ///< below the path of each kind
     std::map<std::string, std::unique_ptr<Object>> objects_;
     bool announced_ = false;
 };

@@ -46,6 +46,9 @@ public:
     /// that of another method or object or of other arguments, or is no id.
     Verdict begin(const Key& key, Message call, bool waits, Clock::time_point now);
 
+    /// Whether a call with this id is being performed, or was and is remembered.
+    bool knows(const Key& key) const { return requests_.contains(key); }
+
     /// The call was performed. Returns the calls that wait for the same. Only success is
     /// remembered: after an error the next call with the id tries again.
     std::vector<Message> finished(const Key& key, bool succeeded,

@@ -334,6 +334,8 @@ void Service::serve(Message call, const Sender& sender) {
         // What is only checked is checked anew each time.
         if (common.dry_run)
             common.request_id.reset();
+        if (!common.request_id || !requests_.knows({sender.user_id, *common.request_id}))
+            checkIsThere(call.path());
         // Before the id is taken note of: what is refused here can be put right and sent again.
         Operation operation = readCall(call, common.dry_run);
         if (common.background && operation.job.empty())
@@ -352,6 +354,14 @@ void Service::serve(Message call, const Sender& sender) {
         }
         perform(call, std::move(operation), sender, common);
     });
+}
+
+void Service::checkIsThere(const std::string& path) const {
+    if (objects_.find(path) == nullptr)
+        fail(ErrorKind::NotFound,
+             "there is no object {}: it was deleted, detached, closed or forgotten meanwhile, or "
+             "never was there",
+             path);
 }
 
 StoreSet Service::storesOf(const Operation& operation) const {

@@ -72,6 +72,8 @@ private:
                             const CommonOptions& common) const;
     /// A call that is answered when all is checked, and not done.
     void onlyCheck(const Message& call, const Operation& operation, const StoreSet& stores);
+    /// NotFound if there is no such object.
+    void checkIsThere(const std::string& path) const;
     /// The stores that an operation is about, as far as is known before it begins.
     StoreSet storesOf(const Operation& operation) const;
     void takeIn(const Outcome& outcome);

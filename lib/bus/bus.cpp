@@ -123,6 +123,16 @@ Slot Bus::addObjectVTable(const std::string& path, const std::string& interface,
     return Slot(slot);
 }
 
+Slot Bus::addFallbackVTable(const std::string& prefix, const std::string& interface,
+                            const sd_bus_vtable* vtable, sd_bus_object_find_t find,
+                            void* userdata) {
+    sd_bus_slot* slot = nullptr;
+    check(sd_bus_add_fallback_vtable(bus_, &slot, prefix.c_str(), interface.c_str(), vtable, find,
+                                     userdata),
+          fmt::format("cannot add objects below {}", prefix));
+    return Slot(slot);
+}
+
 Slot Bus::addMatchAsync(const std::string& rule, sd_bus_message_handler_t on_signal,
                         void* userdata) {
     // Without one, sd-bus closes the connection if the bus does not take the rule.

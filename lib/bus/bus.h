@@ -90,6 +90,9 @@ public:
     Slot addObjectManager(const std::string& path);
     Slot addObjectVTable(const std::string& path, const std::string& interface,
                          const sd_bus_vtable* vtable, void* userdata);
+    /// For all objects below a path that find, see sd_bus_add_fallback_vtable(3), takes.
+    Slot addFallbackVTable(const std::string& prefix, const std::string& interface,
+                           const sd_bus_vtable* vtable, sd_bus_object_find_t find, void* userdata);
     /// Signals that match a rule of the bus; does not wait for the bus to know it. Nothing ever
     /// comes if it does not take the rule.
     Slot addMatchAsync(const std::string& rule, sd_bus_message_handler_t on_signal, void* userdata);

@@ -261,7 +261,7 @@ TEST_CASE("the last hundred jobs are kept") {
     const auto now = bed.jobs();
     CHECK(now.size() == 100);
     CHECK(std::find(now.begin(), now.end(), first.front()) == now.end());
-    CHECK(bed.cancel(first.front()).name == "org.freedesktop.DBus.Error.UnknownObject");
+    CHECK(bed.cancel(first.front()).name == kErrors + "NotFound");
     const auto signals = bed.takeJobSignals();
     CHECK(std::count_if(signals.begin(), signals.end(), [](const SeenSignal& signal) {
               return signal.member == "InterfacesRemoved";

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <set>
 #include <sstream>
+#include <tuple>
 
 #include "bus_bed.h"
 #include "cowsnap_dm.h"
@@ -230,7 +231,7 @@ TEST_CASE("events of the kernel become signals, and dropped snapshots go") {
     CHECK(bed.signalsUntil("SnapshotDropped").back().path == store);
     bed.signalsUntil("InterfacesRemoved");
     CHECK(bed.failureOfCall(snapshots.front().path, kSnapshot, "Delete", nullptr).name ==
-          "org.freedesktop.DBus.Error.UnknownObject");
+          "org.cowsnap1.Error.NotFound");
 }
 
 TEST_CASE("each error has its name and a message that says what to do") {
@@ -441,6 +442,52 @@ TEST_CASE("a call that is repeated with its request id is not done again") {
         bed.failureOfCall(first[0].path, kSnapshot, "Delete", nullptr, deletion).name.empty());
     CHECK(bed.failureOfCall(first[0].path, kSnapshot, "Delete", nullptr, deletion).name.empty());
     CHECK(bed.machine.snapshotIds().empty());
+}
+
+TEST_CASE("what takes away its own object is not done again either, and then is not found") {
+    BusBed bed;
+    const std::string store = bed.createStore();
+    const std::string origin = bed.attach("/dev/one", store);
+    const auto snapshot = bed.createSnapshots({{{origin}, "a"}}).front().path;
+    for (const auto& [path, interface, member] :
+         std::vector<std::tuple<std::string, const char*, const char*>>{
+             {snapshot, kSnapshot, "Delete"},
+             {origin, kOrigin, "Detach"},
+             {store, kStore, "Close"}}) {
+        INFO(member);
+        const Dictionary id{{"request-id", std::string(member)}};
+        const auto failure = [&](const Dictionary& options) {
+            return bed.failureOfCall(path, interface, member, nullptr, options);
+        };
+        CHECK(failure(id).name.empty());
+        const auto jobs = bed.jobs().size();
+        CHECK(failure(id).name.empty());
+        for (const Dictionary& other :
+             {Dictionary{}, Dictionary{{"request-id", std::string("other")}},
+              Dictionary{{"request-id", std::string(member)}, {"dry_run", true}}}) {
+            const CallFailure gone = failure(other);
+            CHECK(gone.name == "org.cowsnap1.Error.NotFound");
+            CHECK_THAT(gone.message, Contains(path) && Contains("deleted"));
+        }
+        CHECK(bed.jobs().size() == jobs);
+        // It is not shown any more, and has no properties.
+        CHECK_THROWS_AS(bed.properties(path, interface), CallError);
+        CHECK_THROWS_AS(bed.introspect(path), CallError);
+    }
+    // Nor is anything that never was there.
+    CHECK(bed.failureOfCall("/org/cowsnap1/snapshot/none", kSnapshot, "Delete", nullptr).name ==
+          "org.cowsnap1.Error.NotFound");
+    CHECK(bed.failureOfCall("/org/cowsnap1/job/99", "org.cowsnap1.Job", "Cancel", nullptr).name ==
+          "org.cowsnap1.Error.NotFound");
+}
+
+TEST_CASE("a repeated call of what takes away its object waits for the first") {
+    BusBed bed;
+    const std::string origin = bed.attach("/dev/one", bed.createStore());
+    const auto snapshot = bed.createSnapshots({{{origin}, "a"}}).front().path;
+    CHECK(bed.callTogether(3, snapshot, kSnapshot, "Delete", nullptr,
+                           {{"request-id", std::string("one")}}) ==
+          std::vector<std::string>{"", "", ""});
 }
 
 TEST_CASE("a call that is repeated while the first is being done waits for it") {
