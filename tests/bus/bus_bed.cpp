@@ -60,7 +60,11 @@ bool accepts(const std::string& socket_path) {
 
 }  // namespace
 
-PrivateBus::PrivateBus(const TemporaryDirectory& directory) {
+PrivateBus::PrivateBus(const TemporaryDirectory& directory, std::chrono::milliseconds reply_limit) {
+    const std::string limit =
+        reply_limit.count() == 0
+            ? ""
+            : "<limit name=\"reply_timeout\">" + std::to_string(reply_limit.count()) + "</limit>";
     const std::string socket = (directory.path() / "bus").string();
     // The real policy file, but for who may own the name when the tests do not run as a system
     // service.
@@ -78,8 +82,8 @@ PrivateBus::PrivateBus(const TemporaryDirectory& directory) {
             "<allow receive_type=\"error\"/><allow receive_type=\"signal\"/>"
             "<allow send_destination=\"org.freedesktop.DBus\"/>"
             "<allow own=\"org.freedesktop.PolicyKit1\"/>"
-            "<allow send_destination=\"org.freedesktop.PolicyKit1\"/></policy>"
-            "<include>" COWSNAP_BUS_POLICY "</include></busconfig>\n");
+            "<allow send_destination=\"org.freedesktop.PolicyKit1\"/></policy>" +
+            limit + "<include>" COWSNAP_BUS_POLICY "</include></busconfig>\n");
     ::setenv("DBUS_SYSTEM_BUS_ADDRESS", ("unix:path=" + socket).c_str(), 1);
     process_ = ::fork();
     if (process_ == 0) {
@@ -135,8 +139,8 @@ CliResult runProgram(const std::vector<std::string>& words, uid_t user_id) {
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, readFile(output), readFile(errors)};
 }
 
-BusBed::BusBed(AuthoritySettings authority)
-    : private_bus_(directory), authority_(std::move(authority)) {
+BusBed::BusBed(AuthoritySettings authority, std::chrono::milliseconds reply_limit)
+    : private_bus_(directory, reply_limit), authority_(std::move(authority)) {
     authority_.is_root = [this](const Sender& sender) {
         return callers_are_root && sender.user_id == ::geteuid();
     };

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -24,7 +25,8 @@ namespace cowsnap::test {
 /// A dbus-daemon that takes the place of the system bus while it exists.
 class PrivateBus {
 public:
-    explicit PrivateBus(const TemporaryDirectory& directory);
+    /// With a reply_limit it answers itself what nobody answered so long; 0: it does not.
+    explicit PrivateBus(const TemporaryDirectory& directory, std::chrono::milliseconds reply_limit);
     ~PrivateBus();
     PrivateBus(const PrivateBus&) = delete;
     PrivateBus& operator=(const PrivateBus&) = delete;
@@ -67,8 +69,9 @@ struct PendingCall {
 
 class BusBed {
 public:
-    /// With what the authority goes by, but for who is root: callers_are_root says that.
-    explicit BusBed(AuthoritySettings authority = {});
+    /// With what the authority goes by, but for who is root: callers_are_root says that; and the
+    /// reply_limit of the bus.
+    explicit BusBed(AuthoritySettings authority = {}, std::chrono::milliseconds reply_limit = {});
     ~BusBed();
     BusBed(const BusBed&) = delete;
     BusBed& operator=(const BusBed&) = delete;

@@ -193,6 +193,33 @@ TEST_CASE("a call under which the daemon is restarted is repeated, and says so i
     }
 }
 
+TEST_CASE("a job is waited for as long as the daemon is there, whoever else gave up") {
+    constexpr std::chrono::milliseconds limit{2000};
+    BusBed bed({}, limit);
+    bed.attach("/dev/one", bed.createStore());
+    for (const char* const progress : {"--progress=none", "--progress=json"}) {
+        INFO(progress);
+        const auto jobs = bed.jobs().size();
+        bed.machine.hold(COWSNAP_MESSAGE_CREATE);
+        Running running(bed, {"create", "one", "--name", progress + 11, progress});
+        REQUIRE(bed.machine.waitUntilHeld(1));
+        std::this_thread::sleep_for(2 * limit + limit / 2);
+        bed.machine.letGo();
+        const CliResult& result = running.end();
+        INFO(result.output << result.errors);
+        CHECK(result.code == 0);
+        CHECK_THAT(result.output, Contains("created"));
+        CHECK_THAT(result.errors, !Contains("restarted"));
+        CHECK(bed.jobs().size() == jobs + 1);
+    }
+    CHECK(bed.machine.snapshotIds().size() == 2);
+    // What is no job is not waited for without end.
+    bed.silenceDaemon();
+    const CliResult silent = runCli({"list"});
+    CHECK(silent.code == 1);
+    CHECK_THAT(silent.errors, Contains("cowsnapd did not answer") && Contains("job list"));
+}
+
 TEST_CASE("what was done is not told as failed, however soon its job is forgotten") {
     BusBed bed;
     const ObjectPath origin{bed.attach("/dev/one", bed.createStore())};

@@ -23,8 +23,11 @@ namespace cowsnap::cli {
 
 namespace {
 
-// Freezing file systems and preserving what waits can take long.
+// What changes nothing is answered soon, but a machine can be busy.
 constexpr std::uint64_t kTimeoutUs = 10ULL * 60 * 1000 * 1000;
+
+// A job takes as long as it takes. The bus says so if the daemon goes.
+constexpr auto kNoTimeLimit = std::chrono::microseconds::max();
 
 // A look at a job is nothing that anyone waits for.
 constexpr std::uint64_t kLookTimeoutUs = 2ULL * 1000 * 1000;
@@ -35,10 +38,16 @@ constexpr std::chrono::milliseconds kPollInterval{200};
 constexpr const char* kRequestId = "request-id";
 constexpr const char* kBackground = "background";
 
+/// Whether no answer came: the daemon went, or someone on the way, such as the bus, did not want to
+/// wait for it any longer.
+bool isUnanswered(const std::string& error_name) {
+    return error_name == "org.freedesktop.DBus.Error.NoReply" ||
+           error_name == "org.freedesktop.DBus.Error.Timeout";
+}
+
 /// Whether an error says that no daemon is there.
 bool isGone(const std::string& error_name) {
-    return error_name == "org.freedesktop.DBus.Error.NoReply" ||
-           error_name == "org.freedesktop.DBus.Error.ServiceUnknown" ||
+    return isUnanswered(error_name) || error_name == "org.freedesktop.DBus.Error.ServiceUnknown" ||
            error_name == "org.freedesktop.DBus.Error.NameHasNoOwner";
 }
 
@@ -52,6 +61,14 @@ Bus connect() {
 
 Failure notFound(const std::string& message) {
     return Failure(ExitCode::NotFound, "NotFound", message);
+}
+
+/// Of a call that was repeated: ids of requests do not outlive the daemon.
+Failure afterRestart(const Failure& failure) {
+    return Failure(failure.code(), failure.name(),
+                   fmt::format("{} (cowsnapd was restarted during the call, which may have been "
+                               "done before that)",
+                               failure.what()));
 }
 
 Failure ambiguous(const std::string& message) {
@@ -287,9 +304,35 @@ Message Client::tryCall(const std::string& path, const std::string& interface,
     message.append(options);
     // polkit may ask whoever sits here for a password.
     message.allowInteractiveAuthorization();
-    if (mode_.on_progress && options.contains(kRequestId) && !options.contains(kBackground))
-        return follow(message, std::get<std::string>(options.at(kRequestId)));
-    return bus_.call(message, kTimeoutUs);
+    const auto id = options.find(kRequestId);
+    if (id == options.end())
+        return bus_.call(message, kTimeoutUs);
+    if (mode_.on_progress && !options.contains(kBackground))
+        return follow(message, std::get<std::string>(id->second));
+    return bus_.call(message, kNoTimeLimit.count());
+}
+
+std::string Client::daemonName() {
+    Message message = bus_.newMethodCall("org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                         "org.freedesktop.DBus", "GetNameOwner");
+    message.append(Value(std::string(kBusName)));
+    try {
+        return bus_.call(message, kTimeoutUs).readString();
+    } catch (const CallError& error) {
+        if (error.name() != "org.freedesktop.DBus.Error.NameHasNoOwner")
+            throw;
+        return {};
+    }
+}
+
+std::string Client::startedDaemonName() {
+    const std::string name = daemonName();
+    if (!name.empty())
+        return name;
+    // The bus may be able to start it.
+    bus_.call(bus_.newMethodCall(kBusName, kRootPath, "org.freedesktop.DBus.Peer", "Ping"),
+              kTimeoutUs);
+    return daemonName();
 }
 
 bool Client::waitForDaemon() {
@@ -311,24 +354,34 @@ bool Client::waitForDaemon() {
 Message Client::repeatCall(const std::string& path, const std::string& interface,
                            const std::string& member, const std::function<void(Message&)>& append,
                            const Dictionary& options) {
-    try {
-        return tryCall(path, interface, member, append, options);
-    } catch (const CallError& error) {
-        // ServiceUnknown: it was not there before the call, so nothing was lost.
-        if (error.name() != "org.freedesktop.DBus.Error.NoReply" || !waitForDaemon())
-            throw failureOf(error.name(), error.what());
-    } catch (const Error& error) {
-        throw failureOf(error.busName(), error.what());
-    }
-    try {
-        return tryCall(path, interface, member, append, options);
-    } catch (const CallError& error) {
-        const Failure failure = failureOf(error.name(), error.what());
-        // Ids of requests do not outlive the daemon.
-        throw Failure(failure.code(), failure.name(),
-                      fmt::format("{} (cowsnapd was restarted during the call, which may have been "
-                                  "done before that)",
-                                  failure.what()));
+    bool restarted = false;
+    for (;;) {
+        std::string called;
+        try {
+            called = startedDaemonName();
+            return tryCall(path, interface, member, append, options);
+        } catch (const CallError& error) {
+            // Without a name it was not there before the call, so nothing was lost.
+            const bool unanswered = isUnanswered(error.name()) && !called.empty();
+            if (unanswered && daemonName() == called) {
+                // It is at it: the same id waits for the same job.
+                std::this_thread::sleep_for(kPollInterval);
+                continue;
+            }
+            const Failure failure = failureOf(error.name(), error.what());
+            if (restarted)
+                throw afterRestart(failure);
+            if (!unanswered)
+                throw failure;
+        } catch (const Error& error) {
+            throw failureOf(error.busName(), error.what());
+        }
+        if (!waitForDaemon())
+            throw Failure(ExitCode::NoDaemon, "NoDaemon",
+                          "cowsnapd ended during the call, which may have been done before that, "
+                          "and is not back: " +
+                              startAdvice());
+        restarted = true;
     }
 }
 
@@ -362,8 +415,7 @@ Message Client::follow(const Message& call, const std::string& request_id) {
         *static_cast<Message*>(userdata) = Message::share(message);
         return 0;
     };
-    const Slot slot =
-        bus_.callAsync(call, std::chrono::microseconds(kTimeoutUs), on_answer, &answer);
+    const Slot slot = bus_.callAsync(call, kNoTimeLimit, on_answer, &answer);
     std::optional<Object> job;
     auto pause = kFirstPoll;
     auto next_look = Clock::now() + pause;

@@ -94,8 +94,9 @@ public:
     void refresh();
 
     /// Calls a method that is a job; its arguments append() adds, the options are appended behind
-    /// them. If the daemon goes away meanwhile the call is repeated, with the same request id, when
-    /// it is back. JobBegun or JobChecked if that is the mode.
+    /// them. Waits without end as long as the daemon is there. If it goes away meanwhile the call
+    /// is repeated, with the same request id, when it is back. JobBegun or JobChecked if that is
+    /// the mode.
     Message callJob(const std::string& path, const std::string& interface,
                     const std::string& member, const std::function<void(Message&)>& append,
                     const Dictionary& options = {});
@@ -128,6 +129,10 @@ private:
     Message follow(const Message& call, const std::string& request_id);
     void tellEnd(const std::optional<Object>& job, std::optional<Object> seen_before, bool done);
     bool waitForDaemon();
+    /// The unique name that the daemon has on the bus; empty if it is not there.
+    std::string daemonName();
+    /// The same once the bus has started it, if it can. CallError if that fails.
+    std::string startedDaemonName();
 
     Bus bus_;
     CallMode mode_;

@@ -15,14 +15,14 @@ bool systemdRuns() {
     return ::access("/run/systemd/system", F_OK) == 0;
 }
 
+}  // namespace
+
 std::string startAdvice() {
     if (systemdRuns())
         return "start it, as root: \"systemctl start cowsnapd\"; if it does not start, "
                "\"journalctl -u cowsnapd\" tells why";
     return "start it, as root: \"cowsnapd &\"";
 }
-
-}  // namespace
 
 Failure failureOf(const std::string& bus_error_name, const std::string& message) {
     if (const auto kind = errorKindFromBusName(bus_error_name))
@@ -32,6 +32,11 @@ Failure failureOf(const std::string& bus_error_name, const std::string& message)
         bus_error_name == "org.freedesktop.DBus.Error.Disconnected" ||
         bus_error_name.starts_with("org.freedesktop.DBus.Error.Spawn"))
         return Failure(ExitCode::NoDaemon, "NoDaemon", "cowsnapd does not run: " + startAdvice());
+    if (bus_error_name == "org.freedesktop.DBus.Error.NoReply" ||
+        bus_error_name == "org.freedesktop.DBus.Error.Timeout")
+        return Failure(ExitCode::Failed, "Failed",
+                       "cowsnapd did not answer, or ended before it did: whether it runs "
+                       "\"snapd-cli job list\" tells, and what it does");
     if (bus_error_name == "org.freedesktop.DBus.Error.UnknownObject")
         return Failure(ExitCode::NotFound, "NotFound", "it is gone already: " + message);
     if (bus_error_name == "org.freedesktop.DBus.Error.AccessDenied")

@@ -26,6 +26,9 @@ private:
     std::string name_;
 };
 
+/// What whoever finds no daemon is told to do.
+std::string startAdvice();
+
 /// The Failure that stands for a D-Bus error.
 Failure failureOf(const std::string& bus_error_name, const std::string& message);
 
