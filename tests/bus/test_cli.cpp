@@ -11,35 +11,13 @@
 #include <thread>
 
 #include "bus_bed.h"
+#include "cli_checks.h"
 #include "cowsnap_dm.h"
 
 using namespace cowsnap;
 using namespace cowsnap::test;
 using Catch::Contains;
 using nlohmann::json;
-
-namespace {
-
-json jsonOf(const CliResult& result) {
-    INFO(result.output << result.errors);
-    const json document = json::parse(result.output);
-    CHECK(document.at("schema") == 1);
-    return document;
-}
-
-void checkDone(const CliResult& result, const std::string& output) {
-    INFO(result.errors);
-    CHECK(result.code == 0);
-    CHECK_THAT(result.output, Contains(output));
-}
-
-void checkFailed(const CliResult& result, int code, const std::string& message) {
-    INFO(result.output << result.errors);
-    CHECK(result.code == code);
-    CHECK_THAT(result.errors, Contains(message));
-}
-
-}  // namespace
 
 TEST_CASE("the way through: store, create, list, show, set, delete, detach") {
     BusBed bed;

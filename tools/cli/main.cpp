@@ -114,7 +114,8 @@ int main(int argc, char** argv) {
         ->capture_default_str()
         ->check(CLI::IsMember({"auto", "json", "none"}));
     app.add_option("-o,--columns", output.columns, "Columns to print, separated by commas")
-        ->delimiter(',');
+        ->delimiter(',')
+        ->allow_extra_args(false);
     Run run;
     addActivate(app, run);
     addCreate(app, run);

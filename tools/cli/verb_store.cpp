@@ -195,8 +195,11 @@ void addStore(CLI::App& app, Run& run) {
         ->check(notEmpty());
     make->add_option("--full-wait-ms", arguments->full_wait_ms,
                      "How long writes wait in a full store before the oldest snapshots go");
-    make->add_option("--spare", arguments->spares,
-                     "A blank device that it is extended with before it is full");
+    make->add_option(
+            "--spare", arguments->spares,
+            "A blank device that it is extended with before it is full; may be given again")
+        ->allow_extra_args(false)
+        ->check(notEmpty());
     make->add_flag_callback(
         "--no-autoextend", [arguments] { arguments->autoextend = false; },
         "Do not extend it by itself; else one on a logical volume is, from its volume group");
@@ -225,8 +228,15 @@ void addStore(CLI::App& app, Run& run) {
     CLI::App* const change =
         store->add_subcommand("modify", "Change what a store is extended with before it is full");
     change->add_option("store", arguments->name, "Name or UUID")->required();
-    change->add_option("--add-spare", arguments->spares, "A blank device to take");
-    change->add_option("--remove-spare", arguments->removed_spares, "A spare not to take");
+    change
+        ->add_option("--add-spare", arguments->spares, "A blank device to take; may be given again")
+        ->allow_extra_args(false)
+        ->check(notEmpty());
+    change
+        ->add_option("--remove-spare", arguments->removed_spares,
+                     "A spare not to take; may be given again")
+        ->allow_extra_args(false)
+        ->check(notEmpty());
     CLI::Option* const off = change->add_flag_callback(
         "--no-autoextend", [arguments] { arguments->autoextend = false; },
         "Do not extend it by itself");

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// How snapd-cli reads its words.
+#include <catch2/catch.hpp>
+
+#include "bus_bed.h"
+#include "cli_checks.h"
+
+using namespace cowsnap;
+using namespace cowsnap::test;
+using Catch::Contains;
+
+TEST_CASE("an option takes one word, and what stands behind that is what the command is about") {
+    BusBed bed;
+    for (const char* const disk : {"/dev/third", "/dev/fourth"})
+        bed.machine.addDisk(disk, kStoreSectors, std::string(disk) + "-serial");
+    checkDone(runCli({"store", "create", "--spare", "/dev/spare", "/dev/store"}), "created");
+    checkDone(runCli({"show", "-o", "devices,spares", "--no-headings", "main"}),
+              "/dev/store\n/dev/spare\n");
+    checkDone(runCli({"show", "-o", "devices", "main"}), "/dev/store\n");
+    checkDone(runCli({"show", "--columns", "spares", "-o", "name", "main"}), "main\n");
+    checkDone(runCli({"store", "modify", "--add-spare", "/dev/third", "--add-spare", "/dev/fourth",
+                      "main"}),
+              "changed the store main");
+    checkDone(runCli({"show", "-o", "spares", "main"}), "/dev/spare,/dev/third,/dev/fourth\n");
+    checkDone(runCli({"store", "modify", "--remove-spare", "/dev/third", "main"}), "changed");
+    checkDone(runCli({"show", "-o", "spares", "main"}), "/dev/spare,/dev/fourth\n");
+    checkDone(runCli({"create", "--tag", "x", "--hold", "h", "/dev/one", "--name", "a"}),
+              "created a");
+    checkDone(runCli({"modify", "--untag", "x", "--tag", "y", "a"}), "modified a");
+    checkDone(runCli({"prune", "--keep", "last=1", "--tag", "y", "one", "--yes"}),
+              "nothing to delete");
+    checkDone(runCli({"list", "-o", "name,tags,holds", "--no-headings", "one"}), "a  y  h\n");
+}
