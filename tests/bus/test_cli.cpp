@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // snapd-cli against the daemon: verbs, exit codes, JSON.
-#include <atomic>
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
@@ -373,45 +372,6 @@ TEST_CASE("jobs are listed, shown, waited for and cancelled") {
     constexpr uid_t nobody = 65534;
     checkDone(runCli({"job", "list"}, nobody), "PROGRESS");
     checkFailed(runCli({"job", "cancel", "3"}, nobody), 4, "only root");
-}
-
-TEST_CASE("watch tells how full a store is, and when it will be") {
-    BusBed bed;
-    checkDone(runCli({"store", "create", "/dev/store"}), "created");
-    checkDone(runCli({"create", "/dev/one", "--name", "old"}), "created");
-    bed.machine.useSegments(10);
-    std::atomic<bool> watched = false;
-    std::thread user([&] {
-        for (unsigned used = 11; used < 80 && !watched; ++used) {
-            std::this_thread::sleep_for(std::chrono::milliseconds(300));
-            bed.machine.useSegments(used);
-        }
-    });
-    const CliResult result = runCli({"watch", "--json", "--interval", "1", "--count", "2"});
-    watched = true;
-    user.join();
-    bed.machine.useSegments(20);
-    INFO(result.output << result.errors);
-    CHECK(result.code == 0);
-    std::istringstream lines(result.output);
-    std::string line;
-    std::vector<json> stores;
-    while (std::getline(lines, line))
-        stores.push_back(json::parse(line).at("stores").at(0));
-    REQUIRE(stores.size() == 2);
-    CHECK(stores[0].at("bytes_per_second").is_null());
-    const auto grown = stores[1].at("used").get<double>() - stores[0].at("used").get<double>();
-    REQUIRE(grown >= 1024.0 * 1024);
-    const auto rate = stores[1].at("bytes_per_second").get<double>();
-    CHECK(rate > grown / 100);
-    CHECK(rate < grown * 10);
-    CHECK(stores[1].at("full_in_seconds").get<double>() ==
-          Approx(stores[1].at("free").get<double>() / rate));
-    checkDone(runCli({"rollback", "old", "--yes"}), "shows old");
-    const CliResult text = runCli({"watch", "--count", "1"});
-    checkDone(text, "main: active, 20.0 MiB of ");
-    checkDone(text, "one goes back to old: running");
-    checkFailed(runCli({"watch", "--interval", "0"}), 2, "--interval");
 }
 
 TEST_CASE("where no daemon runs the way to start it is the one of the machine") {

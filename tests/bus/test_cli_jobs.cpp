@@ -216,7 +216,7 @@ TEST_CASE("a job is waited for as long as the daemon is there, whoever else gave
     // What is no job is not waited for without end.
     bed.silenceDaemon();
     const CliResult silent = runCli({"list"});
-    CHECK(silent.code == 1);
+    CHECK(silent.code == 6);
     CHECK_THAT(silent.errors, Contains("cowsnapd did not answer") && Contains("job list"));
 }
 

@@ -34,7 +34,7 @@ Failure failureOf(const std::string& bus_error_name, const std::string& message)
         return Failure(ExitCode::NoDaemon, "NoDaemon", "cowsnapd does not run: " + startAdvice());
     if (bus_error_name == "org.freedesktop.DBus.Error.NoReply" ||
         bus_error_name == "org.freedesktop.DBus.Error.Timeout")
-        return Failure(ExitCode::Failed, "Failed",
+        return Failure(ExitCode::NoDaemon, "NoDaemon",
                        "cowsnapd did not answer, or ended before it did: whether it runs "
                        "\"snapd-cli job list\" tells, and what it does");
     if (bus_error_name == "org.freedesktop.DBus.Error.UnknownObject")

@@ -60,14 +60,6 @@ Column texts(std::string name, std::string property, bool by_default = false) {
         [property](const Objects&, const Object& object) { return json(object.texts(property)); }};
 }
 
-/// Control characters of devices' names must not reach the terminal.
-std::string printable(std::string text) {
-    std::replace_if(
-        text.begin(), text.end(),
-        [](char character) { return static_cast<unsigned char>(character) < 0x20; }, '?');
-    return text;
-}
-
 std::string cellText(const OutputOptions& options, ColumnKind kind, const json& value) {
     switch (kind) {
         case ColumnKind::Bytes:
@@ -310,6 +302,22 @@ const std::vector<Column>& findingColumns() {
         text("object", "Object", false),
     };
     return columns;
+}
+
+std::string printable(std::string text) {
+    const auto at = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+    constexpr unsigned char last_control = 0x1f;
+    constexpr unsigned char del = 0x7f;
+    // U+0080 to U+009F in UTF-8
+    constexpr unsigned char lead_of_c1 = 0xc2;
+    constexpr unsigned char last_c1 = 0x9f;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const bool c1 = at(i) == lead_of_c1 && i + 1 < text.size() && at(i + 1) <= last_c1;
+        if (at(i) > last_control && at(i) != del && !c1)
+            continue;
+        text.replace(i, c1 ? 2 : 1, "?");
+    }
+    return text;
 }
 
 void printObjects(const OutputOptions& options, const std::string& key,

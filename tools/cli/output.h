@@ -54,6 +54,9 @@ std::string columnsHelp(const std::vector<ColumnsOf>& tables);
 /// Of what a check of a store found, with the store's name in the property Store.
 const std::vector<Column>& findingColumns();
 
+/// A text that came from somewhere, without what a terminal would obey: control characters.
+std::string printable(std::string text);
+
 /// Prints objects as a table, or as {"schema": 1, "<key>": [...]}.
 void printObjects(const OutputOptions& options, const std::string& key,
                   const std::vector<Column>& columns, const Objects& all,
