@@ -286,8 +286,8 @@ TEST_CASE("job wait tells how far a job is, as the command that began it would")
     for (const auto& line : told)
         CHECK(line.at("operation") == "copy-back");
     CHECK(told[0].at("state") == "running");
-    CHECK(told[0].at("bytes") == 32 * 4096);
-    CHECK(told[1].at("bytes") == 1000 * 4096);
+    CHECK(told[0].at("done_bytes") == 32 * 4096);
+    CHECK(told[1].at("done_bytes") == 1000 * 4096);
     CHECK(told[2].at("state") == "done");
     CHECK(told[2].at("progress") == 1.0);
 }

@@ -137,6 +137,17 @@ std::vector<std::string> Object::texts(const std::string& property) const {
     return texts == nullptr ? std::vector<std::string>() : *texts;
 }
 
+std::vector<std::string> Object::paths(const std::string& property) const {
+    const auto found = properties.find(property);
+    const auto* const objects =
+        found == properties.end() ? nullptr : std::get_if<std::vector<ObjectPath>>(&found->second);
+    std::vector<std::string> result;
+    if (objects != nullptr)
+        for (const auto& object : *objects)
+            result.push_back(object.path);
+    return result;
+}
+
 const Object* Objects::at(const std::string& path) const {
     for (const auto* list : {&stores, &origins, &snapshots})
         for (const auto& object : *list)

@@ -32,6 +32,7 @@ struct Object {
     double real(const std::string& property) const;           ///< d
     bool flag(const std::string& property) const;
     std::vector<std::string> texts(const std::string& property) const;  ///< as
+    std::vector<std::string> paths(const std::string& property) const;  ///< ao
 };
 
 /// All objects at one time.

@@ -41,6 +41,17 @@ Column number(std::string name, std::string property, ColumnKind kind, bool by_d
             }};
 }
 
+Column bytes(const std::string& name, const std::string& property, bool by_default = true) {
+    Column column = number(name, property, ColumnKind::Bytes, by_default);
+    column.key = name + "_bytes";
+    return column;
+}
+
+Column withKey(std::string key, Column column) {
+    column.key = std::move(key);
+    return column;
+}
+
 Column flag(std::string name, std::string property, bool by_default = false) {
     return {
         std::move(name), ColumnKind::Flag, by_default,
@@ -52,6 +63,12 @@ Column nameOf(std::string name, std::string property, bool by_default = true) {
             [property](const Objects& all, const Object& object) {
                 return json(all.nameOf(object.text(property)));
             }};
+}
+
+Column paths(std::string name, std::string property) {
+    return {
+        std::move(name), ColumnKind::Text, false,
+        [property](const Objects&, const Object& object) { return json(object.paths(property)); }};
 }
 
 Column texts(std::string name, std::string property, bool by_default = false) {
@@ -138,7 +155,7 @@ std::vector<Column> chosen(const OutputOptions& options, const std::vector<Colum
 json toJson(const std::vector<Column>& columns, const Objects& all, const Object& object) {
     json result = json::object();
     for (const auto& column : columns)
-        result[column.name] = column.value(all, object);
+        result[column.key] = column.value(all, object);
     return result;
 }
 
@@ -165,22 +182,22 @@ const std::vector<Column>& storeColumns() {
     static const std::vector<Column> columns{
         text("name", "Name"),
         state("state", "State"),
-        number("size", "SizeBytes", ColumnKind::Bytes),
-        number("used", "UsedBytes", ColumnKind::Bytes),
-        number("free", "FreeBytes", ColumnKind::Bytes),
+        bytes("size", "SizeBytes"),
+        bytes("used", "UsedBytes"),
+        bytes("free", "FreeBytes"),
         number("expected_full", "ExpectedFull", ColumnKind::Time, false),
         number("origins", "OriginCount", ColumnKind::Number),
         number("snapshots", "SnapshotCount", ColumnKind::Number),
         texts("devices", "Devices", true),
         text("uuid", "Uuid", false),
         text("device", "Device", false),
-        number("segment", "SegmentBytes", ColumnKind::Bytes, false),
-        number("low_water", "LowWaterBytes", ColumnKind::Bytes, false),
-        number("damaged", "DamagedBytes", ColumnKind::Bytes, false),
+        bytes("segment", "SegmentBytes", false),
+        bytes("low_water", "LowWaterBytes", false),
+        bytes("damaged", "DamagedBytes", false),
         flag("metadata_damaged", "MetadataDamaged"),
         flag("autoextend", "Autoextend"),
         text("autoextend_group", "AutoextendGroup", false),
-        number("autoextend_max", "AutoextendMaxBytes", ColumnKind::Bytes, false),
+        bytes("autoextend_max", "AutoextendMaxBytes", false),
         text("autoextend_problem", "AutoextendProblem", false),
         texts("spares", "Spares"),
         text("problem", "Problem", false),
@@ -195,19 +212,19 @@ const std::vector<Column>& originColumns() {
         text("method", "Method"),
         text("device", "Device"),
         text("backing_device", "BackingDevice"),
-        number("size", "SizeBytes", ColumnKind::Bytes),
+        bytes("size", "SizeBytes"),
         number("snapshots", "SnapshotCount", ColumnKind::Number),
         text("boot_policy", "BootPolicy"),
         nameOf("store", "Store"),
         text("uuid", "Uuid", false),
         number("id", "Id", ColumnKind::Number, false),
-        number("preserved", "PreservedBytes", ColumnKind::Bytes, false),
-        number("read", "ReadBytes", ColumnKind::Bytes, false),
+        bytes("preserved", "PreservedBytes", false),
+        bytes("read", "ReadBytes", false),
         number("waiting_bios", "WaitingBios", ColumnKind::Number, false),
         state("rollback", "Rollback", false),
         nameOf("rollback_target", "RollbackTarget", false),
         nameOf("rollback_undo", "RollbackUndo", false),
-        number("rollback_done", "RollbackDoneBytes", ColumnKind::Bytes, false),
+        bytes("rollback_done", "RollbackDoneBytes", false),
         text("problem", "Problem", false),
     };
     return columns;
@@ -219,8 +236,8 @@ const std::vector<Column>& snapshotColumns() {
         nameOf("origin", "Origin"),
         number("created", "Created", ColumnKind::Time),
         state("state", "State"),
-        number("used", "UsedBytes", ColumnKind::Bytes),
-        number("size", "SizeBytes", ColumnKind::Bytes),
+        bytes("used", "UsedBytes"),
+        bytes("size", "SizeBytes"),
         text("device", "Device"),
         nameOf("store", "Store", false),
         text("uuid", "Uuid", false),
@@ -229,7 +246,7 @@ const std::vector<Column>& snapshotColumns() {
         flag("writable", "Writable"),
         flag("open", "Open"),
         flag("device_read_only", "DeviceReadOnly"),
-        number("overlay", "OverlayBytes", ColumnKind::Bytes, false),
+        bytes("overlay", "OverlayBytes", false),
         text("consistency", "Consistency", false),
         text("description", "Description", false),
         texts("tags", "Tags"),
@@ -241,12 +258,9 @@ const std::vector<Column>& snapshotColumns() {
 
 const std::vector<Column>& pruneColumns() {
     static const std::vector<Column> columns{
-        text("action", "Action"),
-        text("name", "Name"),
-        nameOf("origin", "Origin"),
-        number("created", "Created", ColumnKind::Time),
-        number("used", "UsedBytes", ColumnKind::Bytes),
-        text("reason", "Reason"),
+        text("action", "Action"),    text("name", "Name"),
+        nameOf("origin", "Origin"),  number("created", "Created", ColumnKind::Time),
+        bytes("used", "UsedBytes"),  text("reason", "Reason"),
         text("uuid", "Uuid", false),
     };
     return columns;
@@ -267,8 +281,11 @@ const std::vector<Column>& jobColumns() {
         number("ended", "Ended", ColumnKind::Time),
         number("expected_end", "ExpectedEnd", ColumnKind::Time, false),
         number("requested", "Requested", ColumnKind::Time, false),
-        number("rate", "Rate", ColumnKind::Bytes, false),
+        bytes("done", "Bytes", false),
+        withKey("bytes_per_second", bytes("rate", "Rate", false)),
         flag("can_cancel", "CanCancel"),
+        paths("objects", "Objects"),
+        paths("results", "Results"),
         {"user", ColumnKind::Number, false,
          [](const Objects&, const Object& object) {
              // (uid_t)-1 is no user: it is not known who asked for it

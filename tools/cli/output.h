@@ -33,10 +33,11 @@ struct OutputOptions {
 enum class ColumnKind { Text, State, Number, Bytes, Time, Flag, Share };
 
 struct Column {
-    std::string name;  ///< for -o, and the key in JSON
+    std::string name;  ///< for -o
     ColumnKind kind;
     bool by_default;  ///< shown in a table without -o
     std::function<nlohmann::json(const Objects&, const Object&)> value;
+    std::string key = name;  ///< in JSON: with the unit, if it has one
 };
 
 const std::vector<Column>& storeColumns();

@@ -38,7 +38,7 @@ private:
                                        {"operation", job.text("Operation")},
                                        {"state", job.text("State")},
                                        {"progress", nullptr},
-                                       {"bytes", job.number("Bytes")},
+                                       {"done_bytes", job.number("Bytes")},
                                        {"bytes_per_second", job.number("Rate")},
                                        {"expected_end", nullptr}};
         if (job.real("Progress") >= 0)
