@@ -157,6 +157,30 @@ TEST_CASE("what rules do not keep is pruned, after a look at it") {
     checkDone(runCli({"list", "-o", "name", "--no-headings"}), "c\ne\n");
 }
 
+TEST_CASE("a store that cannot be pruned is told, and it was done in part") {
+    BusBed bed;
+    checkDone(runCli({"store", "create", "/dev/store", "--name", "first"}), "");
+    checkDone(runCli({"store", "create", "/dev/spare", "--name", "second"}), "");
+    for (const char* const name : {"a", "b"})
+        checkDone(runCli({"create", "/dev/one", "--store", "first", "--name", name}), "");
+    checkDone(runCli({"origin", "attach", "/dev/two", "--store", "second"}), "");
+    bed.stopDaemon();
+    bed.machine.reboot();
+    bed.machine.resizeDisk("/dev/spare", kStoreSectors / 2);
+    bed.startDaemon();
+    const CliResult looked = runCli({"prune", "--keep", "last=1", "--dry-run"});
+    checkFailed(looked, 7, "nothing of the store second is pruned: it cannot be used: ");
+    CHECK_THAT(looked.output, Contains("delete"));
+    const CliResult pruned = runCli({"prune", "--keep", "last=1", "--yes", "--json"});
+    checkFailed(pruned, 7, "nothing of the store second is pruned");
+    CHECK(jsonOf(pruned).at("pruned").size() == 2);
+    checkDone(runCli({"list", "-o", "name", "--no-headings"}), "b\n");
+    // One that was not asked about is no part of it.
+    const CliResult other = runCli({"prune", "one", "--keep", "last=1", "--yes"});
+    checkDone(other, "nothing to delete");
+    CHECK(other.errors.empty());
+}
+
 TEST_CASE("exit codes tell what went wrong") {
     BusBed bed;
     checkDone(runCli({"store", "create", "/dev/store"}), "");

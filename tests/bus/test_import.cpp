@@ -34,7 +34,7 @@ TEST_CASE("an imported store attaches the origins that are surely its own, and n
     bed.startDaemon();
     const CliResult imported = runCli({"import", "/dev/imported"});
     INFO(imported.output << imported.errors);
-    REQUIRE(imported.code == 0);
+    REQUIRE(imported.code == 7);
     CHECK_THAT(imported.output, Contains("imported the store main with 2 snapshots"));
     // of the same size, at the path where the origin was, but nothing says that it is it
     CHECK_THAT(imported.output, Contains("the origin plain is missing"));
@@ -62,6 +62,45 @@ TEST_CASE("an imported store attaches the origins that are surely its own, and n
     }
 }
 
+TEST_CASE("a store that is opened without one of its origins says which, and what to do") {
+    BusBed bed;
+    bed.createStore("/dev/store", "of backups");
+    REQUIRE(runCli({"origin", "attach", "/dev/one"}).code == 0);
+    REQUIRE(runCli({"origin", "attach", "/dev/two", "--name", "its data"}).code == 0);
+    bed.stopDaemon();
+    bed.machine.reboot();
+    std::filesystem::remove_all(bed.directory.path() / "state");
+    SECTION("one of them is gone") {
+        bed.machine.removeDisk("/dev/two");
+        bed.startDaemon();
+        const CliResult opened = runCli({"store", "open", "/dev/store"});
+        INFO(opened.errors);
+        CHECK(opened.code == 7);
+        CHECK_THAT(opened.output,
+                   Contains("opened the store of backups with 0 snapshots\n") &&
+                       Contains("attached /dev/one as one") &&
+                       Contains("the origin its data is missing: ") &&
+                       Contains("origin attach DEVICE --store 'of backups' --as 'its data'\""));
+    }
+    SECTION("in JSON") {
+        bed.machine.removeDisk("/dev/two");
+        bed.startDaemon();
+        const CliResult opened = runCli({"store", "open", "/dev/store", "--json"});
+        CHECK(opened.code == 7);
+        const auto document = nlohmann::json::parse(opened.output);
+        CHECK(document.at("opened") == "of backups");
+        CHECK(document.at("attached") == nlohmann::json{"one"});
+        CHECK(document.at("missing").at(0).at("origin") == "its data");
+    }
+    SECTION("all are there") {
+        bed.startDaemon();
+        const CliResult opened = runCli({"store", "open", "/dev/store"});
+        INFO(opened.output << opened.errors);
+        CHECK(opened.code == 0);
+        CHECK_THAT(opened.output, !Contains("missing"));
+    }
+}
+
 TEST_CASE("an imported store with a damaged slot is used, and the damage told") {
     BusBed bed;
     becomeAnotherMachine(bed);
@@ -69,7 +108,7 @@ TEST_CASE("an imported store with a damaged slot is used, and the damage told") 
     bed.startDaemon();
     const CliResult imported = runCli({"import", "/dev/imported", "--json"});
     INFO(imported.errors);
-    CHECK(imported.code == 0);
+    CHECK(imported.code == 7);
     CHECK_THAT(imported.errors, Contains("one of the two copies of the metadata"));
     const auto document = nlohmann::json::parse(imported.output);
     CHECK(document.at("metadata_damaged") == true);

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "base/names.h"
 #include "cli/verbs.h"
 
 namespace cowsnap::cli {
@@ -29,6 +30,12 @@ void import(Session& session, const Arguments& arguments) {
                 [&](Message& message) { message.append(Value(paths)); }, options)
             .readObjectPath()
             .path;
+    printOpened(session, path, "imported");
+}
+
+}  // namespace
+
+void printOpened(Session& session, const std::string& path, const std::string& verb) {
     const Objects objects = session.client.objects();
     const Object* const store = objects.at(path);
     if (store == nullptr)
@@ -36,7 +43,7 @@ void import(Session& session, const Arguments& arguments) {
     const std::string name = store->text("Name");
     nlohmann::json attached = nlohmann::json::array();
     nlohmann::json missing = nlohmann::json::array();
-    std::string text = fmt::format("imported the store {} with {} snapshots", name,
+    std::string text = fmt::format("{} the store {} with {} snapshots", verb, name,
                                    store->number("SnapshotCount"));
     for (const auto& origin : objects.origins) {
         if (origin.text("Store") != path)
@@ -47,21 +54,20 @@ void import(Session& session, const Arguments& arguments) {
             text += "\n" + attachedText(origin);
             continue;
         }
+        session.end = ExitCode::Partly;
         missing.push_back({{"origin", origin_name}, {"problem", origin.text("Problem")}});
         text += fmt::format(
-            "\nthe origin {0} is missing: {1}. If you know its device: \"snapd-cli origin attach "
-            "DEVICE --store {2} --as {0}\"",
-            origin_name, origin.text("Problem"), name);
+            "\nthe origin {} is missing: {}. If you know its device: \"snapd-cli origin attach "
+            "DEVICE --store {} --as {}\"",
+            origin_name, origin.text("Problem"), shellWord(name), shellWord(origin_name));
     }
     warnIfDamaged(*store);
     printDone(session.output, text,
-              {{"imported", name},
+              {{verb, name},
                {"attached", attached},
                {"missing", missing},
                {"metadata_damaged", store->flag("MetadataDamaged")}});
 }
-
-}  // namespace
 
 void addImport(CLI::App& app, Run& run) {
     auto arguments = std::make_shared<Arguments>();

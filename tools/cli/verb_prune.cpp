@@ -84,6 +84,17 @@ std::string namesOf(const std::vector<Object>& results) {
     return names;
 }
 
+/// Says which stores the daemon left out.
+void noteUnusable(Session& session, const Objects& objects) {
+    for (const auto& store : objects.stores) {
+        if (store.text("State") != "unusable")
+            continue;
+        session.end = ExitCode::Partly;
+        printWarning(fmt::format("nothing of the store {} is pruned: it cannot be used: {}",
+                                 store.text("Name"), store.text("Problem")));
+    }
+}
+
 void checkAllDone(const std::vector<Object>& results) {
     const auto failed = withAction(results, "failed");
     if (failed.empty())
@@ -122,6 +133,9 @@ void run(Session& session, const Arguments& arguments) {
                                [&](Message& message) { message.append(Value(paths)); });
     }
     checkAllDone(results);
+    // Of one that was named the daemon has said so.
+    if (origins.empty())
+        noteUnusable(session, objects);
     if (session.output.json || session.output.dry_run)
         printObjects(session.output, "pruned", pruneColumns(), objects, results);
     else

@@ -131,7 +131,7 @@ void open(Session& session, const Arguments& arguments) {
         kRootPath, kManagerInterface, "OpenStore",
         [&](Message& message) { message.append(Value(absolutePaths(arguments.devices))); },
         options);
-    printStore(session, reply.readObjectPath().path, "opened");
+    printOpened(session, reply.readObjectPath().path, "opened");
     noteInitramfs();
 }
 

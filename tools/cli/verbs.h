@@ -69,6 +69,10 @@ void noteNewStore(Session& session, const std::string& path);
 [[noreturn]] void undoAttach(Session& session, const std::vector<AttachedNow>& attached,
                              const Failure& failure);
 
+/// Says which store was opened, and which of its origins are attached or missing: with one that is
+/// missing it was done in part. verb: "opened" or "imported".
+void printOpened(Session& session, const std::string& path, const std::string& verb);
+
 /// What attaching an origin means for those who use its device.
 std::string attachedText(const Object& origin);
 
