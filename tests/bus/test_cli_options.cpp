@@ -31,3 +31,20 @@ TEST_CASE("an option takes one word, and what stands behind that is what the com
               "nothing to delete");
     checkDone(runCli({"list", "-o", "name,tags,holds", "--no-headings", "one"}), "a  y  h\n");
 }
+
+TEST_CASE("commands that are advised have their names as the shell wants them") {
+    BusBed bed;
+    const CliResult made =
+        runCli({"store", "create", "--spare", "/dev/spare", "/dev/store", "--name", "of backups"});
+    checkDone(made, "\"snapd-cli store modify 'of backups' --no-autoextend\"");
+    checkDone(runCli({"origin", "attach", "/dev/one", "--name", "my data"}), "attached");
+    checkDone(runCli({"create", "my data", "--name", "a"}), "created");
+    checkDone(runCli({"rollback", "a", "--yes"}), "(snapd-cli show 'my data')");
+    checkFailed(runCli({"store", "check", "/dev/my disk"}), 3,
+                "cowsnap-store check '/dev/my disk'");
+    bed.stopDaemon();
+    bed.machine.damageSlot(0);
+    bed.startDaemon();
+    const CliResult listed = runCli({"store", "list"});
+    CHECK_THAT(listed.errors, Contains("\"snapd-cli store check 'of backups'\" tells more"));
+}

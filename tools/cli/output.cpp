@@ -12,6 +12,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include "base/names.h"
 #include "base/size_text.h"
 #include "cli/color.h"
 #include "cli/exit.h"
@@ -421,10 +422,10 @@ void printWarning(const std::string& message) {
 void warnIfDamaged(const Object& store) {
     if (store.flag("MetadataDamaged"))
         printWarning(
-            fmt::format("one of the two copies of the metadata of the store {0} was damaged when "
+            fmt::format("one of the two copies of the metadata of the store {} was damaged when "
                         "it was opened: "
-                        "the other one is used (\"snapd-cli store check {0}\" tells more)",
-                        store.text("Name")));
+                        "the other one is used (\"snapd-cli store check {}\" tells more)",
+                        store.text("Name"), shellWord(store.text("Name"))));
 }
 
 void warnIfStale(const Object& snapshot) {

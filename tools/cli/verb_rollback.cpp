@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/names.h"
 #include "cli/verbs.h"
 
 namespace cowsnap::cli {
@@ -74,7 +75,8 @@ void rollBack(Session& session, const Arguments& arguments) {
     } else {
         text = fmt::format("{} shows {}; what was there before is {}", device, name, undo_name);
         if (state != "none")
-            text += fmt::format("; blocks are copied back now (snapd-cli show {})", origin_name);
+            text += fmt::format("; blocks are copied back now (snapd-cli show {})",
+                                shellWord(origin_name));
     }
     printDone(session.output, text,
               {{"rolled_back", origin_name},

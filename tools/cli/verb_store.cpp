@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "base/names.h"
 #include "cli/exit.h"
 #include "cli/verbs.h"
 
@@ -77,7 +78,7 @@ void noteAutoextend(Session& session, const std::string& path) {
         fmt::print(
             "Before it is full it is extended with {} (\"snapd-cli store modify {} "
             "--no-autoextend\" turns that off).\n",
-            text, store->text("Name"));
+            text, shellWord(store->text("Name")));
 }
 
 void addAutoextend(Dictionary& options, const Arguments& arguments) {

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "base/names.h"
 #include "cli/exit.h"
 #include "cli/verbs.h"
 
@@ -32,11 +33,10 @@ const Object& openStore(const Objects& objects, const std::string& wanted) {
     if (is_path) {
         if (const Object* const store = storeOn(objects, absolutePath(wanted)))
             return *store;
-        throw Failure(
-            ExitCode::NotFound, "NotFound",
-            fmt::format("no open store is on {0}. A closed one is checked with all of its "
-                        "devices: \"cowsnap-store check {0}\"",
-                        wanted));
+        throw Failure(ExitCode::NotFound, "NotFound",
+                      fmt::format("no open store is on {}. A closed one is checked with all of its "
+                                  "devices: \"cowsnap-store check {}\"",
+                                  wanted, shellWord(wanted)));
     }
     for (const auto& store : objects.stores)
         if (store.text("Name") == wanted)
@@ -49,6 +49,12 @@ const Object& openStore(const Objects& objects, const std::string& wanted) {
                               "that are open). A closed one is checked with all of its devices: "
                               "\"cowsnap-store check DEVICE...\"",
                               wanted));
+}
+
+std::vector<std::string> shellWords(std::vector<std::string> words) {
+    for (auto& word : words)
+        word = shellWord(word);
+    return words;
 }
 
 std::vector<Object> findingsOf(Session& session, const Object& store) {
@@ -78,7 +84,7 @@ void check(Session& session, const std::string& wanted) {
             "\"cowsnap-store check {}\"",
             text.empty() ? "" : "\n", store.text("Name"),
             more.empty() ? "no damage is known" : "see above",
-            fmt::join(store.texts("Devices"), " "));
+            fmt::join(shellWords(store.texts("Devices")), " "));
     }
     if (session.output.json || !findings.empty())
         printObjects(session.output, "findings", findingColumns(), objects, findings);
@@ -93,6 +99,7 @@ void addStoreCheck(CLI::App& store, Run& run) {
     CLI::App* const verb = store.add_subcommand(
         "check", "Say what is damaged in a store that is open, as far as the kernel knows");
     verb->add_option("store", *wanted, "Name, UUID, or one of its devices (default: all stores)");
+    verb->footer(columnsHelp({{"", findingColumns()}}));
     verb->callback(
         [&run, wanted] { run = [wanted](Session& session) { check(session, *wanted); }; });
 }
