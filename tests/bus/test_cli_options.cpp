@@ -48,3 +48,39 @@ TEST_CASE("commands that are advised have their names as the shell wants them") 
     const CliResult listed = runCli({"store", "list"});
     CHECK_THAT(listed.errors, Contains("\"snapd-cli store check 'of backups'\" tells more"));
 }
+
+TEST_CASE("a number that is negative or too large is refused, and not taken for another one") {
+    BusBed bed;
+    for (const auto& words : std::vector<std::vector<std::string>>{
+             {"store", "create", "/dev/store", "--max-size"},
+             {"store", "create", "/dev/store", "--full-wait-ms"},
+             {"store", "create", "--volume-group", "vg", "--volume-size"},
+             {"store", "modify", "main", "--max-size"},
+             {"watch", "--count"},
+             {"watch", "--interval"}})
+        for (const auto& [value, why] : std::vector<std::pair<std::string, std::string>>{
+                 {"-5", "negative"},
+                 {"-18446744073709551615", "negative"},
+                 {"99999999999999999999", "too large"}}) {
+            INFO(words.back() << " " << value);
+            std::vector<std::string> apart = words;
+            apart.push_back(value);
+            checkFailed(runCli(apart), 2, why);
+            std::vector<std::string> joined = words;
+            joined.back() += "=" + value;
+            checkFailed(runCli(joined), 2, why);
+        }
+    checkDone(runCli({"store", "create", "/dev/store", "--max-size", "5G"}), "created");
+    checkDone(runCli({"show", "main", "-o", "autoextend_max", "--bytes"}), "5368709120\n");
+}
+
+TEST_CASE("the last change of modify is not waited for if nobody wants to wait") {
+    BusBed bed;
+    bed.createStore();
+    checkDone(runCli({"create", "/dev/one", "--name", "a"}), "created");
+    checkDone(runCli({"modify", "a", "--description", "why", "--tag", "x", "--no-wait"}),
+              "begun as job 5: \"snapd-cli job wait 5\" waits for it");
+    checkDone(runCli({"job", "wait", "5"}), "tag");
+    checkDone(runCli({"list", "-o", "description,tags", "--no-headings"}), "why  x\n");
+    checkDone(runCli({"modify", "a", "--untag", "x", "--dry-run"}), "it can be done");
+}

@@ -6,6 +6,7 @@
 
 #include "bus/permissions.h"
 #include "bus_bed.h"
+#include "cowsnap_dm.h"
 #include "model/published.h"
 
 using namespace cowsnap;
@@ -229,8 +230,8 @@ TEST_CASE("snapd-cli --dry-run says what the daemon says, asks nothing and chang
     check({"hold", "h", "a"}, 0, "it can be done");
     check({"activate", "a"}, 0, "it can be done");
     check({"mount", "a", "/"}, 0, "its first step (Activate)");
-    check({"umount", "a"}, 2, "no --dry-run of umount");
-    check({"job", "cancel", "1"}, 2, "no --dry-run of job cancel");
+    check({"umount", "a"}, 3, "not active");
+    check({"job", "cancel", "1"}, 1, "the job 1 is over already: done");
     check({"origin", "detach", "two"}, 0, "it can be done");
     check({"origin", "detach", "one"}, 5, "delete them first");
     check({"store", "extend", "main", "/dev/spare"}, 0, "it can be done");
@@ -242,4 +243,33 @@ TEST_CASE("snapd-cli --dry-run says what the daemon says, asks nothing and chang
     check({"rollback", "a", "--schedule"}, 0, "it can be done");
     CHECK_FALSE(bed.machine.accidentHappened());
     check({"list"}, 0, "one");
+    bed.machine.planNothing();
+    REQUIRE(runCli({"activate", "a"}).code == 0);
+    check({"umount", "a"}, 0, "it can be done");
+    bed.machine.setOpen("/dev/mapper/cowsnap-snap-a", true);
+    check({"umount", "a"}, 5, "/dev/mapper/cowsnap-snap-a");
+    CHECK(bed.machine.nameTaken("cowsnap-snap-a"));
+}
+
+TEST_CASE("snapd-cli job cancel --dry-run says whether a job can be cancelled, and lets it go on") {
+    DryRunBed bed;
+    bed.machine.hold(COWSNAP_MESSAGE_CREATE);
+    const auto held = bed.beginCreate(bed.origin, "x");
+    REQUIRE(bed.machine.waitUntilHeld(1));
+    const auto queued = bed.beginCreate(bed.origin, "y");
+    const auto jobs = bed.jobs();  // asked after the calls
+    const auto check = [&](const ObjectPath& job, int code, const std::string& said) {
+        const std::string number = job.path.substr(job.path.rfind('/') + 1);
+        const CliResult result = runCli({"job", "cancel", number, "--dry-run"});
+        INFO(result.output << result.errors);
+        CHECK(result.code == code);
+        CHECK_THAT(result.output + result.errors, Contains(said));
+    };
+    check(jobs.at(jobs.size() - 2), 5, "cannot be cancelled any more");
+    check(jobs.back(), 0, "nothing was changed: it can be done");
+    bed.machine.letGo();
+    bed.finish(*held);
+    bed.finish(*queued);
+    CHECK(queued->failure.name.empty());
+    check(jobs.back(), 1, "over already: done");
 }

@@ -436,12 +436,6 @@ void warnIfStale(const Object& snapshot) {
             snapshot.text("Name")));
 }
 
-void refuseDryRun(const OutputOptions& options, const std::string& verb) {
-    if (options.dry_run)
-        throw Failure(ExitCode::Usage, "Usage",
-                      fmt::format("there is no --dry-run of {}: nothing was done", verb));
-}
-
 void confirm(const OutputOptions& options, const std::string& question) {
     if (options.yes || options.dry_run)
         return;

@@ -77,9 +77,6 @@ void warnIfDamaged(const Object& store);
 /// Says on stderr that this snapshot is not what its origin was, if so.
 void warnIfStale(const Object& snapshot);
 
-/// Failure (Usage) with --dry-run: for a verb that has nothing that the daemon could only check.
-void refuseDryRun(const OutputOptions& options, const std::string& verb);
-
 /// Asks before something is destroyed. Returns if it may be done; Failure (NotAllowed) if the
 /// answer is no, or if there is no terminal to ask on and no --yes.
 void confirm(const OutputOptions& options, const std::string& question);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // create: a snapshot of one origin, which is attached first if it is not.
+#include <charconv>
 #include <ctime>
 #include <filesystem>
 #include <memory>
@@ -46,6 +47,19 @@ void create(Session& session, const Arguments& arguments) {
 CLI::Validator notEmpty() {
     return CLI::Validator(
         [](const std::string& value) { return value.empty() ? "it must not be empty" : ""; }, "");
+}
+
+CLI::Validator unsignedNumber() {
+    return CLI::Validator(
+        [](const std::string& value) -> std::string {
+            if (value.starts_with('-'))
+                return "it must not be negative";
+            std::uint64_t number = 0;
+            const auto [end, code] =
+                std::from_chars(value.data(), value.data() + value.size(), number);
+            return code == std::errc::result_out_of_range ? "it is too large" : "";
+        },
+        "");
 }
 
 std::string originOrAttach(Session& session, const Objects& objects, const std::string& wanted,

@@ -29,9 +29,25 @@ void wait(Session& session, const std::string& wanted) {
     printObject(session.output, "job", jobColumns(), {}, job);
 }
 
+/// As far as the daemon tells; it is refused with the same words.
+void checkCancel(const Object& job) {
+    if (isOver(job))
+        throw Failure(
+            ExitCode::Failed, "Failed",
+            fmt::format("the job {} is over already: {}", job.number("Number"), job.text("State")));
+    if (!job.flag("CanCancel"))
+        throw Failure(
+            ExitCode::Busy, "Busy",
+            fmt::format("the job {} ({}) cannot be cancelled any more: it will be finished",
+                        job.number("Number"), job.text("Operation")));
+}
+
 void cancel(Session& session, const std::string& wanted) {
-    refuseDryRun(session.output, "job cancel");
     const Object job = session.client.job(wanted);
+    if (session.output.dry_run) {
+        checkCancel(job);
+        throw JobChecked{"Cancel"};
+    }
     // Cancelling what a rollback copies cancels the rollback.
     if (job.text("Operation") == "copy-back" && !isOver(job))
         confirmCancelRollback(session, job.text("Subject"));

@@ -35,6 +35,33 @@ std::vector<std::string> changedTags(const Object& snapshot, const Arguments& ar
     return tags;
 }
 
+struct Change {
+    const char* what;
+    const char* method;
+    Value value;
+};
+
+/// One after the other; nobody has to wait for the last one.
+void make(Session& session, const Object& snapshot, const std::vector<Change>& changes) {
+    std::string done;
+    for (const auto& change : changes) {
+        const auto append = [&](Message& message) { message.append(change.value); };
+        const bool is_last = &change == &changes.back();
+        try {
+            if (is_last)
+                session.client.callJob(snapshot.path, kSnapshotInterface, change.method, append);
+            else
+                session.client.callStep(snapshot.path, kSnapshotInterface, change.method, append);
+        } catch (const Failure& failure) {
+            if (done.empty())
+                throw;
+            throw Failure(ExitCode::Partly, failure.name(),
+                          fmt::format("{}; changed before that: {}", failure.what(), done));
+        }
+        done += (done.empty() ? "" : ", ") + std::string(change.what);
+    }
+}
+
 void modify(Session& session, const Arguments& arguments) {
     const bool tags_change = !arguments.added_tags.empty() || !arguments.removed_tags.empty();
     if (!arguments.describe && !tags_change && arguments.expires.empty())
@@ -47,25 +74,14 @@ void modify(Session& session, const Arguments& arguments) {
     const Object& snapshot = objects.snapshot(arguments.snapshot);
     const auto tags = tags_change ? changedTags(snapshot, arguments) : std::vector<std::string>();
     const std::string name = snapshot.text("Name");
-    std::string done;
-    const auto call = [&](const char* what, const char* method, const Value& value) {
-        try {
-            session.client.callStep(snapshot.path, kSnapshotInterface, method,
-                                    [&](Message& message) { message.append(value); });
-            done += (done.empty() ? "" : ", ") + std::string(what);
-        } catch (const Failure& failure) {
-            if (done.empty())
-                throw;
-            throw Failure(ExitCode::Partly, failure.name(),
-                          fmt::format("{}; changed before that: {}", failure.what(), done));
-        }
-    };
+    std::vector<Change> changes;
     if (arguments.describe)
-        call("description", "SetDescription", arguments.description);
+        changes.push_back({"description", "SetDescription", arguments.description});
     if (tags_change)
-        call("tags", "SetTags", tags);
+        changes.push_back({"tags", "SetTags", tags});
     if (expires)
-        call("expiry", "SetExpiry", *expires);
+        changes.push_back({"expiry", "SetExpiry", *expires});
+    make(session, snapshot, changes);
     printDone(session.output, fmt::format("modified {}", name), {{"snapshot", name}});
 }
 

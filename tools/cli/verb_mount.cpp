@@ -129,7 +129,6 @@ void mount(Session& session, const Arguments& arguments) {
 }
 
 void umount(Session& session, const Arguments& arguments) {
-    refuseDryRun(session.output, "umount");
     const Objects objects = session.client.objects();
     const Object& snapshot = objects.snapshot(arguments.snapshot);
     const std::string device = snapshot.text("Device");
@@ -138,10 +137,18 @@ void umount(Session& session, const Arguments& arguments) {
                       fmt::format("the snapshot {} is not active, so it is not mounted",
                                   snapshot.text("Name")));
     if (!isMounted(device)) {
-        session.client.callStep(snapshot.path, kSnapshotInterface, "Deactivate", nullptr);
+        session.client.callJob(snapshot.path, kSnapshotInterface, "Deactivate", nullptr);
         printDone(session.output,
                   fmt::format("{} was not mounted; its device is removed", snapshot.text("Name")),
                   {{"snapshot", snapshot.text("Name")}});
+        return;
+    }
+    if (session.output.dry_run) {
+        printDone(session.output,
+                  fmt::format("nothing was changed: {} would be unmounted, then removed; whether "
+                              "somebody uses what is mounted was not checked",
+                              device),
+                  {{"dry_run", true}, {"checked", nullptr}, {"first_step", true}});
         return;
     }
     if (!runProgram("/bin/umount", {"--", device}))

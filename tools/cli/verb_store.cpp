@@ -95,7 +95,8 @@ void addAutoextend(Dictionary& options, const Arguments& arguments) {
 void addAutoextendOptions(CLI::App& verb, const std::shared_ptr<Arguments>& arguments) {
     verb.add_option("--max-size", arguments->max_size,
                     "It is not extended by itself beyond this size, such as 100G (0: no limit)")
-        ->transform(CLI::AsSizeValue(false));
+        ->transform(CLI::AsSizeValue(false))
+        ->transform(unsignedNumber());
 }
 
 void create(Session& session, const Arguments& arguments) {
@@ -191,11 +192,13 @@ void addStore(CLI::App& app, Run& run) {
                      "Make it on a new logical volume of this volume group")
         ->check(notEmpty());
     make->add_option("--volume-size", arguments->volume_bytes, "Size of that volume, such as 20G")
-        ->transform(CLI::AsSizeValue(false));
+        ->transform(CLI::AsSizeValue(false))
+        ->transform(unsignedNumber());
     make->add_option("--name", arguments->name, "Name of the store (default: main)")
         ->check(notEmpty());
     make->add_option("--full-wait-ms", arguments->full_wait_ms,
-                     "How long writes wait in a full store before the oldest snapshots go");
+                     "How long writes wait in a full store before the oldest snapshots go")
+        ->check(unsignedNumber());
     make->add_option(
             "--spare", arguments->spares,
             "A blank device that it is extended with before it is full; may be given again")

@@ -161,8 +161,10 @@ void addWatch(CLI::App& app, Run& run) {
     CLI::App* const verb =
         app.add_subcommand("watch", "Show how full stores are and what is done, again and again");
     verb->add_option("--interval", arguments->interval_s, "Seconds between two looks (2)")
+        ->check(unsignedNumber())
         ->check(CLI::Range(1U, 86400U));
-    verb->add_option("--count", arguments->count, "End after so many looks");
+    verb->add_option("--count", arguments->count, "End after so many looks")
+        ->check(unsignedNumber());
     verb->callback(
         [&run, arguments] { run = [arguments](Session& session) { watch(session, *arguments); }; });
 }

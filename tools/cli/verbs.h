@@ -82,6 +82,10 @@ void confirmCancelRollback(Session& session, const std::string& origin);
 /// Refuses an option that was given without a value, which else would count as not given.
 CLI::Validator notEmpty();
 
+/// Refuses a number that is negative, or too large for 64 bits, which else would be taken for
+/// another one. With a unit behind it, such as 5G, too.
+CLI::Validator unsignedNumber();
+
 /// What create and set create say of a new snapshot.
 struct NewSnapshot {
     std::string description;
