@@ -39,10 +39,13 @@ void checkTarget(const SnapshotRecord& target, const SnapshotState& state, bool 
              "so it is not what the origin was. If you want to go back to what it has all the "
              "same, say so (--force)",
              target.name);
+}
+
+/// What keeps an origin from being rolled back to it at once; empty if nothing does.
+std::string useOfSnapshot(const SnapshotRecord& target, const SnapshotState& state) {
     if (state.mapped && state.mapped->open_count > 0)
-        fail(ErrorKind::Busy,
-             "the snapshot {} is open as {}: unmount it, or stop what uses it, first", target.name,
-             state.mapped->path());
+        return fmt::format("the snapshot {} is open as {}", target.name, state.mapped->path());
+    return {};
 }
 
 }  // namespace
@@ -75,7 +78,10 @@ Uuid Engine::rollback(const Uuid& snapshot, const RollbackOptions& options) {
     if (origin.rollback)
         fail(ErrorKind::Busy, "the origin {} has a rollback already: let it end, or cancel it",
              origin.name);
-    const std::string use = useOf(origin, state);
+    std::string use = useOf(origin, state);
+    // Until it begins the snapshot may be used.
+    if (use.empty())
+        use = useOfSnapshot(*target, store.snapshots.at(target_id));
     if (!use.empty() && !options.schedule)
         fail(ErrorKind::Busy,
              "{}: stop using it first; or have the rollback scheduled (--schedule), then it begins "

@@ -127,6 +127,25 @@ TEST_CASE("an interposed origin is stacked for a rollback, and interposed again 
     CHECK(bed.store().origins.at(1).status.rollback == COWSNAP_ROLLBACK_NONE);
 }
 
+TEST_CASE(
+    "a snapshot that is open keeps a rollback to it from beginning, not from being scheduled") {
+    RollbackBed bed;
+    const std::string device = bed.engine->activate(bed.old, true);
+    bed.machine.setOpen(device, true);
+    checkRefused(bed, ErrorKind::Busy, "the snapshot old is open as " + device,
+                 [&] { bed.engine->rollback(bed.old, {}); });
+    SECTION("its origin is in use, too") {
+        bed.machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
+    }
+    SECTION("its origin is not in use") {}
+    bed.engine->rollback(bed.old, {"", true});
+    CHECK(bed.machine.rollbackOf(1) == COWSNAP_ROLLBACK_SCHEDULED);
+    bed.machine.setOpen(device, false);
+    bed.machine.setUser("/dev/mapper/cowsnap-one", "");
+    bed.reboot();
+    CHECK(bed.state() == COWSNAP_ROLLBACK_RUNNING);
+}
+
 TEST_CASE("a rollback that runs is cancelled: it goes back to what was before") {
     RollbackBed bed;
     const Uuid undo = bed.engine->rollback(bed.old, {});
@@ -158,7 +177,7 @@ TEST_CASE("what cannot be rolled back is refused") {
     refused(ErrorKind::Failed, "nothing was rolled back");
     bed.machine.planNothing();
     bed.machine.setOpen(bed.engine->activate(bed.old, true), true);
-    refused(ErrorKind::Busy, "cowsnap-snap-old", {"", true});
+    refused(ErrorKind::Busy, "cowsnap-snap-old");
     bed.machine.setOpen("/dev/mapper/cowsnap-snap-old", false);
     bed.machine.setOpen("/dev/mapper/cowsnap-one", true);
     refused(ErrorKind::Busy, "in use");

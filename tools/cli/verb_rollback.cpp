@@ -42,8 +42,7 @@ std::string rollBackOrSchedule(Session& session, const Object& snapshot,
         return callRollback(session, snapshot, arguments, arguments.schedule);
     } catch (const Failure& failure) {
         const bool may_schedule = !arguments.schedule && !session.output.yes &&
-                                  !session.output.dry_run && failure.code() == ExitCode::Busy &&
-                                  !snapshot.flag("Open");
+                                  !session.output.dry_run && failure.code() == ExitCode::Busy;
         if (!may_schedule)
             throw;
         confirm(session.output, fmt::format("{}.\nSchedule it?", failure.what()));
@@ -117,7 +116,8 @@ void addRollback(CLI::App& app, Run& run) {
                      "Name of the snapshot of what is there now (undo-SNAPSHOT)")
         ->check(notEmpty());
     verb->add_flag("--schedule", arguments->schedule,
-                   "If the origin is in use, have it done when it is attached the next time");
+                   "If the origin or the snapshot is in use, have it done when the origin is "
+                   "attached the next time");
     verb->add_flag("--force", arguments->force, "Although the snapshot is stale");
     verb->callback([&run, arguments] {
         run = [arguments](Session& session) { rollBack(session, *arguments); };
