@@ -99,6 +99,13 @@ void JobObjects::show(const Job& job) {
     objects_.put(publishJob(job));
 }
 
+void JobObjects::showEnd(const Job& job) {
+    show(job);
+    objects_.emit(jobPath(job.number).path, "Completed",
+                  {jobStateName(job.state), job.error.name, job.error.message});
+    logEnd(job);
+}
+
 void JobObjects::start(JobRequest request, const StoreSet& stores, Work work,
                        std::function<void(const Outcome&)> done) {
     const Job& job = jobs_.add(std::move(request), Job::Time::clock::now());
@@ -125,8 +132,7 @@ void JobObjects::end(std::uint64_t number, const Outcome& outcome) {
     const auto running = running_.extract(number);
     const Job& job = jobs_.end(number, {outcome.error_name, outcome.error_text},
                                objectsIn(outcome.answer), Job::Time::clock::now());
-    show(job);
-    logEnd(job);
+    showEnd(job);
     const std::string state = jobStateName(job.state);
     const bool cancelled = job.state == JobState::Cancelled;
     forgetOld();
@@ -182,8 +188,7 @@ void JobObjects::reportFollowed(std::uint64_t number, const Amount& amount, bool
 void JobObjects::endFollowed(std::uint64_t number, const JobError& error) {
     running_.erase(number);
     const Job& job = jobs_.end(number, error, {}, Job::Time::clock::now());
-    show(job);
-    logEnd(job);
+    showEnd(job);
     forgetOld();
 }
 

@@ -66,6 +66,8 @@ private:
     };
 
     void show(const Job& job);
+    /// It is over: shown, signalled and logged.
+    void showEnd(const Job& job);
     /// Null if it is not there.
     const Job* find(const ObjectPath& job) const;
     void end(std::uint64_t number, const Outcome& outcome);

@@ -63,6 +63,17 @@ void Objects::remove(const std::string& path) {
     objects_.erase(found);
 }
 
+void Objects::emit(const std::string& path, const std::string& member,
+                   const std::vector<Value>& values) {
+    const auto found = objects_.find(path);
+    if (found == objects_.end() || !announced_)
+        return;
+    Message signal = bus_.newSignal(path, found->second->state.interface, member);
+    for (const auto& value : values)
+        signal.append(value);
+    bus_.send(signal);
+}
+
 const PublishedObject* Objects::find(const std::string& path) const {
     const auto found = objects_.find(path);
     return found == objects_.end() ? nullptr : &found->second->state;

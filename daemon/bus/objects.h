@@ -30,6 +30,8 @@ public:
     void put(const PublishedObject& published);
     /// Nothing happens if there is no such object.
     void remove(const std::string& path);
+    /// Sends a signal of an object that is there, of its interface.
+    void emit(const std::string& path, const std::string& member, const std::vector<Value>& values);
     /// Null if there is no such object.
     const PublishedObject* find(const std::string& path) const;
     void each(const std::function<void(const PublishedObject&)>& visit) const;

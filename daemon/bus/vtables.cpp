@@ -193,6 +193,9 @@ void addJob(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_property_
     const Entries own{
         SD_BUS_METHOD_WITH_NAMES("Cancel", "a{sv}", SD_BUS_PARAM(options), "", "", on_call,
                                  kMethodFlags),
+        SD_BUS_SIGNAL_WITH_NAMES(
+            "Completed", "sss",
+            SD_BUS_PARAM(state) SD_BUS_PARAM(error_name) SD_BUS_PARAM(error_message), 0),
         SD_BUS_PROPERTY("Operation", "s", on_get, 0, kConstant),
         SD_BUS_PROPERTY("Subject", "s", on_get, 0, kConstant),
         SD_BUS_PROPERTY("Objects", "ao", on_get, 0, kConstant),

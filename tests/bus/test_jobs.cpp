@@ -119,8 +119,14 @@ TEST_CASE("a job says what it is about, who asked for it and what came of it") {
     REQUIRE_FALSE(signals.empty());
     CHECK(signals.front().member == "InterfacesAdded");
     CHECK(signals.front().object == job.path);
-    CHECK(signals.back().member == "PropertiesChanged");
+    // It is shown as it ended, then told that it did: once.
+    REQUIRE(signals.size() >= 3);
+    CHECK(signals[signals.size() - 2].member == "PropertiesChanged");
+    CHECK(signals.back().member == "Completed");
     CHECK(signals.back().path == job.path);
+    CHECK(std::count_if(signals.begin(), signals.end(), [](const SeenSignal& signal) {
+              return signal.member == "Completed";
+          }) == 1);
 
     const CallFailure failure =
         bed.failureOfCall(kRoot, kManager, "CreateSnapshots", [&](Message& message) {
