@@ -127,7 +127,9 @@ const std::vector<std::pair<std::string, std::string>> kOptions{
     {"dry_run", "b"},      {"request", "s"},         {"read_only", "b"},
     {"undo_name", "s"},    {"schedule", "b"},        {"force", "b"},
     {"volume_group", "s"}, {"volume_bytes", "t"},    {"import", "b"},
-    {"request-id", "s"},   {"background", "b"}};
+    {"request-id", "s"},   {"background", "b"},      {"autoextend", "b"},
+    {"spares", "as"},      {"remove_spares", "as"},  {"max_bytes", "t"},
+    {"known_as", "s"},     {"boot_policy", "s"}};
 
 const std::vector<std::string> kTexts{"",
                                       "a",
@@ -157,6 +159,8 @@ const std::vector<std::string> kTexts{"",
                                       "e",
                                       "\xf0\x9f\x98\x80",
                                       "auto",
+                                      "fail-open",
+                                      "fail-closed",
                                       "stack",
                                       "interpose",
                                       "debug",

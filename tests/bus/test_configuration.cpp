@@ -52,11 +52,12 @@ TEST_CASE("the example has every key, with the value that holds without it") {
 }
 
 TEST_CASE("each key is taken") {
-    const Configuration read = parseConfiguration(
+    const std::string each_key =
         R"({ "log_level": "debug", "space_warnings_percent": [50], "refresh_interval_seconds": 3,
              "event_interval_ms": 7, "finished_jobs": 5, "finished_jobs_seconds": 11,
-             "request_ids": 13, "request_ids_seconds": 17 })",
-        "f.conf");
+             "request_ids": 13, "request_ids_seconds": 17, "autoextend": false,
+             "autoextend_at_percent": 61, "autoextend_by_percent": 33, "metadata_backups": 4 })";
+    const Configuration read = parseConfiguration(each_key, "f.conf");
     using std::chrono::seconds;
     CHECK(read.log_level == "debug");
     CHECK(read.space_warnings_percent == std::vector<unsigned>{50});
@@ -66,6 +67,14 @@ TEST_CASE("each key is taken") {
     CHECK(read.finished_jobs_age == seconds(11));
     CHECK(read.request_ids == 13);
     CHECK(read.request_ids_age == seconds(17));
+    CHECK_FALSE(read.autoextend);
+    CHECK(read.autoextend_at_percent == 61);
+    CHECK(read.autoextend_by_percent == 33);
+    CHECK(read.metadata_backups == 4);
+    for (const auto& key : configurationKeys()) {
+        INFO(key);
+        CHECK(each_key.find("\"" + key + "\"") != std::string::npos);
+    }
     CHECK(parseConfiguration("{}", "f.conf") == Configuration());
 }
 
