@@ -146,7 +146,11 @@ void Engine::stackForRollback(StoreState& store, const OriginRecord& origin) {
         assembly_.attach(*store.mapped, *store.metadata.origin(origin.uuid), device);
     } catch (const Error&) {
         mapper_.message(store.mapped->name, cancelMessage(origin.id));
-        if (!assembly_.find(origin.uuid, COWSNAP_DM_ROLE_ORIGIN))
+        const auto left = assembly_.find(origin.uuid, COWSNAP_DM_ROLE_ORIGIN);
+        const bool is_half_made = left && !left->live_table;
+        if (is_half_made)
+            mapper_.remove(left->name, Visibility::Hidden);
+        if (!left || is_half_made)
             assembly_.attach(*store.mapped, origin, findOriginDevice(devices_, origin));
         throw;
     }

@@ -156,6 +156,7 @@ void Engine::nameOpened(StoreState& store, const std::string& wanted) {
 /// named is called when the name in its metadata is known, before anything else is done with it.
 void Engine::bringUp(StoreState& store, Recognize origins, const std::function<void()>& named) {
     requireModule(mapper_);
+    assembly_.resumeInterrupted(store.uuid);
     if (const auto running = assembly_.find(store.uuid, COWSNAP_DM_ROLE_STORE))
         recordLoss(store.uuid, *running);
     try {

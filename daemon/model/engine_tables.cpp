@@ -35,6 +35,14 @@ std::string text(const std::vector<MappedTarget>& table) {
     return lines;
 }
 
+/// What comes of a device that is suspended and that the daemon did not suspend.
+std::string suspendedText(const MappedDevice& device, std::string_view who_waits) {
+    return fmt::format(
+        "its mapped device {0} is suspended: someone did that (\"dmsetup suspend\"), and {1} waits "
+        "until it is resumed: \"dmsetup resume {0}\"",
+        device.name, who_waits);
+}
+
 std::string resized(std::string_view how, const std::string& path, std::uint64_t size_sectors,
                     std::uint64_t now_sectors) {
     return fmt::format("its device {} has {} from {} to {} sectors", path, how, size_sectors,
@@ -79,6 +87,10 @@ void Engine::readStoreTables(StoreState& store, const std::vector<MappedDevice>&
         fail(ErrorKind::NotFound,
              "its device is gone: someone removed it; restart the daemon to activate the store "
              "again");
+    for (const MappedDevice& device : {*store.mapped, *data})
+        if (device.suspended)
+            fail(ErrorKind::Failed, "{}. Nothing is done to the store until then",
+                 suspendedText(device, "the store, and what is written to its origins,"));
     const auto table = mapper_.table(store.mapped->name);
     if (!isOnly(table, COWSNAP_TARGET_STORE)) {
         const std::string name = store.mapped->name;
@@ -145,6 +157,8 @@ void Engine::readOriginTable(const StoreState& store, const MappedDevice& mapped
     state.device = mapped.path();
     if (state.lower)
         lookAtOriginDevice(origin, state);
+    if (mapped.suspended)
+        state.problem = suspendedText(mapped, "who uses it");
 }
 
 void Engine::lookAtOriginDevice(const OriginRecord& origin, OriginState& state) {
@@ -192,15 +206,18 @@ void Engine::readSnapshot(const StoreState& store, const std::optional<MappedDev
         if (parsed.id == state.line.id && parsed.store == store.mapped->number.text()) {
             state.mapped = mapped;
             state.read_only = parsed.read_only;
-            return;
         }
     }
+    if (!state.mapped)
+        state.problem = fmt::format(
+            "its mapped device {0} is not its {1} any more: someone changed the table. When nobody "
+            "uses {0}: \"dmsetup remove {0}\"",
+            mapped->name, COWSNAP_TARGET_SNAP);
+    else if (mapped->suspended)
+        state.problem = suspendedText(*mapped, "who uses it");
+    if (state.problem.empty())
+        return;
     const SnapshotRecord& snapshot = *store.metadata.snapshotWithId(state.line.id);
-    state.problem = fmt::format(
-        "its mapped device {0} is not its {1} any more: someone changed the table. When nobody "
-        "uses "
-        "{0}: \"dmsetup remove {0}\"",
-        mapped->name, COWSNAP_TARGET_SNAP);
     if (const auto known = store.snapshots.find(state.line.id);
         known != store.snapshots.end() && known->second.problem == state.problem)
         return;

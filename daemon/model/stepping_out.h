@@ -24,10 +24,27 @@ public:
         const StepOut out(turns_);
         mapper_.create(name, uuid, table, visibility, read_only);
     }
+    /// As one: who is in meanwhile may wait for the device that is suspended.
     void reload(const std::string& name, const std::vector<MappedTarget>& table,
                 Visibility visibility) override {
         const StepOut out(turns_);
         mapper_.reload(name, table, visibility);
+    }
+    void load(const std::string& name, const std::vector<MappedTarget>& table) override {
+        const StepOut out(turns_);
+        mapper_.load(name, table);
+    }
+    void clear(const std::string& name) override {
+        const StepOut out(turns_);
+        mapper_.clear(name);
+    }
+    void suspend(const std::string& name) override {
+        const StepOut out(turns_);
+        mapper_.suspend(name);
+    }
+    void resume(const std::string& name, Visibility visibility) override {
+        const StepOut out(turns_);
+        mapper_.resume(name, visibility);
     }
     void remove(const std::string& name, Visibility visibility) override {
         const StepOut out(turns_);

@@ -51,7 +51,7 @@ struct SnapshotState {
     SnapshotLine line;
     std::optional<MappedDevice> mapped;  ///< its cow-snap, if it is active
     bool read_only = false;              ///< of the cow-snap
-    std::string problem{};               ///< why its mapped device is none of these
+    std::string problem{};               ///< what is wrong with its mapped device
 };
 
 /// A store that this machine has.

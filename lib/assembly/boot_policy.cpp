@@ -82,8 +82,9 @@ std::vector<WithheldOrigin> notAttached(
     std::vector<WithheldOrigin> withheld;
     for (const auto& origin : closed) {
         const std::string uuid = deviceMapperUuid(origin.uuid, COWSNAP_DM_ROLE_ORIGIN);
-        if (std::none_of(mapped.begin(), mapped.end(),
-                         [&](const auto& device) { return device.uuid == uuid; }))
+        if (std::none_of(mapped.begin(), mapped.end(), [&](const auto& device) {
+                return device.uuid == uuid && device.live_table;
+            }))
             withheld.push_back({origin, reasonOf(origin)});
     }
     return withheld;

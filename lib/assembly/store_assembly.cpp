@@ -122,20 +122,50 @@ Uuid StoreAssembly::format(const std::vector<BlockDevice>& devices, const StoreO
     }
 }
 
+namespace {
+
+void removeLeft(DeviceMapper& mapper, const MappedDevice& device, std::string_view by) {
+    try {
+        mapper.remove(device.name, Visibility::Hidden);
+        spdlog::info("removed {}, left by {}", device.name, by);
+    } catch (const Error& error) {
+        spdlog::warn("cannot remove {}, left by {}: {}", device.name, by, error.what());
+    }
+}
+
+}  // namespace
+
 void StoreAssembly::removeLeftovers() {
     const auto devices = mapper_.devices();
+    // First: an inactive table may hold devices below it.
+    for (const auto& device : devices)
+        if (!device.live_table)
+            removeLeft(mapper_, device, "someone who was interrupted before it had a table");
     for (const std::string_view role : {kRoleFormatStore, kRoleFormatData})
         for (const auto& device : devices) {
             const auto parsed = parseDeviceMapperUuid(device.uuid);
-            if (!parsed || parsed->role != role)
-                continue;
-            try {
-                mapper_.remove(device.name, Visibility::Hidden);
-            } catch (const Error& error) {
-                spdlog::warn("cannot remove {}, left by an interrupted formatting: {}", device.name,
-                             error.what());
-            }
+            if (device.live_table && parsed && parsed->role == role)
+                removeLeft(mapper_, device, "an interrupted formatting");
         }
+}
+
+void StoreAssembly::resumeInterrupted(const Uuid& store) {
+    // The lower one first: making the other one live may read from it.
+    for (const char* const role : {COWSNAP_DM_ROLE_DATA, COWSNAP_DM_ROLE_STORE}) {
+        const auto device = find(store, role);
+        if (!device || !device->live_table)
+            continue;
+        if (device->inactive_table) {
+            spdlog::warn("{} has a table that was loaded and never became live: it is cleared",
+                         device->name);
+            mapper_.clear(device->name);
+        }
+        if (device->suspended) {
+            spdlog::warn("{} is suspended, as whoever did that was interrupted: it is resumed",
+                         device->name);
+            mapper_.resume(device->name, Visibility::Hidden);
+        }
+    }
 }
 
 MappedDevice StoreAssembly::assemble(const Uuid& store, const std::vector<BlockDevice>& devices) {

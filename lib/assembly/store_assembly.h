@@ -58,8 +58,13 @@ public:
     /// What the cow-store of a store stands on.
     std::vector<MappedTarget> dataTable(const Uuid& store);
 
-    /// Removes what an interrupted format() left.
+    /// Removes what an interrupted format() left, and devices whose making was interrupted before
+    /// they had a table. Not while someone else makes any.
     void removeLeftovers();
+
+    /// Undoes an interrupted change of the tables of a store, whose devices may be suspended since.
+    /// Before anything is read from them, and not while someone else changes them.
+    void resumeInterrupted(const Uuid& store);
 
 private:
     void putInFront(const MappedDevice& store, const OriginRecord& origin,

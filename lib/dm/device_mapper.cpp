@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Spelling of device numbers and of device-mapper UUIDs.
+// Spelling of device numbers and of device-mapper UUIDs, and what is made of several calls.
 #include "dm/device_mapper.h"
 
 #include <charconv>
@@ -23,6 +23,42 @@ std::optional<DeviceNumber> DeviceNumber::parse(std::string_view text) {
     if (minor_code != std::errc() || stop != end)
         return std::nullopt;
     return number;
+}
+
+namespace {
+
+/// A device whose new table could not be made live gets on with the one before. That may be what is
+/// live still, or one that a resume could not finish is.
+void putBack(DeviceMapper& mapper, const std::string& name, const std::vector<MappedTarget>& before,
+             Visibility visibility) {
+    try {
+        mapper.clear(name);
+        mapper.resume(name, visibility);
+    } catch (const Error&) {
+        mapper.load(name, before);
+        mapper.resume(name, visibility);
+    }
+}
+
+}  // namespace
+
+void DeviceMapper::reload(const std::string& name, const std::vector<MappedTarget>& new_table,
+                          Visibility visibility) {
+    const std::vector<MappedTarget> before = table(name);
+    load(name, new_table);
+    try {
+        suspend(name);
+        resume(name, visibility);
+    } catch (const Error& error) {
+        try {
+            putBack(*this, name, before, visibility);
+        } catch (const Error& second) {
+            fail(error.kind(),
+                 "{}. It may be suspended now, and what uses it waits ({}): \"dmsetup resume {}\"",
+                 error.what(), second.what(), name);
+        }
+        throw;
+    }
 }
 
 std::string deviceMapperUuid(const Uuid& uuid, std::string_view role) {

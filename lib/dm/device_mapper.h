@@ -35,6 +35,9 @@ struct MappedDevice {
     DeviceNumber number;
     std::uint32_t open_count = 0;
     std::uint32_t event_number = 0;
+    bool live_table = true;       ///< false: it is just being made, or that was interrupted
+    bool inactive_table = false;  ///< one is loaded that the next resume makes live
+    bool suspended = false;       ///< what is read and written waits until it is resumed
     std::string path() const { return std::string(kMapperDirectory) + name; }
 };
 
@@ -74,9 +77,18 @@ public:
     virtual void create(const std::string& name, const std::string& uuid,
                         const std::vector<MappedTarget>& table, Visibility visibility,
                         bool read_only) = 0;
-    /// Replaces the table of a live device: load, suspend, resume.
+    /// Replaces the table of a live device: load, suspend, resume. On error it has the table that
+    /// it had, and is not suspended; if that cannot be done, the error says so.
     virtual void reload(const std::string& name, const std::vector<MappedTarget>& table,
-                        Visibility visibility) = 0;
+                        Visibility visibility);
+    /// Gives a device an inactive table.
+    virtual void load(const std::string& name, const std::vector<MappedTarget>& table) = 0;
+    /// Takes the inactive table away, if there is one.
+    virtual void clear(const std::string& name) = 0;
+    virtual void suspend(const std::string& name) = 0;
+    /// Makes an inactive table the live one. Does nothing if there is none and the device is not
+    /// suspended.
+    virtual void resume(const std::string& name, Visibility visibility) = 0;
     /// Removes a device; Busy if it is open.
     virtual void remove(const std::string& name, Visibility visibility) = 0;
     virtual std::vector<MappedTarget> table(const std::string& name) = 0;

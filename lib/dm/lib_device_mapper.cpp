@@ -169,7 +169,10 @@ std::optional<MappedDevice> deviceNamed(const std::string& name) {
                         uuid != nullptr ? uuid : "",
                         {info.major, info.minor},
                         info.open_count < 0 ? 0 : static_cast<std::uint32_t>(info.open_count),
-                        info.event_nr};
+                        info.event_nr,
+                        info.live_table != 0,
+                        info.inactive_table != 0,
+                        info.suspended != 0};
 }
 
 std::vector<MappedTarget> targetsOf(int type, const std::string& name, std::string_view what) {
@@ -223,15 +226,25 @@ void LibDeviceMapper::create(const std::string& name, const std::string& uuid,
     task.runWithUdev(fmt::format("cannot make the device {}", name), visibility);
 }
 
-void LibDeviceMapper::reload(const std::string& name, const std::vector<MappedTarget>& table,
-                             Visibility visibility) {
-    const Task load(DM_DEVICE_RELOAD, name);
-    load.addTargets(table);
-    load.run(fmt::format("cannot load the new table of {}", name));
-    const Task suspend(DM_DEVICE_SUSPEND, name);
-    suspend.run(fmt::format("cannot suspend {}", name));
-    const Task resume(DM_DEVICE_RESUME, name);
-    resume.runWithUdev(fmt::format("cannot resume {}", name), visibility);
+void LibDeviceMapper::load(const std::string& name, const std::vector<MappedTarget>& table) {
+    const Task task(DM_DEVICE_RELOAD, name);
+    task.addTargets(table);
+    task.run(fmt::format("cannot load the new table of {}", name));
+}
+
+void LibDeviceMapper::clear(const std::string& name) {
+    const Task task(DM_DEVICE_CLEAR, name);
+    task.run(fmt::format("cannot clear the inactive table of {}", name));
+}
+
+void LibDeviceMapper::suspend(const std::string& name) {
+    const Task task(DM_DEVICE_SUSPEND, name);
+    task.run(fmt::format("cannot suspend {}", name));
+}
+
+void LibDeviceMapper::resume(const std::string& name, Visibility visibility) {
+    const Task task(DM_DEVICE_RESUME, name);
+    task.runWithUdev(fmt::format("cannot resume {}", name), visibility);
 }
 
 void LibDeviceMapper::remove(const std::string& name, Visibility visibility) {

@@ -20,8 +20,10 @@ public:
     void create(const std::string& name, const std::string& uuid,
                 const std::vector<MappedTarget>& table, Visibility visibility,
                 bool read_only) override;
-    void reload(const std::string& name, const std::vector<MappedTarget>& table,
-                Visibility visibility) override;
+    void load(const std::string& name, const std::vector<MappedTarget>& table) override;
+    void clear(const std::string& name) override;
+    void suspend(const std::string& name) override;
+    void resume(const std::string& name, Visibility visibility) override;
     void remove(const std::string& name, Visibility visibility) override;
     std::vector<MappedTarget> table(const std::string& name) override;
     std::vector<MappedTarget> status(const std::string& name) override;

@@ -91,6 +91,11 @@ void FakeMachine::setOpen(const std::string& mapped_path, bool open) {
     mapped(mapped_path.substr(kMapperDirectory.size())).open = open;
 }
 
+void FakeMachine::failResumes(unsigned count) {
+    const std::lock_guard lock(mutex_);
+    failing_resumes_ = count;
+}
+
 void FakeMachine::reboot() {
     const std::lock_guard lock(mutex_);
     mapped_.clear();
@@ -261,6 +266,17 @@ void FakeMachine::step(bool& tear, bool& kill_after) {
     }
 }
 
+void FakeMachine::step(const std::function<void()>& change) {
+    bool tear = false;
+    bool kill_after = false;
+    step(tear, kill_after);
+    if (tear)
+        throw Killed();
+    change();
+    if (kill_after)
+        throw Killed();
+}
+
 FakeMachine::Disk& FakeMachine::disk(const std::string& path) {
     const auto found = disks_.find(path);
     if (found == disks_.end())
@@ -336,7 +352,7 @@ std::vector<DeviceNumber> FakeMachine::belowLocked(DeviceNumber number) {
             for (const auto& lower : disk.below)
                 result.push_back(this->disk(lower).number);
     if (const Mapped* const found = mappedWithNumber(number))
-        for (const auto& target : found->table) {
+        for (const auto& target : found->targets()) {
             // Every word of a table that is a device's number: all grammars put devices so.
             std::istringstream words(target.arguments);
             for (std::string word; words >> word;) {
@@ -435,7 +451,8 @@ FakeMachine::Blocks& FakeMachine::blocksAt(const std::string& path, std::uint64_
     }
     const std::string name = path.substr(kMapperDirectory.size());
     const Mapped& found = mapped(name);
-    if (found.table.front().type == COWSNAP_TARGET_STORE)
+    mustNotWait(found);
+    if (found.live().type == COWSNAP_TARGET_STORE)
         return storeBelow(name).slots;
     for (const auto& target : found.table) {
         const std::uint64_t start_bytes = target.start_sector * kSectorBytes;
@@ -515,6 +532,11 @@ std::vector<std::string> FakeMachine::mappedNames() const {
     for (const auto& [name, mapped] : mapped_)
         names.push_back(name);
     return names;
+}
+
+std::vector<MappedTarget> FakeMachine::tableOf(const std::string& mapped_name) const {
+    const std::lock_guard lock(mutex_);
+    return mapped_.at(mapped_name).table;
 }
 
 std::vector<std::string> FakeMachine::messages() const {

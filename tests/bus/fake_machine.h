@@ -72,6 +72,9 @@ public:
     std::vector<std::string> volumeNames(const std::string& group) const;
     /// Calls of LVM's program until now.
     unsigned groupCalls() const;
+    /// The next so many tables that are to become live fail at it, as in preresume: they are live
+    /// then, and the device is suspended.
+    void failResumes(unsigned count);
     /// Opens or closes a mapped device.
     void setOpen(const std::string& mapped_path, bool open);
     /// All mapped devices vanish; what is on the disks stays.
@@ -123,6 +126,8 @@ public:
     std::vector<std::uint32_t> snapshotIds(std::optional<Uuid> of = std::nullopt) const;
     std::vector<std::uint32_t> originIds(std::optional<Uuid> of = std::nullopt) const;
     std::vector<std::string> mappedNames() const;
+    /// The live table of a mapped device.
+    std::vector<MappedTarget> tableOf(const std::string& mapped_name) const;
     std::vector<std::string> messages() const;
     /// The devices that udev was told to look at again.
     std::vector<std::string> announced() const;
@@ -134,8 +139,10 @@ public:
     void create(const std::string& name, const std::string& uuid,
                 const std::vector<MappedTarget>& table, Visibility visibility,
                 bool read_only) override;
-    void reload(const std::string& name, const std::vector<MappedTarget>& table,
-                Visibility visibility) override;
+    void load(const std::string& name, const std::vector<MappedTarget>& table) override;
+    void clear(const std::string& name) override;
+    void suspend(const std::string& name) override;
+    void resume(const std::string& name, Visibility visibility) override;
     void remove(const std::string& name, Visibility visibility) override;
     std::vector<MappedTarget> table(const std::string& name) override;
     std::vector<MappedTarget> status(const std::string& name) override;
@@ -194,12 +201,19 @@ private:
     struct Mapped {
         std::string uuid;
         DeviceNumber number;
-        std::vector<MappedTarget> table;
+        std::vector<MappedTarget> table;     ///< empty until the first resume
+        std::vector<MappedTarget> inactive;  ///< empty if there is none
+        bool suspended = false;
         bool read_only = false;
         bool open = false;
         std::optional<DeviceUser> user;
         std::uint32_t event_number = 0;
         std::optional<Uuid> store{};  ///< that a cow-store found, once: it does not look again
+
+        /// Of the live and the inactive table.
+        std::vector<MappedTarget> targets() const;
+        /// The first target of the live table; one of no type if there is none.
+        MappedTarget live() const { return table.empty() ? MappedTarget() : table.front(); }
     };
 
     struct FakeSnapshot {
@@ -241,6 +255,12 @@ private:
                        const std::string& word);
     static std::string stateOf(const Store& store, const FakeSnapshot& snapshot);
     void step(bool& tear, bool& kill_after);
+    /// A step that changes something at once.
+    void step(const std::function<void()>& change);
+    void loadLocked(const std::string& name, const std::vector<MappedTarget>& table);
+    void resumeLocked(const std::string& name);
+    /// What would wait for a suspended device ends the test.
+    void mustNotWait(const Mapped& mapped);
     Disk& disk(const std::string& path);
     Group& group(const std::string& name);
     void addVolumeLocked(Group& group, const std::string& name, std::uint64_t extents,
@@ -289,6 +309,7 @@ private:
     unsigned module_minor_;
     std::string interposing_refused_;
     unsigned next_minor_ = 0;
+    unsigned failing_resumes_ = 0;
     std::optional<Accident> planned_;
     unsigned steps_left_ = 0;
     bool accident_happened_ = false;

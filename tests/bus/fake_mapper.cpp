@@ -8,6 +8,7 @@
 #include <cstring>
 #include <set>
 #include <sstream>
+#include <utility>
 
 #include "base/crc32c.h"
 #include "base/error.h"
@@ -62,6 +63,20 @@ DeviceNumber deviceNumber(const std::string& text) {
 
 }  // namespace
 
+std::vector<MappedTarget> FakeMachine::Mapped::targets() const {
+    std::vector<MappedTarget> all = table;
+    all.insert(all.end(), inactive.begin(), inactive.end());
+    return all;
+}
+
+void FakeMachine::mustNotWait(const Mapped& mapped) {
+    if (mapped.suspended)
+        throw std::logic_error("this would wait for a suspended device");
+    for (const DeviceNumber lower : belowLocked(mapped.number))
+        if (const Mapped* const found = mappedWithNumber(lower))
+            mustNotWait(*found);
+}
+
 FakeMachine::Mapped& FakeMachine::mapped(const std::string& name) {
     const auto found = mapped_.find(name);
     if (found == mapped_.end())
@@ -83,6 +98,8 @@ std::uint64_t FakeMachine::sectorsOf(DeviceNumber number) {
     const Mapped* const found = mappedWithNumber(number);
     if (found == nullptr)
         fail(ErrorKind::NotFound, "fake kernel: no device {}", number.text());
+    if (found->table.empty())
+        return 0;
     const auto& last = found->table.back();
     return last.start_sector + last.length_sectors;
 }
@@ -90,9 +107,8 @@ std::uint64_t FakeMachine::sectorsOf(DeviceNumber number) {
 Uuid FakeMachine::storeUuidOn(DeviceNumber data) {
     Mapped* const lower = mappedWithNumber(data);
     const std::string disk_path =
-        lower == nullptr
-            ? pathOfLocked(data)
-            : pathOfLocked(deviceNumber(split(lower->table.front().arguments).front()));
+        lower == nullptr ? pathOfLocked(data)
+                         : pathOfLocked(deviceNumber(split(lower->live().arguments).front()));
     Disk& first = disk(disk_path);
     const auto super_block = first.blocks.find(0);
     // A device that was filled with zeros is blank, too.
@@ -113,13 +129,13 @@ Uuid FakeMachine::storeUuidOn(DeviceNumber data) {
 }
 
 void FakeMachine::rememberStore(Mapped& mapped) {
-    if (mapped.table.front().type == COWSNAP_TARGET_STORE && !mapped.store)
-        mapped.store = storeUuidOn(deviceNumber(split(mapped.table.front().arguments).front()));
+    if (mapped.live().type == COWSNAP_TARGET_STORE && !mapped.store)
+        mapped.store = storeUuidOn(deviceNumber(split(mapped.live().arguments).front()));
 }
 
 FakeMachine::Store& FakeMachine::storeBelow(const std::string& mapped_name) {
     const Mapped& found = mapped(mapped_name);
-    if (found.table.front().type != COWSNAP_TARGET_STORE)
+    if (found.live().type != COWSNAP_TARGET_STORE)
         refuse(mapped_name + " is no cow-store");
     return stores_.at(*found.store);
 }
@@ -133,14 +149,14 @@ FakeMachine::Store& FakeMachine::storeNamedBy(const std::string& word) {
 }
 
 bool FakeMachine::hasTarget(const Store& store, const std::string& type, std::uint32_t id) {
-    for (const auto& [name, mapped] : mapped_) {
-        const auto& target = mapped.table.front();
-        if (target.type != type)
-            continue;
-        const auto words = split(target.arguments);
-        if (words[1] == std::to_string(id) && &storeNamedBy(words[0]) == &store)
-            return true;
-    }
+    for (const auto& [name, mapped] : mapped_)
+        for (const auto& target : mapped.targets()) {
+            if (target.type != type)
+                continue;
+            const auto words = split(target.arguments);
+            if (words[1] == std::to_string(id) && &storeNamedBy(words[0]) == &store)
+                return true;
+        }
     return false;
 }
 
@@ -190,9 +206,10 @@ void FakeMachine::checkStoreTable(const MappedTarget& target, const std::string&
     if (target.length_sectors < store.sectors)
         refuse("store cannot shrink");
     for (const auto& [name, other] : mapped_)
-        if (name != replacing && other.table.front().type == COWSNAP_TARGET_STORE &&
-            deviceNumber(split(other.table.front().arguments).front()) == data)
-            fail(ErrorKind::Busy, "fake kernel: the store is active already");
+        for (const auto& used : other.targets())
+            if (name != replacing && used.type == COWSNAP_TARGET_STORE &&
+                deviceNumber(split(used.arguments).front()) == data)
+                fail(ErrorKind::Busy, "fake kernel: the store is active already");
     if (store.sectors == target.length_sectors)
         return;
     store.sectors = target.length_sectors;
@@ -210,7 +227,7 @@ void FakeMachine::checkStoreTable(const MappedTarget& target, const std::string&
     super.crc = htole32(crc32c(std::as_bytes(std::span(&super, 1))));
     const auto bytes = std::as_bytes(std::span(&super, 1));
     const Mapped* const lower = mappedWithNumber(data);
-    Disk& first = disk(pathOfLocked(deviceNumber(split(lower->table.front().arguments).front())));
+    Disk& first = disk(pathOfLocked(deviceNumber(split(lower->live().arguments).front())));
     first.store = uuid;
     for (const std::uint64_t block : {0, COWSNAP_SUPER_COPY_BLOCK})
         first.blocks[block] = std::vector<std::byte>(bytes.begin(), bytes.end());
@@ -304,7 +321,8 @@ std::vector<MappedDevice> FakeMachine::devices() {
         if (mapped.uuid.starts_with(COWSNAP_DM_UUID_PREFIX))
             result.push_back({name, mapped.uuid, mapped.number,
                               mapped.open || mapped.user || heldByMapped(mapped.number) ? 1u : 0u,
-                              mapped.event_number});
+                              mapped.event_number, !mapped.table.empty(), !mapped.inactive.empty(),
+                              mapped.suspended});
     return result;
 }
 
@@ -318,66 +336,92 @@ void FakeMachine::create(const std::string& name, const std::string& uuid,
                          bool read_only) {
     std::unique_lock lock(mutex_);
     waitWhileHeld(lock, name, kHeldTables);
-    bool tear = false;
-    bool kill_after = false;
-    step(tear, kill_after);
-    if (tear)
-        throw Killed();
-    if (name.empty() || name.size() > 127 || name.find('/') != std::string::npos)
-        refuse("bad name");
-    if (uuid.size() > 128)
-        refuse("bad uuid");
-    if (mapped_.contains(name))
-        fail(ErrorKind::Busy, "fake kernel: the name {} is taken", name);
-    for (const auto& [other_name, other] : mapped_)
-        if (other.uuid == uuid)
-            fail(ErrorKind::Busy, "fake kernel: the UUID {} is taken", uuid);
-    checkTable(table, "");
-    const bool is_stacked =
-        table.front().type == COWSNAP_TARGET_ORIGIN && split(table.front().arguments).size() == 3;
-    if (is_stacked != (visibility == Visibility::Visible))
-        refuse("wrong udev flags");
-    mapped_[name] = {uuid, {kMapperMajor, next_minor_++}, table, read_only, false, {}, 0};
-    rememberStore(mapped_[name]);
-    if (table.front().type == COWSNAP_TARGET_ORIGIN) {
-        const auto words = split(table.front().arguments);
-        Store& store = storeNamedBy(words[0]);
-        if (store.rollbacks.contains(id(words[1])) && !store.rollbacks.at(id(words[1])).running)
-            beginRollback(store, id(words[1]));
+    step([&] {
+        if (name.empty() || name.size() > 127 || name.find('/') != std::string::npos)
+            refuse("bad name");
+        if (uuid.size() > 128)
+            refuse("bad uuid");
+        if (mapped_.contains(name))
+            fail(ErrorKind::Busy, "fake kernel: the name {} is taken", name);
+        for (const auto& [other_name, other] : mapped_)
+            if (other.uuid == uuid)
+                fail(ErrorKind::Busy, "fake kernel: the UUID {} is taken", uuid);
+        Mapped& made = mapped_[name];
+        made.uuid = uuid;
+        made.number = {kMapperMajor, next_minor_++};
+        made.read_only = read_only;
+    });
+    // As libdevmapper does it: what was not made wholly is removed.
+    try {
+        step([&] { loadLocked(name, table); });
+        const bool is_stacked = table.front().type == COWSNAP_TARGET_ORIGIN &&
+                                split(table.front().arguments).size() == 3;
+        if (is_stacked != (visibility == Visibility::Visible))
+            refuse("wrong udev flags");
+        step([&] { resumeLocked(name); });
+    } catch (const Error&) {
+        mapped_.erase(name);
+        throw;
     }
-    if (kill_after)
-        throw Killed();
 }
 
-void FakeMachine::reload(const std::string& name, const std::vector<MappedTarget>& table,
-                         Visibility /*visibility*/) {
-    const std::lock_guard lock(mutex_);
-    bool tear = false;
-    bool kill_after = false;
-    step(tear, kill_after);
-    if (tear)
-        throw Killed();
+void FakeMachine::loadLocked(const std::string& name, const std::vector<MappedTarget>& table) {
     Mapped& found = mapped(name);
-    checkTable(table, name);
-    found.table = table;
-    rememberStore(found);
-    if (kill_after)
-        throw Killed();
+    checkTable(table, found.table.empty() ? "" : name);
+    found.inactive = table;
+}
+
+void FakeMachine::resumeLocked(const std::string& name) {
+    Mapped& found = mapped(name);
+    const bool is_first = found.table.empty();
+    if (is_first && found.inactive.empty())
+        refuse(name + " has no table");
+    if (!found.inactive.empty()) {
+        found.table = std::exchange(found.inactive, {});
+        rememberStore(found);
+    }
+    if (failing_resumes_ > 0) {
+        --failing_resumes_;
+        found.suspended = true;
+        fail(ErrorKind::Failed, "fake kernel: cannot resume {}", name);
+    }
+    found.suspended = false;
+    if (!is_first || found.live().type != COWSNAP_TARGET_ORIGIN)
+        return;
+    const auto words = split(found.live().arguments);
+    Store& store = storeNamedBy(words[0]);
+    if (store.rollbacks.contains(id(words[1])) && !store.rollbacks.at(id(words[1])).running)
+        beginRollback(store, id(words[1]));
+}
+
+void FakeMachine::load(const std::string& name, const std::vector<MappedTarget>& table) {
+    const std::lock_guard lock(mutex_);
+    step([&] { loadLocked(name, table); });
+}
+
+void FakeMachine::clear(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    step([&] { mapped(name).inactive.clear(); });
+}
+
+void FakeMachine::suspend(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    step([&] { mapped(name).suspended = true; });
+}
+
+void FakeMachine::resume(const std::string& name, Visibility /*visibility*/) {
+    const std::lock_guard lock(mutex_);
+    step([&] { resumeLocked(name); });
 }
 
 void FakeMachine::remove(const std::string& name, Visibility /*visibility*/) {
     const std::lock_guard lock(mutex_);
-    bool tear = false;
-    bool kill_after = false;
-    step(tear, kill_after);
-    if (tear)
-        throw Killed();
-    const Mapped& found = mapped(name);
-    if (found.open || found.user || heldByMapped(found.number))
-        fail(ErrorKind::Busy, "fake kernel: {} is open", name);
-    mapped_.erase(name);
-    if (kill_after)
-        throw Killed();
+    step([&] {
+        const Mapped& found = mapped(name);
+        if (found.open || found.user || heldByMapped(found.number))
+            fail(ErrorKind::Busy, "fake kernel: {} is open", name);
+        mapped_.erase(name);
+    });
 }
 
 std::vector<MappedTarget> FakeMachine::table(const std::string& name) {
@@ -388,7 +432,9 @@ std::vector<MappedTarget> FakeMachine::table(const std::string& name) {
 std::vector<MappedTarget> FakeMachine::status(const std::string& name) {
     std::unique_lock lock(mutex_);
     waitWhileHeld(lock, name, kHeldStatus);
-    MappedTarget target = mapped(name).table.front();
+    if (mapped(name).table.empty())
+        return {};
+    MappedTarget target = mapped(name).live();
     const auto words = split(target.arguments);
     if (target.type == COWSNAP_TARGET_STORE) {
         const Uuid uuid = *mapped(name).store;
@@ -426,6 +472,7 @@ std::string FakeMachine::message(const std::string& name, const std::string& tex
     step(tear, kill_after);
     if (tear)
         throw Killed();
+    mustNotWait(mapped(name));
     messages_.push_back(text);
     std::string result = answer(store, words);
     if (kill_after)

@@ -214,7 +214,7 @@ TEST_CASE("a cow-store that is that of another store is not written") {
 TEST_CASE("an extension that failed half-way does not decide about the next one's device") {
     ChangedBed bed;
     bed.machine.addDisk("/dev/third", 2 * kStoreSectors, "third-serial");
-    bed.machine.plan(Accident::Fail, 1);  // after the table of the data device, at the store's
+    bed.machine.plan(Accident::Fail, 3);  // after the table of the data device, at the store's
     checkRefused(bed, ErrorKind::Failed, "planned",
                  [&] { bed.engine->extendStore(bed.store_uuid, {"/dev/spare"}); });
     REQUIRE(bed.machine.table(bed.dataName()).size() == 2);

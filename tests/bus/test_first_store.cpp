@@ -141,7 +141,7 @@ TEST_CASE("a store is made in a volume group, and a volume that an interrupted t
                 CHECK_NOTHROW(bed.engine->openStore({"/dev/vg/main_cowsnap0"}, "found"));
             }
             CHECK(bed.machine.volumeNames("vg").size() == bed.engine->stores().size());
-            REQUIRE(step < 50);
+            REQUIRE(step < 100);
         }
     }
 }

@@ -313,7 +313,7 @@ TEST_CASE("an attach that the kernel refuses leaves nothing behind") {
     const Uuid store = bed.makeStore();
     if (GENERATE(false, true))
         bed.machine.setUser("/dev/one", "mounted on /home");
-    bed.machine.plan(Accident::Fail, 1);  // after the metadata, at the table
+    bed.machine.plan(Accident::Fail, 2);  // after the metadata and the device, at the table
     checkRefused(bed, ErrorKind::Failed, "planned",
                  [&] { bed.engine->attach("/dev/one", store, ""); });
     CHECK(bed.store().metadata.origins.empty());

@@ -54,12 +54,18 @@ RegisteredStore storeOn(BlockDevices& devices, const std::vector<std::string>& p
     return store;
 }
 
-/// Not while a daemon runs: it may be formatting, then what looks left over is its own.
-void removeLeftovers(DeviceMapper& mapper, BlockDevices& devices,
-                     const std::string& state_directory) {
+/// Not while a daemon runs: it may be formatting, or changing a table, then what looks left over is
+/// its own.
+void endInterrupted(DeviceMapper& mapper, BlockDevices& devices, const std::string& state_directory,
+                    const std::vector<RegisteredStore>& stores) {
     try {
-        if (const auto lock = lockDirectory(state_directory))
-            StoreAssembly(mapper, devices).removeLeftovers();
+        const auto lock = lockDirectory(state_directory);
+        if (!lock)
+            return;
+        StoreAssembly assembly(mapper, devices);
+        assembly.removeLeftovers();
+        for (const auto& store : stores)
+            assembly.resumeInterrupted(store.uuid);
     } catch (const Error& error) {
         spdlog::warn("{}", error.what());  // at boot it may still be read-only
     }
@@ -96,7 +102,7 @@ int activateNamed(const Places& places, const std::vector<std::string>& paths) {
     const auto mapper = usableMapper();
     LinuxBlockDevices devices;
     const RegisteredStore store = storeOn(devices, paths);
-    removeLeftovers(*mapper, devices, places.state_directory);
+    endInterrupted(*mapper, devices, places.state_directory, {store});
     return statusOf(activateStores(*mapper, devices, LossRecords(places.state_directory), {store}));
 }
 
@@ -111,7 +117,7 @@ int activateRegistered(const Places& places) {
         throw;
     }
     LinuxBlockDevices devices;
-    removeLeftovers(*mapper, devices, places.state_directory);
+    endInterrupted(*mapper, devices, places.state_directory, stores);
     const Activation result =
         activateStores(*mapper, devices, LossRecords(places.state_directory), stores);
     withhold(places.withheld(), result.withheld, command_line);
