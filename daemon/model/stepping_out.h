@@ -30,9 +30,14 @@ public:
         const StepOut out(turns_);
         mapper_.reload(name, table, visibility);
     }
-    void load(const std::string& name, const std::vector<MappedTarget>& table) override {
+    void make(const std::string& name, const std::string& uuid) override {
         const StepOut out(turns_);
-        mapper_.load(name, table);
+        mapper_.make(name, uuid);
+    }
+    void load(const std::string& name, const std::vector<MappedTarget>& table,
+              bool read_only) override {
+        const StepOut out(turns_);
+        mapper_.load(name, table, read_only);
     }
     void clear(const std::string& name) override {
         const StepOut out(turns_);

@@ -35,17 +35,35 @@ void putBack(DeviceMapper& mapper, const std::string& name, const std::vector<Ma
         mapper.clear(name);
         mapper.resume(name, visibility);
     } catch (const Error&) {
-        mapper.load(name, before);
+        mapper.load(name, before, false);
         mapper.resume(name, visibility);
     }
 }
 
 }  // namespace
 
+void DeviceMapper::create(const std::string& name, const std::string& uuid,
+                          const std::vector<MappedTarget>& new_table, Visibility visibility,
+                          bool read_only) {
+    make(name, uuid);
+    try {
+        load(name, new_table, read_only);
+        resume(name, visibility);
+    } catch (const Error& error) {
+        try {
+            remove(name, visibility);
+        } catch (const Error& second) {
+            fail(error.kind(), "{}; and what is left of it cannot be removed: {}", error.what(),
+                 second.what());
+        }
+        throw;
+    }
+}
+
 void DeviceMapper::reload(const std::string& name, const std::vector<MappedTarget>& new_table,
                           Visibility visibility) {
     const std::vector<MappedTarget> before = table(name);
-    load(name, new_table);
+    load(name, new_table, false);
     try {
         suspend(name);
         resume(name, visibility);

@@ -76,13 +76,16 @@ public:
     /// Makes a device with a table and resumes it; leaves nothing behind on error.
     virtual void create(const std::string& name, const std::string& uuid,
                         const std::vector<MappedTarget>& table, Visibility visibility,
-                        bool read_only) = 0;
+                        bool read_only);
     /// Replaces the table of a live device: load, suspend, resume. On error it has the table that
     /// it had, and is not suspended; if that cannot be done, the error says so.
     virtual void reload(const std::string& name, const std::vector<MappedTarget>& table,
                         Visibility visibility);
+    /// Makes a device without a table.
+    virtual void make(const std::string& name, const std::string& uuid) = 0;
     /// Gives a device an inactive table.
-    virtual void load(const std::string& name, const std::vector<MappedTarget>& table) = 0;
+    virtual void load(const std::string& name, const std::vector<MappedTarget>& table,
+                      bool read_only) = 0;
     /// Takes the inactive table away, if there is one.
     virtual void clear(const std::string& name) = 0;
     virtual void suspend(const std::string& name) = 0;

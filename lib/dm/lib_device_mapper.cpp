@@ -45,7 +45,9 @@ void logFromLibrary(int level, const char* /*file*/, int /*line*/, int /*error_c
     spdlog::debug("libdevmapper: {}", text.data());
 }
 
-/// libdevmapper has one list for all threads of the nodes that are to be made or removed.
+/// libdevmapper has one list for all threads of the nodes that are to be made or removed. It is not
+/// held while a device is made, given a table, suspended or resumed: that can wait for a device
+/// that does not answer, and others must not wait for that.
 std::mutex& nodesMutex() {
     static std::mutex mutex;
     return mutex;
@@ -86,7 +88,7 @@ public:
             return;
         const LoggedCause logged = log.deviceMapperCause();
         const std::string& cause = logged.text;
-        // libdevmapper forgets the number when a device is made together with its table.
+        // There is none where libdevmapper itself refused.
         const int from_task = dm_task_get_errno(get());
         const int error_number = from_task != 0 ? from_task : logged.error_number;
         const std::string reason =
@@ -96,25 +98,23 @@ public:
              cause.empty() ? "" : ")");
     }
 
-    /// run(), and waits until udev has made or removed the nodes.
+    /// run(), and waits until udev has made or removed the links.
     void runWithUdev(std::string_view what, Visibility visibility) const {
         std::uint32_t cookie = 0;
-        const std::uint16_t flags = visibility == Visibility::Visible
-                                        ? 0
-                                        : DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG |
-                                              DM_UDEV_DISABLE_DISK_RULES_FLAG |
-                                              DM_UDEV_DISABLE_OTHER_RULES_FLAG;
+        constexpr std::uint16_t none_by_the_library = DM_UDEV_DISABLE_LIBRARY_FALLBACK;
+        constexpr std::uint16_t hidden = DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG |
+                                         DM_UDEV_DISABLE_DISK_RULES_FLAG |
+                                         DM_UDEV_DISABLE_OTHER_RULES_FLAG;
+        const auto flags = static_cast<std::uint16_t>(
+            none_by_the_library | (visibility == Visibility::Visible ? 0 : hidden));
         require(dm_task_set_cookie(get(), &cookie, flags), "cannot set the udev cookie");
         try {
-            const std::lock_guard lock(nodesMutex());
             run(what);
         } catch (...) {
             dm_udev_wait(cookie);
             throw;
         }
         dm_udev_wait(cookie);
-        const std::lock_guard lock(nodesMutex());
-        dm_task_update_nodes();
     }
 
     std::vector<MappedTarget> targets() const {
@@ -138,6 +138,14 @@ public:
 private:
     std::unique_ptr<dm_task, TaskDeleter> task_;
 };
+
+/// Makes or removes the node of a device, if udev did not make or remove its link.
+void updateNode(const std::string& name) {
+    const std::lock_guard lock(nodesMutex());
+    const Task task(DM_DEVICE_MKNODES, name);
+    task.run(fmt::format("cannot make or remove the node of {}", name));
+    dm_task_update_nodes();
+}
 
 /// The names of all mapped devices.
 std::vector<std::string> allNames() {
@@ -213,23 +221,23 @@ bool LibDeviceMapper::nameTaken(const std::string& name) {
     return deviceNamed(name).has_value();
 }
 
-void LibDeviceMapper::create(const std::string& name, const std::string& uuid,
-                             const std::vector<MappedTarget>& table, Visibility visibility,
-                             bool read_only) {
+// Neither this nor the resume has libdevmapper remember a node: see updateNode().
+
+void LibDeviceMapper::make(const std::string& name, const std::string& uuid) {
     const Task task(DM_DEVICE_CREATE, name);
     task.require(dm_task_set_uuid(task.get(), uuid.c_str()), "cannot set the UUID");
+    task.require(dm_task_set_add_node(task.get(), DM_ADD_NODE_ON_RESUME),
+                 "cannot put off the node");
+    task.run(fmt::format("cannot make the device {}", name));
+}
+
+void LibDeviceMapper::load(const std::string& name, const std::vector<MappedTarget>& table,
+                           bool read_only) {
+    const Task task(DM_DEVICE_RELOAD, name);
     task.addTargets(table);
     if (read_only)
         task.require(dm_task_set_ro(task.get()), "cannot set the read-only mode");
-    task.require(dm_task_set_add_node(task.get(), DM_ADD_NODE_ON_CREATE),
-                 "cannot ask for the node");
-    task.runWithUdev(fmt::format("cannot make the device {}", name), visibility);
-}
-
-void LibDeviceMapper::load(const std::string& name, const std::vector<MappedTarget>& table) {
-    const Task task(DM_DEVICE_RELOAD, name);
-    task.addTargets(table);
-    task.run(fmt::format("cannot load the new table of {}", name));
+    task.run(fmt::format("cannot load the table of {}", name));
 }
 
 void LibDeviceMapper::clear(const std::string& name) {
@@ -244,13 +252,23 @@ void LibDeviceMapper::suspend(const std::string& name) {
 
 void LibDeviceMapper::resume(const std::string& name, Visibility visibility) {
     const Task task(DM_DEVICE_RESUME, name);
+    task.require(dm_task_set_add_node(task.get(), DM_ADD_NODE_ON_CREATE),
+                 "cannot put off the node");
     task.runWithUdev(fmt::format("cannot resume {}", name), visibility);
+    updateNode(name);
 }
 
 void LibDeviceMapper::remove(const std::string& name, Visibility visibility) {
     const Task task(DM_DEVICE_REMOVE, name);
     dm_task_retry_remove(task.get());
-    task.runWithUdev(fmt::format("cannot remove the device {}", name), visibility);
+    {
+        // Without udev libdevmapper remembers to remove the node.
+        std::unique_lock lock(nodesMutex(), std::defer_lock);
+        if (dm_udev_get_sync_support() == 0)
+            lock.lock();
+        task.runWithUdev(fmt::format("cannot remove the device {}", name), visibility);
+    }
+    updateNode(name);
 }
 
 std::vector<MappedTarget> LibDeviceMapper::table(const std::string& name) {

@@ -17,10 +17,9 @@ public:
 
     std::vector<MappedDevice> devices() override;
     bool nameTaken(const std::string& name) override;
-    void create(const std::string& name, const std::string& uuid,
-                const std::vector<MappedTarget>& table, Visibility visibility,
-                bool read_only) override;
-    void load(const std::string& name, const std::vector<MappedTarget>& table) override;
+    void make(const std::string& name, const std::string& uuid) override;
+    void load(const std::string& name, const std::vector<MappedTarget>& table,
+              bool read_only) override;
     void clear(const std::string& name) override;
     void suspend(const std::string& name) override;
     void resume(const std::string& name, Visibility visibility) override;

@@ -136,10 +136,9 @@ public:
     // DeviceMapper
     std::vector<MappedDevice> devices() override;
     bool nameTaken(const std::string& name) override;
-    void create(const std::string& name, const std::string& uuid,
-                const std::vector<MappedTarget>& table, Visibility visibility,
-                bool read_only) override;
-    void load(const std::string& name, const std::vector<MappedTarget>& table) override;
+    void make(const std::string& name, const std::string& uuid) override;
+    void load(const std::string& name, const std::vector<MappedTarget>& table,
+              bool read_only) override;
     void clear(const std::string& name) override;
     void suspend(const std::string& name) override;
     void resume(const std::string& name, Visibility visibility) override;
@@ -257,8 +256,7 @@ private:
     void step(bool& tear, bool& kill_after);
     /// A step that changes something at once.
     void step(const std::function<void()>& change);
-    void loadLocked(const std::string& name, const std::vector<MappedTarget>& table);
-    void resumeLocked(const std::string& name);
+    void resumeLocked(Mapped& mapped, const std::string& name);
     /// What would wait for a suspended device ends the test.
     void mustNotWait(const Mapped& mapped);
     Disk& disk(const std::string& path);

@@ -331,9 +331,7 @@ bool FakeMachine::nameTaken(const std::string& name) {
     return mapped_.contains(name);
 }
 
-void FakeMachine::create(const std::string& name, const std::string& uuid,
-                         const std::vector<MappedTarget>& table, Visibility visibility,
-                         bool read_only) {
+void FakeMachine::make(const std::string& name, const std::string& uuid) {
     std::unique_lock lock(mutex_);
     waitWhileHeld(lock, name, kHeldTables);
     step([&] {
@@ -349,54 +347,40 @@ void FakeMachine::create(const std::string& name, const std::string& uuid,
         Mapped& made = mapped_[name];
         made.uuid = uuid;
         made.number = {kMapperMajor, next_minor_++};
-        made.read_only = read_only;
     });
-    // As libdevmapper does it: what was not made wholly is removed.
-    try {
-        step([&] { loadLocked(name, table); });
-        const bool is_stacked = table.front().type == COWSNAP_TARGET_ORIGIN &&
-                                split(table.front().arguments).size() == 3;
-        if (is_stacked != (visibility == Visibility::Visible))
-            refuse("wrong udev flags");
-        step([&] { resumeLocked(name); });
-    } catch (const Error&) {
-        mapped_.erase(name);
-        throw;
-    }
 }
 
-void FakeMachine::loadLocked(const std::string& name, const std::vector<MappedTarget>& table) {
-    Mapped& found = mapped(name);
-    checkTable(table, found.table.empty() ? "" : name);
-    found.inactive = table;
+void FakeMachine::load(const std::string& name, const std::vector<MappedTarget>& table,
+                       bool read_only) {
+    const std::lock_guard lock(mutex_);
+    step([&] {
+        Mapped& found = mapped(name);
+        checkTable(table, found.table.empty() ? "" : name);
+        found.inactive = table;
+        found.read_only = read_only;
+    });
 }
 
-void FakeMachine::resumeLocked(const std::string& name) {
-    Mapped& found = mapped(name);
-    const bool is_first = found.table.empty();
-    if (is_first && found.inactive.empty())
+void FakeMachine::resumeLocked(Mapped& mapped, const std::string& name) {
+    const bool is_first = mapped.table.empty();
+    if (is_first && mapped.inactive.empty())
         refuse(name + " has no table");
-    if (!found.inactive.empty()) {
-        found.table = std::exchange(found.inactive, {});
-        rememberStore(found);
+    if (!mapped.inactive.empty()) {
+        mapped.table = std::exchange(mapped.inactive, {});
+        rememberStore(mapped);
     }
     if (failing_resumes_ > 0) {
         --failing_resumes_;
-        found.suspended = true;
+        mapped.suspended = true;
         fail(ErrorKind::Failed, "fake kernel: cannot resume {}", name);
     }
-    found.suspended = false;
-    if (!is_first || found.live().type != COWSNAP_TARGET_ORIGIN)
+    mapped.suspended = false;
+    if (!is_first || mapped.live().type != COWSNAP_TARGET_ORIGIN)
         return;
-    const auto words = split(found.live().arguments);
+    const auto words = split(mapped.live().arguments);
     Store& store = storeNamedBy(words[0]);
     if (store.rollbacks.contains(id(words[1])) && !store.rollbacks.at(id(words[1])).running)
         beginRollback(store, id(words[1]));
-}
-
-void FakeMachine::load(const std::string& name, const std::vector<MappedTarget>& table) {
-    const std::lock_guard lock(mutex_);
-    step([&] { loadLocked(name, table); });
 }
 
 void FakeMachine::clear(const std::string& name) {
@@ -409,9 +393,19 @@ void FakeMachine::suspend(const std::string& name) {
     step([&] { mapped(name).suspended = true; });
 }
 
-void FakeMachine::resume(const std::string& name, Visibility /*visibility*/) {
+void FakeMachine::resume(const std::string& name, Visibility visibility) {
     const std::lock_guard lock(mutex_);
-    step([&] { resumeLocked(name); });
+    step([&] {
+        Mapped& found = mapped(name);
+        if (found.table.empty() && !found.inactive.empty()) {
+            const auto& target = found.inactive.front();
+            const bool is_stacked =
+                target.type == COWSNAP_TARGET_ORIGIN && split(target.arguments).size() == 3;
+            if (is_stacked != (visibility == Visibility::Visible))
+                refuse("wrong udev flags");
+        }
+        resumeLocked(found, name);
+    });
 }
 
 void FakeMachine::remove(const std::string& name, Visibility /*visibility*/) {

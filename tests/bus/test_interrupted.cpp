@@ -89,7 +89,7 @@ TEST_CASE("a store that an interrupted change of its tables left suspended goes 
     if (name == bed.storeName())
         other.front().arguments += " 2 full_wait_ms 0";
     bed.engine.reset();
-    bed.machine.load(name, other);
+    bed.machine.load(name, other, false);
     SECTION("loaded") {}
     SECTION("suspended") {
         bed.machine.suspend(name);
