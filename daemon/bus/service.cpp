@@ -64,7 +64,10 @@ Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, Devic
       event_source_(loop, mapper),
       event_timer_(loop),
       refresh_timer_(loop),
-      source_(std::move(source)) {
+      start_timer_(loop),
+      source_(std::move(source)),
+      refreshes_([this](const Uuid& store, auto done) { refresh(store, std::move(done)); }),
+      recordings_([this](const Uuid& store, auto done) { recordLosses(store, std::move(done)); }) {
     const Configuration configuration = readConfiguration(source_);
     configureEngine(engine, configuration);
     configure(configuration);
@@ -116,112 +119,14 @@ void Service::stop(const std::string& why) {
     loop_.stop();
 }
 
-void Service::start(std::function<void()> on_ready) {
-    objects_.put({kRootPath,
-                  kManagerInterface,
-                  {{"Version", std::string(COWSNAP_VERSION)},
-                   {"ModuleVersion", std::string()},
-                   {"LogLevel", configuration_.log_level}}});
-    const Work start_engine = [this](Engine& engine) {
-        mapper_.armEvents();
-        engine.start();
-        return std::nullopt;
-    };
-    const auto started = [this, on_ready = std::move(on_ready)](const Outcome& outcome) {
-        if (!outcome.error_name.empty()) {
-            stop(outcome.error_text);
-            return;
-        }
-        try {
-            bus_.requestName(kBusName);
-        } catch (const Error& error) {
-            stop(error.what());
-            return;
-        }
-        objects_.announce();
-        watch();
-        scheduleRefresh();
-        on_ready();
-    };
-    runner_.run({kUnknownStores}, {start_engine, started});
-}
-
-void Service::watch() {
-    event_source_.wait([this] { handleEvents(); });
-}
-
-void Service::handleEvents() {
-    const Work arm = [this](Engine& engine) {
-        mapper_.armEvents();
-        engine.recordLosses();
-        return std::nullopt;
-    };
-    const auto armed = [this](const Outcome& outcome) {
-        if (!outcome.error_name.empty())
-            spdlog::error("{}", outcome.error_text);
-        for (const Uuid& store : objects_.stores())
-            refreshInTurn(store);
-        event_timer_.expires_after(configuration_.event_interval);
-        event_timer_.async_wait([this](const boost::system::error_code& error) {
-            if (!error)
-                watch();
-        });
-    };
-    runner_.run({kNoStore}, {arm, armed});
-}
-
-void Service::refreshInTurn(const Uuid& store) {
-    if (const auto [found, is_new] = refreshing_.try_emplace(store, false); !is_new) {
-        found->second = true;
-        return;
-    }
-    const Work refresh = [store](Engine& engine) {
-        engine.refresh(store);
-        return std::nullopt;
-    };
-    const auto refreshed = [this, store](const Outcome&) {
-        if (const auto done = refreshing_.extract(store); done.mapped())
-            refreshInTurn(store);
-    };
-    runner_.run({store}, {refresh, refreshed});
-}
-
-void Service::refreshIdle(const std::function<void()>& done) {
-    StoreSet idle;
-    for (const Uuid& store : objects_.stores())
-        if (!operations_at_.contains(store))
-            idle.insert(store);
-    // Also if there is none: a module that was loaded meanwhile is noticed.
-    idle.insert(kNoStore);
-    auto left = std::make_shared<std::size_t>(idle.size());
-    for (const Uuid& store : idle) {
-        const Work refresh = [store](Engine& engine) {
-            engine.refresh(store);
-            return std::nullopt;
-        };
-        const auto refreshed = [left, done](const Outcome&) {
-            if (--*left == 0)
-                done();
-        };
-        runner_.run({store}, {refresh, refreshed});
-    }
-}
-
-void Service::scheduleRefresh() {
-    refresh_timer_.expires_after(configuration_.refresh_interval);
-    refresh_timer_.async_wait([this](const boost::system::error_code& error) {
-        if (error)
-            return;
-        jobs_.forgetOld();
-        refreshIdle([this] { scheduleRefresh(); });
-    });
-}
-
 void Service::takeIn(const Outcome& outcome) {
     for (const auto& published : outcome.objects)
         objects_.put(published);
     setManagerProperty("ModuleVersion", outcome.module_version);
-    emitNotices(outcome.notices);
+    if (is_ready_)
+        emitNotices(outcome.notices);
+    else
+        notices_until_ready_.push_back(outcome.notices);
     for (const auto& path : objects_.goneFrom(outcome.stores, outcome.objects)) {
         rollback_jobs_.forget(path);
         objects_.remove(path);
@@ -374,6 +279,9 @@ StoreSet Service::storesOf(const Operation& operation) const {
         if (const auto* const published = objects_.find(object.path);
             published != nullptr && published->store)
             stores.insert(*published->store);
+    // What is not started yet is not waited for: the engine refuses to use it.
+    for (const Uuid& store : starting_)
+        stores.erase(store);
     // The engine says so if it needs a store that is not known here.
     if (stores.empty())
         stores.insert(kNoStore);
@@ -402,7 +310,10 @@ JobRequest Service::jobRequestOf(const Message& call, const Operation& operation
 bool Service::performHere(const Message& call, const Operation& operation) {
     switch (operation.about) {
         case Operation::About::Refresh:
-            refreshIdle([this, call] { answer(call, std::nullopt); });
+            refreshIdle([this, call] {
+                answer(call, std::nullopt);
+                pump_.process();
+            });
             return true;
         case Operation::About::ListJobs: {
             const auto& id = operation.subject;

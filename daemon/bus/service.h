@@ -11,7 +11,6 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include <functional>
-#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -29,6 +28,7 @@
 #include "bus/rollback_jobs.h"
 #include "config/configuration.h"
 #include "dm/event_source.h"
+#include "jobs/once_per_store.h"
 #include "jobs/runner.h"
 #include "jobs/work_queue.h"
 #include "model/engine.h"
@@ -45,7 +45,8 @@ public:
     Service(const Service&) = delete;
     Service& operator=(const Service&) = delete;
 
-    /// Lets the engine start, then takes the bus name and calls on_ready.
+    /// Lets the engine start, takes the bus name when all stores are there, or those that are not
+    /// take long, and then calls on_ready.
     void start(std::function<void()> on_ready);
 
     /// Reads the configuration again and then calls done, with what is wrong in it: then all stays
@@ -82,14 +83,25 @@ private:
     void refuse(const Message& call, const std::string& error_name, const std::string& error_text);
     /// Whatever came of it.
     void answerWith(const Message& call, const Outcome& outcome);
+
+    // service_stores.cpp
+    void startStores(const std::function<void()>& on_ready);
+    void becomeReady(const std::function<void()>& on_ready);
     void watch();
     void handleEvents();
-    /// Reads a store again when its turn comes; once, however often it is asked for until then.
-    void refreshInTurn(const Uuid& store);
-    /// Reads all stores again but those at which operations work, or wait for their turn: these are
-    /// read by them. Then calls done.
+    /// Begins to read a store again when its turn comes, for refreshes_.
+    void refresh(const Uuid& store, std::function<void()> done);
+    /// Begins to write down what it lost, for recordings_.
+    void recordLosses(const Uuid& store, std::function<void()> done);
+    /// The stores that refreshing is to be asked for at: not those at which operations work, or
+    /// wait for their turn: these are read by them.
+    StoreSet idleStores() const;
+    /// Reads the idle stores again. Then calls done; but soon, even if some do not answer.
     void refreshIdle(const std::function<void()>& done);
     void scheduleRefresh();
+    /// Says of stores that do not answer that they do not.
+    void showSilent();
+
     /// For who wants a job of rollback_jobs_ cancelled.
     void cancelRollback(const ObjectPath& origin, const JobObjects::Cancelled& done);
     /// Extends a store that gets full, unless that is being done.
@@ -113,11 +125,16 @@ private:
     Requests requests_;
     boost::asio::steady_timer event_timer_;
     boost::asio::steady_timer refresh_timer_;
+    boost::asio::steady_timer start_timer_;
     ConfigurationSource source_;
     Configuration configuration_;
     std::multiset<Uuid> operations_at_;  ///< the stores of operations that are not done
-    /// The stores that refreshInTurn() is at; true if that was asked for again since.
-    std::map<Uuid, bool> refreshing_;
+    StoreSet starting_;
+    bool is_ready_ = false;
+    std::vector<Notices> notices_until_ready_;
+    OncePerStore refreshes_;
+    OncePerStore recordings_;
+    StoreSet silent_;     ///< those that showSilent() has shown
     StoreSet extending_;  ///< the stores that autoextend() is at
     std::string failure_;
 };

@@ -103,8 +103,12 @@ public:
            StoreRegistry registry);
 
     /// Finds the stores that run, starts those that are registered, and finishes or
-    /// undoes what was interrupted. What fails is logged and shown as a store's problem.
+    /// undoes what was interrupted. What fails is logged and shown as a store's problem. The same
+    /// in two steps: of the stores that there are, which it returns, each can be started in a turn
+    /// of its own. Until that was done using it is Busy.
     void start();
+    StoreSet findStores();
+    void startStore(const Uuid& store);
 
     /// Formats devices as a store and opens it. Unless autoextend says otherwise it is extended
     /// when it gets full, with its spares, or from its volume group if it stands on a logical
@@ -187,9 +191,9 @@ public:
     /// Reads the state of a store again from the kernel and takes in what happened meanwhile.
     /// Nothing happens if it is not there any more.
     void refresh(const Uuid& store);
-    /// Writes down what failing stores cannot be told themselves. Needs no store: a store whose
-    /// turn another has may be waiting for this.
-    void recordLosses();
+    /// Writes down what a failing store cannot be told itself. Needs no turn at it: who has that
+    /// may be waiting for this.
+    void recordLosses(const Uuid& store);
 
     /// The used parts of a store, in percent, of which people are warned; ascending.
     void setSpaceWarnings(std::vector<unsigned> percents) { space_warnings_ = std::move(percents); }
@@ -220,6 +224,7 @@ private:
     void registerStore(StoreState& store);
     void registerClosed(StoreState& store);
     void addDevices(StoreState& store, const std::vector<BlockDevice>& described);
+    void requireTurn(const StoreState& store) const;
     StoreState& usableStore(const Uuid& uuid);
     StoreState& storeOfOrigin(const Uuid& origin);
     StoreState& storeOfSnapshot(const Uuid& snapshot);

@@ -80,11 +80,11 @@ void Engine::checkItself(StoreState& store, std::vector<StoreFinding>& findings)
 }
 
 std::vector<StoreFinding> Engine::checkStore(const Uuid& uuid) {
-    refresh(uuid);
     const auto found = stores_.find(uuid);
     if (found == stores_.end())
         fail(ErrorKind::NotFound, "there is no store {}", uuid.dashed());
-    turns_.require(uuid);
+    requireTurn(found->second);
+    refresh(uuid);
     std::vector<StoreFinding> findings;
     checkItself(found->second, findings);
     if (!found->second.problem.empty())

@@ -44,12 +44,19 @@ std::vector<PruneResult> Engine::prune(const std::vector<Uuid>& origins,
     };
     // Before the first one is pruned: others may appear meanwhile.
     std::vector<Uuid> of_stores;
-    for (const auto& [uuid, store] : stores_)
+    for (const auto& [uuid, store] : stores_) {
+        if (store.starting) {
+            const LogFields about(logFieldsOf(store));
+            spdlog::warn("the store {} is not pruned, it cannot be used yet: {}", store.name,
+                         store.problem);
+            continue;
+        }
         if (std::any_of(store.metadata.origins.begin(), store.metadata.origins.end(),
                         [&](const auto& origin) { return is_chosen(origin.uuid); })) {
             turns_.require(uuid);
             of_stores.push_back(uuid);
         }
+    }
     std::vector<PruneResult> results;
     std::uint64_t done = 0;
     for (const Uuid& uuid : of_stores) {

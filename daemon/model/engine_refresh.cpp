@@ -124,19 +124,16 @@ void Engine::refresh(const Uuid& uuid) {
     }
 }
 
-void Engine::recordLosses() {
-    std::vector<std::pair<Uuid, MappedDevice>> running;
-    for (const auto& [uuid, store] : stores_)
-        if (store.mapped)
-            running.emplace_back(uuid, *store.mapped);
-    for (const auto& [uuid, mapped] : running) {
-        try {
-            recordLoss(uuid, mapped);
-        } catch (const Error& error) {
-            // It is tried again when the store has its turn.
-            spdlog::warn("cannot write down what the store {} lost: {}", uuid.dashed(),
-                         error.what());
-        }
+void Engine::recordLosses(const Uuid& uuid) {
+    const auto found = stores_.find(uuid);
+    if (found == stores_.end() || !found->second.mapped)
+        return;
+    const MappedDevice mapped = *found->second.mapped;
+    try {
+        recordLoss(uuid, mapped);
+    } catch (const Error& error) {
+        // It is tried again when the store has its turn.
+        spdlog::warn("cannot write down what the store {} lost: {}", uuid.dashed(), error.what());
     }
 }
 

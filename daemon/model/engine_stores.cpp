@@ -58,6 +58,11 @@ void removeUnfinished(DeviceMapper& mapper, const std::vector<RegisteredStore>& 
 }  // namespace
 
 void Engine::start() {
+    for (const Uuid& store : findStores())
+        startStore(store);
+}
+
+StoreSet Engine::findStores() {
     assembly_.removeLeftovers();
     std::vector<RegisteredStore> registered;
     try {
@@ -82,21 +87,39 @@ void Engine::start() {
             spdlog::error("cannot use the store {}: {}", parsed->uuid.dashed(), error.what());
         }
     }
+    StoreSet found;
     for (const auto& entry : registered) {
         StoreState& store = stores_[entry.uuid];
         turns_.addNew(entry.uuid);
         store.uuid = entry.uuid;
         store.name = entry.name;
         store.devices = entry.devices;
-        const LogFields about(logFieldsOf(store));
-        try {
-            bringUp(store, Recognize::AsBefore);
-        } catch (const Error& error) {
-            store.problem = error.what();
-            store.problem_kind = error.kind();
-            spdlog::error("the store {} cannot be used: {}", store.uuid.dashed(), error.what());
-        }
+        store.starting = true;
+        store.problem =
+            "it is being activated; if that takes long, one of its devices does not answer";
+        store.problem_kind = ErrorKind::Busy;
+        found.insert(entry.uuid);
     }
+    return found;
+}
+
+void Engine::startStore(const Uuid& uuid) {
+    turns_.require(uuid);
+    StoreState& store = stores_.at(uuid);
+    const LogFields about(logFieldsOf(store));
+    try {
+        bringUp(store, Recognize::AsBefore);
+    } catch (const Error& error) {
+        store.problem = error.what();
+        store.problem_kind = error.kind();
+        spdlog::error("the store {} cannot be used: {}", store.uuid.dashed(), error.what());
+    } catch (...) {
+        store.starting = false;
+        store.problem = "its activation ended in an unexpected way: the log says why";
+        store.problem_kind = ErrorKind::Failed;
+        throw;
+    }
+    store.starting = false;
 }
 
 void Engine::takeActive(StoreState& store, ActiveStore&& active) {
@@ -204,14 +227,21 @@ void Engine::registerClosed(StoreState& store) {
         registerStore(store);
 }
 
+/// Nobody waits for a store that may never be started.
+void Engine::requireTurn(const StoreState& store) const {
+    if (store.starting)
+        fail(ErrorKind::Busy, "the store {} cannot be used yet: {}", store.name, store.problem);
+    turns_.require(store.uuid);
+}
+
 StoreState& Engine::usableStore(const Uuid& uuid) {
     const auto found = stores_.find(uuid);
     if (found == stores_.end())
         fail(ErrorKind::NotFound,
              "there is no store {}: \"snapd-cli store list\" shows those that are open",
              uuid.dashed());
-    turns_.require(uuid);
     StoreState& store = found->second;
+    requireTurn(store);
     if (!store.problem.empty())
         fail(store.problem_kind, "the store {} cannot be used: {}", store.name, store.problem);
     return store;
@@ -441,7 +471,7 @@ Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string&
              "no store starts on {}: name the devices of a store in their order",
              first.identity.path);
     if (const auto known = stores_.find(header->uuid); known != stores_.end()) {
-        turns_.require(header->uuid);
+        requireTurn(known->second);
         if (known->second.problem.empty())
             fail(ErrorKind::Exists, "the store {} is open already", known->second.name);
     }
@@ -524,8 +554,8 @@ void Engine::closeStore(const Uuid& uuid) {
     const auto found = stores_.find(uuid);
     if (found == stores_.end())
         fail(ErrorKind::NotFound, "there is no store {}", uuid.dashed());
-    turns_.require(uuid);
     const StoreState& store = found->second;
+    requireTurn(store);
     if (!store.metadata.origins.empty())
         fail(ErrorKind::Busy, "the store {} still has origins ({}): detach them first", store.name,
              store.metadata.origins.size());

@@ -65,6 +65,8 @@ struct StoreState {
     std::string problem;
     ErrorKind problem_kind = ErrorKind::Failed;
 
+    bool starting = false;  ///< it was found at the start, and not started yet
+
     std::optional<MappedDevice> mapped;      ///< its cow-store, if it runs
     std::vector<MappedTarget> data_table{};  ///< of what the cow-store stands on, as it was made
     std::uint64_t length_sectors = 0;

@@ -3,6 +3,14 @@
 
 namespace cowsnap {
 
+Uuid besides(const Uuid& store) {
+    Uuid::Bytes bytes = store.bytes();
+    // Also of the version, so that it is none of a store.
+    for (auto& byte : bytes)
+        byte = static_cast<std::uint8_t>(~byte);
+    return Uuid(bytes);
+}
+
 void Turns::require(const Uuid& store) const {
     if (current_ != nullptr && !current_->stores_.contains(store))
         throw OutOfTurn(store);

@@ -23,6 +23,8 @@ using StoreSet = std::set<Uuid>;
 inline const Uuid kUnknownStores{};
 /// In a StoreSet: no store; of who only looks at what is known of them.
 inline const Uuid kNoStore{Uuid::Bytes{0xff}};
+/// In a StoreSet: what is done at a store without a turn at it, by one at a time. No store has it.
+Uuid besides(const Uuid& store);
 
 /// The turn is not at this store. Nothing has changed; with a turn that is, the same can be tried
 /// again. No Error: it is for who gives turns, not for people.

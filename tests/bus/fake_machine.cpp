@@ -137,9 +137,9 @@ void FakeMachine::lose(std::uint32_t snapshot_id) {
     onlyStore().snapshots.at(snapshot_id).lost = true;
 }
 
-void FakeMachine::raise(const std::string& event, std::uint64_t id) {
+void FakeMachine::raise(const std::string& event, std::uint64_t id, std::optional<Uuid> of) {
     const std::lock_guard lock(mutex_);
-    raiseLocked(onlyStore(), event, id);
+    raiseLocked(of ? stores_.at(*of) : onlyStore(), event, id);
 }
 
 void FakeMachine::raiseLocked(Store& store, const std::string& event, std::uint64_t id) {
@@ -196,9 +196,9 @@ void FakeMachine::damageSlot(unsigned slot) {
     block[20] = block[20] ^ std::byte{0xff};
 }
 
-void FakeMachine::useSegments(std::uint64_t segments) {
+void FakeMachine::useSegments(std::uint64_t segments, std::optional<Uuid> of) {
     const std::lock_guard lock(mutex_);
-    onlyStore().used_segments = segments;
+    (of ? stores_.at(*of) : onlyStore()).used_segments = segments;
 }
 
 void FakeMachine::hold(const std::string& word, const std::string& mapped_name) {

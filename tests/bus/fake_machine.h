@@ -88,7 +88,8 @@ public:
     void drop(std::uint32_t snapshot_id);
     /// A snapshot missed writes.
     void lose(std::uint32_t snapshot_id);
-    void raise(const std::string& event, std::uint64_t id);
+    /// In the only store, or in one.
+    void raise(const std::string& event, std::uint64_t id, std::optional<Uuid> of = std::nullopt);
     /// The store's disks take no writes any more, until the next reboot.
     void failStore();
     /// The kernel finds that the origin was written while nothing was in front of it.
@@ -104,7 +105,8 @@ public:
     /// Makes a snapshot that no daemon asked for.
     void createBehindTheBack(std::uint32_t snapshot_id, std::uint32_t origin_id);
     void damageSlot(unsigned slot);
-    void useSegments(std::uint64_t segments);
+    /// In the only store, or in one.
+    void useSegments(std::uint64_t segments, std::optional<Uuid> of = std::nullopt);
     /// Slots that have room for the metadata of thousands of snapshots, as large stores have them.
     /// Before any store is made.
     void makeSlotsLarge() { slot_sectors_ = 8192; }
