@@ -19,6 +19,8 @@ std::string Daemon::run(std::function<void()> on_ready) {
     // While only the threads of the queue work, the loop has nothing to wait for.
     const auto work = boost::asio::make_work_guard(loop_);
     loop_.run();
+    queue_.close();
+    service_.dropWaiting();
     queue_.stop();  // what was begun is finished
     return service_.failure();
 }

@@ -67,7 +67,7 @@ std::string inOneLine(std::string text) {
     return text;
 }
 
-void logEnd(const Job& job) {
+void logEnd(const Job& job, spdlog::level::level_enum level_if_not_done = spdlog::level::info) {
     const LogFields fields(logFieldsOf(job));
     const std::string what = fmt::format("job {}: {}{}{}: {}", job.number, job.request.operation,
                                          job.request.subject.empty() ? "" : " ",
@@ -75,7 +75,8 @@ void logEnd(const Job& job) {
     if (job.state == JobState::Done)
         spdlog::debug("{}", inOneLine(what));
     else
-        spdlog::info("{}", inOneLine(fmt::format("{}: {}", what, job.error.message)));
+        spdlog::log(level_if_not_done, "{}",
+                    inOneLine(fmt::format("{}: {}", what, job.error.message)));
 }
 
 /// The objects that a method answers.
@@ -222,6 +223,23 @@ void JobObjects::cancel(const ObjectPath& path, Cancelled on_cancelled) {
              job->number, job->request.operation);
     running.cancelling.push_back(std::move(on_cancelled));
     running.task->progress->stop();
+}
+
+void JobObjects::dropWaiting() {
+    const Error dropped(ErrorKind::Cancelled,
+                        "cowsnapd was stopped before it began: ask for it again");
+    std::vector<const Job*> dropped_jobs;
+    for (const auto& [number, running] : running_) {
+        if (!running.task || !runner_.withdraw(running.task))
+            continue;
+        const Job& job =
+            jobs_.end(number, {dropped.busName(), dropped.what()}, {}, Job::Time::clock::now());
+        logEnd(job, spdlog::level::warn);
+        dropped_jobs.push_back(&job);
+    }
+    // Last, as the bus may be gone.
+    for (const Job* const job : dropped_jobs)
+        show(*job);
 }
 
 std::vector<ObjectPath> JobObjects::list(const std::optional<std::string>& request_id) const {

@@ -57,6 +57,10 @@ public:
     /// Takes those off the bus that ended long ago.
     void forgetOld();
 
+    /// Those that have not begun and never will are over, as cancelled. Their callers are not
+    /// answered: they see the daemon go, and may ask the next one for the same.
+    void dropWaiting();
+
 private:
     struct Running {
         Runner::Handle task;  ///< null: it is followed

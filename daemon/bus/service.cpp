@@ -173,6 +173,15 @@ void Service::autoextend(const Uuid& store) {
     jobs_.start(std::move(request), {store}, extend, done);
 }
 
+void Service::dropWaiting() {
+    try {
+        jobs_.dropWaiting();
+        bus_.flush();
+    } catch (const Error& error) {
+        spdlog::warn("cannot tell who waits for jobs that they are dropped: {}", error.what());
+    }
+}
+
 void Service::emitNotices(const Notices& notices) {
     const auto emit = [&](const Uuid& store, const char* signal_name, const auto&... values) {
         Message signal = bus_.newSignal(storePath(store).path, kStoreInterface, signal_name);

@@ -53,6 +53,10 @@ public:
     /// as it was.
     void reload(std::function<void(const std::optional<Error>&)> done);
 
+    /// After the loop has stopped and the queue was closed: tells of the jobs that did not begin
+    /// and never will.
+    void dropWaiting();
+
     /// Why the loop was stopped; empty if nothing went wrong.
     const std::string& failure() const { return failure_; }
 

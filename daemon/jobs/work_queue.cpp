@@ -30,15 +30,22 @@ bool WorkQueue::withdraw(Ticket ticket) {
     return withdrawn;
 }
 
-void WorkQueue::stop() {
-    std::vector<std::thread> threads;
+void WorkQueue::close() {
     {
         const std::lock_guard lock(mutex_);
         stopped_ = true;
+    }
+    changed_.notify_all();
+}
+
+void WorkQueue::stop() {
+    close();
+    std::vector<std::thread> threads;
+    {
+        const std::lock_guard lock(mutex_);
         waiting_.clear();
         threads.swap(threads_);
     }
-    changed_.notify_all();
     for (auto& thread : threads)
         thread.join();
 }

@@ -33,6 +33,8 @@ public:
     Ticket add(StoreSet stores, std::function<void()> work);
     /// Whether the work had not begun, and now never will.
     bool withdraw(Ticket ticket);
+    /// Nothing begins any more, whatever ends; what waits can still be withdrawn.
+    void close();
     /// Waits for what has begun; what has not, and what comes after this, never will.
     void stop();
 

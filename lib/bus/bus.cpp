@@ -96,6 +96,10 @@ void Bus::send(const Message& message) {
     check(sd_bus_send(bus_, message.get(), nullptr), "cannot send a message");
 }
 
+void Bus::flush() {
+    sd_bus_flush(bus_);
+}
+
 void Bus::replyError(const Message& call, const std::string& name, const std::string& text) {
     BusError error;
     sd_bus_error_set(&error.error, name.c_str(), text.c_str());

@@ -84,6 +84,8 @@ public:
     /// Dispatches a message that has come; if there is none, waits so long for one.
     void processOrWait(std::chrono::microseconds time_limit);
     void send(const Message& message);
+    /// Waits until all that was sent is with the bus, if it is there.
+    void flush();
     void replyError(const Message& call, const std::string& name, const std::string& text);
 
     void requestName(const std::string& name);

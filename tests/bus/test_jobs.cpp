@@ -6,9 +6,11 @@
 
 #include <algorithm>
 #include <limits>
+#include <thread>
 
 #include "bus_bed.h"
 #include "cowsnap_dm.h"
+#include "recorded_log.h"
 
 using namespace cowsnap;
 using namespace cowsnap::test;
@@ -361,4 +363,55 @@ TEST_CASE("a rollback that was scheduled is copied back when it begins") {
     bed.startDaemon();
     REQUIRE(bed.jobs().size() == 1);
     CHECK(textOf(bed.jobProperties(bed.jobs().front()), "Operation") == "copy-back");
+}
+
+namespace {
+
+struct LoggedJobBed : RecordedLog, JobBed {};
+
+/// The states that jobs were said to have, by their paths.
+using SeenStates = std::map<std::string, std::string>;
+
+int onJobChanged(sd_bus_message* message, void* userdata, sd_bus_error* /*error*/) {
+    Message signal = Message::share(message);
+    if (signal.readString() != kJob)
+        return 0;
+    const Dictionary changed = signal.readKnown();
+    if (const auto state = changed.find("State"); state != changed.end())
+        (*static_cast<SeenStates*>(userdata))[signal.path()] = std::get<std::string>(state->second);
+    return 0;
+}
+
+}  // namespace
+
+TEST_CASE("jobs that a stopping daemon drops are told of, and are over as cancelled") {
+    LoggedJobBed bed;
+    const auto slow = bed.createSlowly("slow");
+    for (const char* const name : {"dropped", "dropped-too"})
+        bed.finish(*bed.beginCreate(bed.origin, name, {{"background", true}}));
+    const auto jobs = bed.jobs();
+    REQUIRE(jobs.size() >= 3);
+    SeenStates states;
+    Bus watcher = Bus::openSystem();
+    sd_bus_slot* slot = nullptr;
+    REQUIRE(sd_bus_match_signal(watcher.get(), &slot, "org.cowsnap1", nullptr,
+                                "org.freedesktop.DBus.Properties", "PropertiesChanged",
+                                onJobChanged, &states) >= 0);
+    const Slot match(slot);
+    std::thread stop([&] { bed.stopDaemon(); });
+    // While it finishes what it began.
+    for (int tries = 0; tries < 100 && states.size() < 2; ++tries)
+        watcher.processOrWait(std::chrono::milliseconds(100));
+    bed.machine.letGo();
+    stop.join();
+    for (std::size_t i = jobs.size() - 2; i < jobs.size(); ++i)
+        CHECK(states[jobs[i].path] == "cancelled");
+    const auto told = bed.with("was stopped before it began");
+    REQUIRE(told.size() == 2);
+    for (const Logged& logged : told) {
+        CHECK(logged.level == spdlog::level::warn);
+        CHECK_THAT(logged.text, Contains("create dropped") && Contains("cancelled"));
+    }
+    bed.startDaemon();
+    CHECK(bed.machine.snapshotIds().size() == 1);
 }
