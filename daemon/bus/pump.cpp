@@ -4,6 +4,8 @@
 
 #include <poll.h>
 
+#include <boost/asio/post.hpp>
+
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -24,15 +26,23 @@ BusPump::~BusPump() {
 }  // sd-bus closes it
 
 void BusPump::process() {
-    int result = 0;
-    do {
-        result = sd_bus_process(bus_.get(), nullptr);
-    } while (result > 0);
-    if (result < 0) {
-        on_lost_(-result);
-        return;
+    for (unsigned handled = 0; handled < kMessagesAtOnce; ++handled) {
+        const int result = sd_bus_process(bus_.get(), nullptr);
+        if (result < 0) {
+            on_lost_(-result);
+            return;
+        }
+        if (result == 0) {
+            waitAgain();
+            return;
+        }
     }
-    waitAgain();
+    if (std::exchange(goes_on_, true))
+        return;
+    asio::post(descriptor_.get_executor(), [this] {
+        goes_on_ = false;
+        process();
+    });
 }
 
 void BusPump::waitFor(asio::posix::stream_descriptor::wait_type what, bool& waiting) {

@@ -24,6 +24,9 @@ public:
     BusPump(const BusPump&) = delete;
     BusPump& operator=(const BusPump&) = delete;
 
+    /// At most so many messages are handled before others on the loop have their turn.
+    static constexpr unsigned kMessagesAtOnce = 64;
+
     /// Handles what has come in, sends what waits, and waits again. To be called after
     /// anything was sent outside of a handler; not from within a handler.
     void process();
@@ -38,6 +41,7 @@ private:
     boost::asio::steady_timer timer_;
     bool waiting_to_read_ = false;
     bool waiting_to_write_ = false;
+    bool goes_on_ = false;  ///< process() is posted
 };
 
 }  // namespace cowsnap

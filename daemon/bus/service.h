@@ -65,8 +65,10 @@ private:
     void handle(const Message& call);
     /// The action that a call needs, of this caller.
     std::string_view neededAction(const Message& call, const Sender& sender) const;
-    /// A call that its caller may make.
-    void serve(Message call, const Sender& sender);
+    /// Who makes a call. NotAuthorized if that cannot be found out. Asks the bus.
+    Sender senderOf(const Message& call);
+    /// A call that its caller may make; without a sender where anybody may.
+    void serve(Message call, std::optional<Sender> known_sender);
     /// Does something for a call; what goes wrong is answered.
     void guarded(const Message& call, const std::function<void()>& work);
     void perform(const Message& call, Operation operation, const Sender& sender,
