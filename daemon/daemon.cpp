@@ -9,9 +9,10 @@
 namespace cowsnap {
 
 Daemon::Daemon(DeviceMapper& mapper, BlockDevices& devices, VolumeGroups& groups,
-               const std::filesystem::path& state_directory, ConfigurationSource configuration,
+               const std::filesystem::path& state_directory,
+               const std::filesystem::path& run_directory, ConfigurationSource configuration,
                AuthoritySettings authority)
-    : engine_(mapper, devices, groups, StoreRegistry(state_directory)),
+    : engine_(mapper, devices, groups, StoreRegistry(state_directory), run_directory),
       service_(loop_, queue_, engine_, mapper, std::move(configuration), std::move(authority)) {}
 
 std::string Daemon::run(std::function<void()> on_ready) {

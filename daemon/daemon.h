@@ -23,8 +23,8 @@ class Daemon {
 public:
     /// Throws Error if the configuration is wrong.
     Daemon(DeviceMapper& mapper, BlockDevices& devices, VolumeGroups& groups,
-           const std::filesystem::path& state_directory, ConfigurationSource configuration = {},
-           AuthoritySettings authority = {});
+           const std::filesystem::path& state_directory, const std::filesystem::path& run_directory,
+           ConfigurationSource configuration = {}, AuthoritySettings authority = {});
     Daemon(const Daemon&) = delete;
     Daemon& operator=(const Daemon&) = delete;
 

@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 
+#include "assembly/boot_policy.h"
 #include "base/directory_lock.h"
 #include "base/error.h"
 #include "block/linux_block_devices.h"
@@ -82,13 +83,14 @@ void onHangUp(boost::asio::signal_set& signals, const std::function<void()>& rel
     });
 }
 
-int serve(const std::string& state_directory, const cowsnap::ConfigurationSource& configuration) {
+int serve(const std::string& state_directory, const std::string& run_directory,
+          const cowsnap::ConfigurationSource& configuration) {
     const auto lock = beTheOnlyOne(state_directory);
     const auto mapper = cowsnap::openDeviceMapper();
     cowsnap::LinuxBlockDevices devices;
     cowsnap::LvmVolumeGroups groups;
     lockMemory();
-    cowsnap::Daemon daemon(*mapper, devices, groups, state_directory, configuration);
+    cowsnap::Daemon daemon(*mapper, devices, groups, state_directory, run_directory, configuration);
     boost::asio::signal_set signals(daemon.loop(), SIGTERM, SIGINT);
     signals.async_wait([&](const boost::system::error_code& error, int) {
         if (error)
@@ -119,6 +121,10 @@ int main(int argc, char** argv) {
     std::string configuration_file;
     app.add_option("--state-directory", state_directory, "Where the list of stores is kept")
         ->capture_default_str();
+    std::string run_directory(cowsnap::kDefaultRunDirectory);
+    app.add_option("--run-directory", run_directory,
+                   "Where it is kept, until the machine is started again, what was told")
+        ->capture_default_str();
     app.add_option("--configuration", configuration_file, "The configuration file")
         ->default_str(configuration.file.string())
         ->check(CLI::ExistingFile);
@@ -138,7 +144,7 @@ int main(int argc, char** argv) {
     try {
         spdlog::set_level(
             spdlog::level::from_str(cowsnap::readConfiguration(configuration).log_level));
-        return serve(state_directory, configuration);
+        return serve(state_directory, run_directory, configuration);
     } catch (const std::exception& error) {
         spdlog::critical("{}", error.what());
         return EXIT_FAILURE;

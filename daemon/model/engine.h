@@ -7,6 +7,7 @@
 #define COWSNAP_MODEL_ENGINE_H
 
 #include <chrono>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <optional>
@@ -25,6 +26,7 @@
 #include "model/retention.h"
 #include "model/stepping_out.h"
 #include "model/store_state.h"
+#include "model/told_events.h"
 #include "model/turns.h"
 
 namespace cowsnap {
@@ -100,7 +102,7 @@ struct PruneResult {
 class Engine {
 public:
     Engine(DeviceMapper& mapper, BlockDevices& devices, VolumeGroups& groups,
-           StoreRegistry registry);
+           StoreRegistry registry, const std::filesystem::path& run_directory);
 
     /// Finds the stores that run, starts those that are registered, and finishes or
     /// undoes what was interrupted. What fails is logged and shown as a store's problem. The same
@@ -320,6 +322,7 @@ private:
     StoreAssembly assembly_;
     StoreRegistry registry_;
     LossRecords losses_;
+    ToldEvents told_events_;
     BackupWriter backups_;
     std::size_t metadata_backups_ = kMetadataBackupsKept;
     AutoextendPolicy autoextend_;

@@ -243,6 +243,13 @@ void Engine::checkSpace(StoreState& store) {
 void Engine::readEvents(StoreState& store) {
     if (store.events_known && store.status.last_event <= store.last_event)
         return;
+    // What an earlier daemon told is not told again; what came before any ran is.
+    std::uint64_t told = store.last_event;
+    if (!store.events_known) {
+        told = told_events_.last(store.uuid);
+        if (told > store.status.last_event)
+            told = 0;
+    }
     auto& remembered = store.remembered_events;
     const auto lines = parseEventsAnswer(mapper_.message(
         store.mapped->name, fmt::format("{} {}", COWSNAP_MESSAGE_EVENTS, store.last_event)));
@@ -253,14 +260,15 @@ void Engine::readEvents(StoreState& store) {
     for (const auto& line : lines) {
         store.last_event = std::max(store.last_event, line.number);
         remembered.push_back(line);
-        // What happened before this daemon ran was told by the one before it.
-        if (!store.events_known)
+        if (line.number <= told)
             continue;
         notices_.events.push_back(
             {store.uuid, line.number, line.event, line.id, eventText(store, line)});
         const LogFields about(logFieldsOf(store, fieldsOfEvent(store, line)));
         spdlog::warn("{}", notices_.events.back().text);
     }
+    if (store.last_event > told)
+        told_events_.put(store.uuid, store.last_event);
     store.events_known = true;
     if (remembered.size() > COWSNAP_EVENTS_KEPT)
         remembered.erase(remembered.begin(), remembered.end() - COWSNAP_EVENTS_KEPT);

@@ -18,13 +18,14 @@
 namespace cowsnap {
 
 Engine::Engine(DeviceMapper& mapper, BlockDevices& devices, VolumeGroups& groups,
-               StoreRegistry registry)
+               StoreRegistry registry, const std::filesystem::path& run_directory)
     : mapper_(mapper, turns_),
       devices_(devices, turns_),
       groups_(groups),
       assembly_(mapper_, devices_),
       registry_(std::move(registry)),
       losses_(registry_.directory()),
+      told_events_(run_directory),
       backups_(MetadataBackups(registry_.directory())) {}
 
 namespace {
@@ -182,6 +183,8 @@ void Engine::bringUp(StoreState& store, Recognize origins, const std::function<v
     assembly_.resumeInterrupted(store.uuid);
     if (const auto running = assembly_.find(store.uuid, COWSNAP_DM_ROLE_STORE))
         recordLoss(store.uuid, *running);
+    else
+        told_events_.forget(store.uuid);
     try {
         takeActive(store, activateStore(mapper_, devices_, losses_,
                                         {store.uuid, store.name, store.devices}));

@@ -159,7 +159,8 @@ BusBed::~BusBed() {
 void BusBed::startDaemon() {
     std::promise<std::string> ready;
     daemon_ = std::make_unique<Daemon>(machine, machine, machine, directory.path() / "state",
-                                       ConfigurationSource{configuration}, authority_);
+                                       directory.path() / "run", ConfigurationSource{configuration},
+                                       authority_);
     thread_ = std::thread([this, &ready] {
         bool is_ready = false;
         const std::string failure = daemon_->run([&] {

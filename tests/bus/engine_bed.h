@@ -6,6 +6,7 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -38,16 +39,19 @@ struct EngineBed {
     /// Ends the daemon and starts it again.
     void restart() {
         engine.reset();
-        engine =
-            std::make_unique<Engine>(machine, machine, machine, StoreRegistry(directory.path()));
+        engine = std::make_unique<Engine>(machine, machine, machine,
+                                          StoreRegistry(directory.path()), runDirectory());
         engine->start();
     }
 
     void reboot() {
         engine.reset();
         machine.reboot();
+        std::filesystem::remove_all(runDirectory());
         restart();
     }
+
+    std::filesystem::path runDirectory() const { return directory.path() / "run"; }
 
     Uuid makeStore() { return engine->createStore({"/dev/store"}, "main", {}); }
     /// All stores.

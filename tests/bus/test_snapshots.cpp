@@ -2,6 +2,10 @@
 // Snapshots: creating, deleting, their devices, and those that go by themselves.
 #include <catch2/catch.hpp>
 
+#include <filesystem>
+#include <fstream>
+
+#include "assembly/activation.h"
 #include "cowsnap_dm.h"
 #include "engine_bed.h"
 
@@ -180,10 +184,52 @@ TEST_CASE("what the kernel drops goes, and the reason is told") {
         bed.engine.reset();
         bed.machine.drop(3);
         bed.restart();
-        CHECK(bed.takeEvents().empty());
+        const auto since = bed.takeEvents();
+        REQUIRE(since.size() == 1);
+        CHECK(since[0].event == COWSNAP_EVENT_DROPPED);
+        CHECK(since[0].id == 3);
         const auto later = bed.takeDropped();
         REQUIRE(later.size() == 1);
         CHECK_THAT(later[0].reason, Contains("make room"));
+    }
+}
+
+TEST_CASE("what the kernel told before any daemon ran is told by the first one, and only by it") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "data");
+    bed.engine->createSnapshots({{one, "a"}}, {});
+    bed.engine.reset();
+    bed.machine.reboot();
+    std::filesystem::remove_all(bed.runDirectory());
+    const auto registered = StoreRegistry(bed.directory.path()).read();
+    activateStores(bed.machine, bed.machine, LossRecords(bed.directory.path()), registered);
+    bed.machine.writtenUnseen(1);
+    bed.restart();
+    const auto events = bed.takeEvents();
+    REQUIRE(events.size() == 1);
+    CHECK(events[0].event == COWSNAP_EVENT_STALE);
+    CHECK_THAT(events[0].text, Contains("the origin data was written"));
+    bed.restart();
+    CHECK(bed.takeEvents().empty());
+    SECTION("the next boot's numbers begin anew") {
+        bed.reboot();
+        bed.machine.writtenUnseen(1);
+        bed.refresh();
+        CHECK(bed.takeEvents().size() == 1);
+    }
+    SECTION("and those of a store that is started again") {
+        bed.engine.reset();
+        bed.machine.reboot();
+        bed.restart();
+        bed.machine.writtenUnseen(1);
+        bed.restart();
+        CHECK(bed.takeEvents().size() == 1);
+    }
+    SECTION("what cannot be understood is told again") {
+        std::ofstream(bed.runDirectory() / ("told-" + store.dashed())) << "rubbish";
+        bed.restart();
+        CHECK(bed.takeEvents().size() == 1);
     }
 }
 
