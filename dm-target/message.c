@@ -69,6 +69,11 @@ static int message_delete(struct cow_engine *engine, unsigned int argc, char **a
 		DMERR("delete: a snapshot id is needed");
 		return -EINVAL;
 	}
+	if (count > COWSNAP_DELETE_MAX) {
+		DMERR("delete: %u snapshots at once, at most %u can be deleted", count,
+		      COWSNAP_DELETE_MAX);
+		return -E2BIG;
+	}
 	ids = kcalloc(count, sizeof(*ids), GFP_KERNEL);
 	if (!ids)
 		return -ENOMEM;

@@ -44,6 +44,9 @@
 /* At most this many origins in one "create": what one transaction of the store can hold. */
 #define COWSNAP_SET_MAX 1008u
 
+/* At most this many snapshots in one "delete", which is one transaction as well. */
+#define COWSNAP_DELETE_MAX 1008u
+
 /*
  * ---------------------------------------------------------------- tables ---
  *
@@ -111,13 +114,15 @@
  * All go to the cow-store (dmsetup message <store> 0 <message>). A message
  * that returns 0 has been made durable. Errors: EINVAL grammar, ENOENT
  * unknown id, EEXIST id in use, EBUSY open, attached or being worked on,
- * ENOSPC no room, EIO the store fails; the cause is in the kernel's log.
+ * ENOSPC no room, EIO the store fails, E2BIG too many at once; the cause is in the
+ * kernel's log.
  *
  * create <snapshot id> <origin id> [<snapshot id> <origin id>]...
  *     Snapshots of these origins at one instant (at most COWSNAP_SET_MAX). File
  *     systems mounted on the origins are frozen meanwhile.
  * delete <snapshot id>...
- *     All or none. EBUSY when one has a cow-snap.
+ *     All or none (at most COWSNAP_DELETE_MAX). EBUSY when one has a cow-snap, or a
+ *     rollback needs it.
  * rollback <origin id> <snapshot id> <undo snapshot id> [force] [schedule]
  *     The origin goes back to the snapshot. Its device shows that when the message
  *     returns, with what was written to the snapshot, and can be used; blocks are

@@ -58,6 +58,8 @@ LogFields::Fields logFieldsOf(const Job& job) {
                              {kLogOperation, job.request.operation}};
     if (job.request.user_id != kUnknownUser)
         fields.emplace_back(kLogUserId, std::to_string(job.request.user_id));
+    if (!job.request.bus_name.empty())
+        fields.emplace_back(kLogSender, job.request.bus_name);
     return fields;
 }
 
@@ -131,7 +133,7 @@ void JobObjects::start(JobRequest request, const StoreSet& stores, Work work,
 
 void JobObjects::end(std::uint64_t number, const Outcome& outcome) {
     const auto running = running_.extract(number);
-    const Job& job = jobs_.end(number, {outcome.error_name, outcome.error_text},
+    const Job& job = jobs_.end(number, {outcome.error_name, outcome.error_text, outcome.cancelled},
                                objectsIn(outcome.answer), Job::Time::clock::now());
     showEnd(job);
     const std::string state = jobStateName(job.state);
@@ -248,6 +250,17 @@ std::vector<ObjectPath> JobObjects::list(const std::optional<std::string>& reque
         if (!request_id || job.request.request_id == *request_id)
             paths.push_back(jobPath(number));
     return paths;
+}
+
+JobCounts JobObjects::counts() const {
+    JobCounts counts;
+    for (const JobState state : {JobState::Queued, JobState::Running})
+        counts.unfinished[jobStateName(state)] = 0;
+    for (const auto& [number, running] : running_)
+        ++counts.unfinished[jobStateName(jobs_.find(number)->state)];
+    for (const auto& [state, count] : jobs_.ended())
+        counts.ended[jobStateName(state)] = count;
+    return counts;
 }
 
 void JobObjects::forgetOld() {

@@ -18,6 +18,7 @@
 #include "bus/objects.h"
 #include "jobs/jobs.h"
 #include "jobs/runner.h"
+#include "model/metrics.h"
 
 namespace cowsnap {
 
@@ -52,6 +53,7 @@ public:
     const JobRequest* runningAt(const ObjectPath& object, std::string_view operation) const;
     /// Of all users; with an id, those of requests that have it.
     std::vector<ObjectPath> list(const std::optional<std::string>& request_id) const;
+    JobCounts counts() const;
     /// How many that are over are kept, and for how long.
     void setLimits(const Jobs::Limits& limits) { limits_ = limits; }
     /// Takes those off the bus that ended long ago.

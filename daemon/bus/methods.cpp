@@ -11,7 +11,6 @@
 #include "base/error.h"
 #include "bus/options.h"
 #include "config/configuration.h"
-#include "model/metrics.h"
 #include "model/published.h"
 
 namespace cowsnap {
@@ -257,10 +256,11 @@ Operation prune(Message& call) {
         prune_options.now = static_cast<std::uint64_t>(std::time(nullptr));
         std::vector<Dictionary> answer;
         for (const auto& result : engine.prune(origins, prune_options))
-            answer.push_back({{"Snapshot", snapshotPath(result.snapshot)},
-                              {"Name", result.name},
-                              {"Action", actionName(result.action)},
-                              {"Reason", result.reason}});
+            answer.push_back(
+                {{"Snapshot", result.snapshot ? snapshotPath(*result.snapshot) : ObjectPath{"/"}},
+                 {"Name", result.name},
+                 {"Action", actionName(result.action)},
+                 {"Reason", result.reason}});
         return answer;
     };
     Operation operation{paths.empty() ? About::AllStores : About::Objects, paths, work};
@@ -270,7 +270,7 @@ Operation prune(Message& call) {
 
 Operation getMetrics(Message& call) {
     Options(call).finish();
-    return {About::NoStore, {}, [](Engine& engine) { return metricsText(engine.stores()); }};
+    return {About::GetMetrics, {}, {}};
 }
 
 Operation refresh(Message& call) {
@@ -361,9 +361,11 @@ Operation setAutoextend(Message& call) {
 
 Operation closeStore(Message& call) {
     const Uuid store = uuidInPath({call.path()}, "store");
-    Options(call).finish();
+    Options options(call);
+    const bool force = options.take<bool>("force").value_or(false);
+    options.finish();
     return aboutItself(call, [=](Engine& engine) {
-        engine.closeStore(store);
+        engine.closeStore(store, force);
         return std::nullopt;
     });
 }

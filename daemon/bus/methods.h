@@ -25,6 +25,7 @@ struct Operation {
         Refresh,   ///< all stores that are free are to be read again
         ListJobs,  ///< those of the request with the id that subject has, or all
         ListSnapshots,
+        GetMetrics,
         CancelJob,    ///< the one of its objects
         Reload,       ///< the configuration is to be read again
         SetLogLevel,  ///< to what subject says

@@ -12,10 +12,12 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/log_fields.h"
 #include "base/sealed_file.h"
 #include "bus/listing.h"
 #include "bus/permissions.h"
 #include "cowsnap_dm.h"
+#include "model/metrics.h"
 
 namespace cowsnap {
 
@@ -35,6 +37,16 @@ void configureEngine(Engine& engine, const Configuration& configuration) {
 bool anybodyMay(const Message& call) {
     const auto found = neededActions().find({call.interface(), call.member()});
     return found != neededActions().end() && found->second == kNoAction;
+}
+
+/// Of what is no job: who asked for it, and what became of that.
+void logAsked(spdlog::level::level_enum level, const Message& call, const Sender& sender,
+              std::string_view what) {
+    const LogFields fields({{kLogOperation, call.member()},
+                            {kLogUserId, std::to_string(sender.user_id)},
+                            {kLogSender, call.sender()}});
+    spdlog::log(level, "{}, asked for by the user {} ({}), {}", call.member(), sender.user_id,
+                call.sender(), what);
 }
 
 /// What went wrong; nothing if it was done.
@@ -243,10 +255,13 @@ void Service::handle(const Message& call) {
         const Sender sender = senderOf(call);
         authority_.check(call, sender, neededAction(call, sender),
                          [this, call, sender](const std::optional<Error>& error) {
-                             if (error)
+                             if (error) {
+                                 logAsked(spdlog::level::warn, call, sender,
+                                          fmt::format("was refused: {}", error->what()));
                                  refuse(call, error->busName(), error->what());
-                             else
+                             } else {
                                  serve(call, sender);
+                             }
                          });
     });
 }
@@ -264,6 +279,10 @@ void Service::serve(Message call, std::optional<Sender> known_sender) {
         // What is only checked is checked anew each time.
         if (common.dry_run)
             common.request_id.reset();
+        // Of other calls of this kind nobody needs to know who makes them.
+        if (!known_sender)
+            known_sender = common.request_id ? senderOf(call) : Sender();
+        const Sender& sender = *known_sender;
         if (!common.request_id || !requests_.knows({sender.user_id, *common.request_id}))
             checkIsThere(call.path());
         // Before the id is taken note of: what is refused here can be put right and sent again.
@@ -272,10 +291,6 @@ void Service::serve(Message call, std::optional<Sender> known_sender) {
             fail(ErrorKind::InvalidArgument,
                  "the option \"{}\" is for jobs, and this call is none: it changes nothing",
                  kBackgroundOption);
-        // Of other calls of this kind nobody needs to know who makes them.
-        if (!known_sender)
-            known_sender = common.request_id ? senderOf(call) : Sender();
-        const Sender& sender = *known_sender;
         if (common.request_id && operation.work) {
             const auto verdict = requests_.begin({sender.user_id, *common.request_id}, call,
                                                  !common.background, Requests::Clock::now());
@@ -336,7 +351,7 @@ JobRequest Service::jobRequestOf(const Message& call, const Operation& operation
     return request;
 }
 
-bool Service::performHere(const Message& call, const Operation& operation) {
+bool Service::performHere(const Message& call, const Operation& operation, const Sender& sender) {
     switch (operation.about) {
         case Operation::About::Refresh:
             refreshIdle([this, call] {
@@ -355,8 +370,13 @@ bool Service::performHere(const Message& call, const Operation& operation) {
             bus_.send(reply);
             return true;
         }
+        case Operation::About::GetMetrics:
+            answerMetrics(call);
+            return true;
         case Operation::About::Reload:
-            reload([this, call](const auto& error) {
+            reload([this, call, sender](const auto& error) {
+                logAsked(spdlog::level::info, call, sender,
+                         error ? fmt::format("failed: {}", error->what()) : "is done");
                 if (error)
                     refuse(call, error->busName(), error->what());
                 else
@@ -364,6 +384,9 @@ bool Service::performHere(const Message& call, const Operation& operation) {
             });
             return true;
         case Operation::About::SetLogLevel:
+            // Before it may be too quiet for that.
+            logAsked(spdlog::level::info, call, sender,
+                     fmt::format("sets it to {}", operation.subject));
             setLogLevel(operation.subject);
             answer(call, std::nullopt);
             return true;
@@ -384,9 +407,21 @@ bool Service::performHere(const Message& call, const Operation& operation) {
     return false;
 }
 
+void Service::answerMetrics(const Message& call) {
+    const Work look = [](Engine& engine) { return metricsText(engine.stores()); };
+    const auto looked = [this, call](const Outcome& outcome) {
+        if (!outcome.error_name.empty())
+            refuse(call, outcome.error_name, outcome.error_text);
+        else
+            answer(call, std::get<std::string>(std::get<Value>(*outcome.answer)) +
+                             jobMetricsText(jobs_.counts()));
+    };
+    runner_.run({kNoStore}, {look, looked});
+}
+
 void Service::perform(const Message& call, Operation operation, const Sender& sender,
                       const CommonOptions& common) {
-    if (performHere(call, operation))
+    if (performHere(call, operation, sender))
         return;
     const StoreSet stores = storesOf(operation);
     if (operation.only_check) {

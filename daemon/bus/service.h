@@ -74,7 +74,8 @@ private:
     void perform(const Message& call, Operation operation, const Sender& sender,
                  const CommonOptions& common);
     /// The same for what is no work for the engine; false if it is.
-    bool performHere(const Message& call, const Operation& operation);
+    bool performHere(const Message& call, const Operation& operation, const Sender& sender);
+    void answerMetrics(const Message& call);
     JobRequest jobRequestOf(const Message& call, const Operation& operation, const Sender& sender,
                             const CommonOptions& common) const;
     /// A call that is answered when all is checked, and not done.

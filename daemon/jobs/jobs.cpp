@@ -74,9 +74,11 @@ const Job& Jobs::report(std::uint64_t number, const Amount& amount, bool can_can
 const Job& Jobs::end(std::uint64_t number, const JobError& error, std::vector<ObjectPath> results,
                      Time now) {
     Job& job = jobs_.at(number);
-    const bool cancelled = error.name == Error(ErrorKind::Cancelled, "").busName();
+    const bool cancelled =
+        error.cancelled || error.name == Error(ErrorKind::Cancelled, "").busName();
     const JobState unsuccessful = cancelled ? JobState::Cancelled : JobState::Failed;
     job.state = error.name.empty() ? JobState::Done : unsuccessful;
+    ++ended_[job.state];
     job.can_cancel = false;
     job.ended = now;
     job.error = error;

@@ -37,6 +37,7 @@ enum class JobState { Queued, Running, Done, Failed, Cancelled };
 struct JobError {
     std::string name;
     std::string message;
+    bool cancelled = false;  ///< it ended so because it was to, whatever it had done until then
 };
 
 struct Job {
@@ -86,11 +87,16 @@ public:
     /// Null if it is not there.
     const Job* find(std::uint64_t number) const;
     const std::map<std::uint64_t, Job>& all() const { return jobs_; }
+    /// How many ended in each of the states of jobs that are over, also of those that are
+    /// forgotten.
+    const std::map<JobState, std::uint64_t>& ended() const { return ended_; }
     /// Forgets what is beyond the limits, oldest first. Returns the numbers.
     std::vector<std::uint64_t> forgetOld(const Limits& limits, Time now);
 
 private:
     std::map<std::uint64_t, Job> jobs_;
+    std::map<JobState, std::uint64_t> ended_{
+        {JobState::Done, 0}, {JobState::Failed, 0}, {JobState::Cancelled, 0}};
     std::uint64_t last_number_ = 0;
 };
 

@@ -73,6 +73,7 @@ Outcome Runner::perform(const StoreSet& stores, const Task& task) {
         outcome.error_text = error.what();
         spdlog::error("an operation ended in an unexpected way: {}", error.what());
     }
+    outcome.cancelled = task.progress && task.progress->stopped();
     outcome.stores = turn.stores();
     outcome.objects = publish(engine_, outcome.stores);
     for (const Uuid& store : outcome.stores)

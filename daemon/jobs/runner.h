@@ -33,6 +33,7 @@ struct Outcome {
     std::optional<Answer> answer;
     std::string error_name;  ///< empty: it was done
     std::string error_text;
+    bool cancelled = false;             ///< it stopped because it was to
     std::optional<Uuid> missing_store;  ///< nothing was done: this store is needed too
 };
 

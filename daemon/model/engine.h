@@ -12,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -86,10 +87,10 @@ struct StoreFinding {
     std::string text;
 };
 
-/// What pruning did, or would do, with a snapshot, and why.
+/// What pruning did, or would do, with a snapshot, and why; or a store that it could not look at.
 struct PruneResult {
     enum class Action { Keep, Delete, Failed };
-    Uuid snapshot;
+    std::optional<Uuid> snapshot;  ///< nothing: it is about the store with this name
     std::string name;
     Action action = Action::Keep;
     std::string reason;
@@ -139,8 +140,10 @@ public:
     /// What the kernel knows of damage and the like in a store, and whether its metadata can be
     /// read now; also of a store that cannot be used. Reads no data: that is for cowsnap-store.
     std::vector<StoreFinding> checkStore(const Uuid& store);
-    /// Stops a store without origins and forgets where it is.
-    void closeStore(const Uuid& store);
+    /// Stops a store without origins and forgets where it is. Of one that cannot be used nobody
+    /// knows which it has: force closes it if none of them is attached. The boot does not hold
+    /// back its fail-closed origins any more.
+    void closeStore(const Uuid& store, bool force = false);
 
     /// Attaches an origin to a device. Without a method: interposed if the device is in use, else
     /// stacked; one that has snapshots as it was before. An empty name: that of the device.
@@ -157,8 +160,10 @@ public:
     /// Makes a snapshot of each origin (first) with its name (second), all at one instant.
     std::vector<Uuid> createSnapshots(const std::vector<std::pair<Uuid, std::string>>& members,
                                       const SnapshotOptions& options);
-    /// Deletes all of the snapshots or none; they may be of several stores, then all of a store or
-    /// none. Held if one of them is. Can be cancelled between stores, as prune().
+    /// Deletes snapshots. Those of a store go in parts of COWSNAP_DELETE_MAX, each of them wholly
+    /// or not at all, also over a crash. Held if one of them is; then all stay. PartlyDone, with
+    /// what is gone, if it fails, or is cancelled, after a part; cancelled can it be between
+    /// stores, as prune().
     void deleteSnapshots(const std::vector<Uuid>& snapshots);
     void renameSnapshot(const Uuid& snapshot, const std::string& name);
     void setDescription(const Uuid& snapshot, const std::string& description);
@@ -166,15 +171,16 @@ public:
     void setTags(const Uuid& snapshot, const std::vector<std::string>& tags);
     /// When prune() deletes it, in seconds since 1970; 0: never.
     void setExpiry(const Uuid& snapshot, std::uint64_t expires);
-    /// Adds a hold with this name to all of the snapshots, or to none (of each store). A snapshot
-    /// may have several holds; while it has one it is not deleted. Exists if one has this hold.
+    /// Adds a hold with this name to all of the snapshots, or to none. A snapshot may have several
+    /// holds; while it has one it is not deleted. Exists if one has this hold. PartlyDone if it
+    /// was done in one store and another one cannot be written.
     void holdSnapshots(const std::vector<Uuid>& snapshots, const std::string& hold);
-    /// Takes the hold with this name from all of the snapshots, or from none (of each store).
-    /// NotFound if one does not have it.
+    /// Takes the hold with this name from all of the snapshots, or from none. NotFound if one does
+    /// not have it. PartlyDone as of holdSnapshots().
     void releaseSnapshots(const std::vector<Uuid>& snapshots, const std::string& hold);
 
-    /// Deletes the snapshots of these origins, or of all, that retention lets go. In a store where
-    /// that fails nothing is deleted, and the results say so; the others are pruned all the same.
+    /// Deletes the snapshots of these origins, or of all, that retention lets go. What of a store
+    /// fails, and which stores cannot be used, the results say; the others are pruned all the same.
     std::vector<PruneResult> prune(const std::vector<Uuid>& origins, const PruneOptions& options);
 
     /// Has the origin of a snapshot go back to it. When this returns the origin's device shows
@@ -231,6 +237,13 @@ private:
     StoreState& storeOfOrigin(const Uuid& origin);
     StoreState& storeOfSnapshot(const Uuid& snapshot);
 
+    // engine_unusable.cpp
+    std::vector<std::string> standingOn(const Uuid& store);
+    void letGo(StoreState& store);
+    std::string repairAdvice(const StoreState& store);
+    std::vector<std::string> failClosedNames(const StoreState& store);
+    void checkForget(const StoreState& store, bool force);
+
     // engine_autoextend.cpp
     AutoextendRecord changedAutoextend(const Uuid& store, AutoextendRecord record,
                                        const std::vector<DeviceIdentity>& devices,
@@ -278,6 +291,8 @@ private:
 
     // engine_snapshots.cpp
     void deleteInStore(StoreState& store, const std::vector<Uuid>& snapshots);
+    void deletePart(StoreState& store, std::span<const SnapshotRecord> snapshots);
+    void writeDeleted(StoreState& store, std::span<const SnapshotRecord> gone);
     void removeSnapshotDevice(const StoreState& store, const SnapshotRecord& snapshot);
 
     // engine_rollback.cpp
@@ -293,7 +308,7 @@ private:
     // engine_records.cpp
     void changeRecords(
         const std::vector<Uuid>& snapshots,
-        const std::function<void(const StoreState&, Metadata&, SnapshotRecord&)>& change);
+        const std::function<std::string(const StoreState&, Metadata&, SnapshotRecord&)>& change);
 
     // engine_refresh.cpp
     void persist(StoreState& store, Metadata metadata);

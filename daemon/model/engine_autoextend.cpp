@@ -100,6 +100,27 @@ AutoextendRecord Engine::changedAutoextend(const Uuid& uuid, AutoextendRecord re
     return record;
 }
 
+namespace {
+
+std::string autoextendText(const StoreState& store) {
+    const AutoextendRecord& record = store.metadata.autoextend;
+    if (!record.enabled)
+        return fmt::format("the store {} is not extended by itself", store.name);
+    std::vector<std::string> spares;
+    for (const auto& spare : record.spares)
+        spares.push_back(spare.path);
+    return fmt::format(
+        "the store {} is extended by itself{}{}{}", store.name,
+        spares.empty() ? std::string() : fmt::format(" with {}", fmt::join(spares, ", ")),
+        record.volume_group_name.empty()
+            ? std::string()
+            : fmt::format(" from the volume group {}", record.volume_group_name),
+        record.max_bytes == 0 ? std::string()
+                              : fmt::format(" up to {}", sizeText(record.max_bytes)));
+}
+
+}  // namespace
+
 void Engine::changeAutoextend(const Uuid& uuid, const AutoextendChange& change) {
     StoreState& store = usableStore(uuid);
     Metadata changed = store.metadata;
@@ -107,6 +128,8 @@ void Engine::changeAutoextend(const Uuid& uuid, const AutoextendChange& change) 
     turns_.checked();
     persist(store, std::move(changed));
     retryAutoextend(store);
+    const LogFields about(logFieldsOf(store));
+    spdlog::info("{}", autoextendText(store));
 }
 
 void Engine::retryAutoextend(StoreState& store) {
@@ -145,10 +168,10 @@ void Engine::autoextend(const Uuid& uuid) {
 
 void Engine::autoextendFailed(StoreState& store, const std::string& reasons) {
     const std::string problem = fmt::format(
-        "the store {} gets full and cannot be extended: {}. Extend it (\"snapd-cli store "
-        "extend\"), "
-        "add a spare (\"snapd-cli store modify --add-spare\") or delete snapshots",
-        store.name, reasons);
+        "the store {0} gets full and cannot be extended: {1}. Extend it (\"snapd-cli store extend "
+        "{2} DEVICE\"), add a spare (\"snapd-cli store modify {2} --add-spare DEVICE\") or delete "
+        "snapshots",
+        store.name, reasons, shellWord(store.name));
     // What is known already is not told again with each try.
     if (problem != store.autoextend_problem) {
         const LogFields about(logFieldsOf(store));

@@ -276,6 +276,9 @@ void Engine::reattach(StoreState& store, const OriginRecord& origin, const Block
         throw;
     }
     load(store);
+    const LogFields about(logFieldsOf(store, {{kLogOrigin, attached.name}}));
+    spdlog::info("attached {} as the origin {} again, {}", device.identity.path, attached.name,
+                 methodName(method));
 }
 
 void Engine::setBootPolicy(const Uuid& uuid, BootPolicy policy) {

@@ -5,15 +5,19 @@
 #include <algorithm>
 #include <ctime>
 #include <set>
+#include <span>
 
 #include "cowsnap_dm.h"
+#include "model/done_so_far.h"
 #include "model/engine.h"
+#include "model/snapshot_checks.h"
 
 namespace cowsnap {
 
 namespace {
 
-RetentionCandidate candidateFrom(const SnapshotRecord& record, const SnapshotState& state) {
+RetentionCandidate candidateFrom(const StoreState& store, const SnapshotRecord& record) {
+    const SnapshotState& state = store.snapshots.at(record.id);
     RetentionCandidate candidate;
     candidate.snapshot = record.uuid;
     candidate.origin = record.origin;
@@ -23,6 +27,7 @@ RetentionCandidate candidateFrom(const SnapshotRecord& record, const SnapshotSta
     candidate.expires = record.expires;
     candidate.held = !record.holds.empty();
     candidate.open = state.mapped && state.mapped->open_count > 0;
+    candidate.in_rollback = rollbackNeeds(store, record);
     candidate.sound = state.line.state == COWSNAP_STATE_ACTIVE;
     candidate.lost = state.line.state == COWSNAP_STATE_LOST;
     return candidate;
@@ -30,6 +35,22 @@ RetentionCandidate candidateFrom(const SnapshotRecord& record, const SnapshotSta
 
 bool hasTags(const SnapshotRecord& record, const std::set<std::string>& tags) {
     return std::includes(record.tags.begin(), record.tags.end(), tags.begin(), tags.end());
+}
+
+PruneResult notPruned(const StoreState& store) {
+    const LogFields about(logFieldsOf(store));
+    spdlog::warn("the store {} is not pruned, it cannot be used: {}", store.name, store.problem);
+    return {std::nullopt, store.name, PruneResult::Action::Failed,
+            fmt::format("the store cannot be used: {}", store.problem)};
+}
+
+void addDeleted(const StoreState& store, std::span<const PruneResult> results, DoneSoFar& done) {
+    std::vector<PruneResult> deleted;
+    for (const auto& result : results)
+        if (result.action == PruneResult::Action::Delete)
+            deleted.push_back(result);
+    if (!deleted.empty())
+        done.add(fmt::format("deleted of the store {}: {}", store.name, namesOf(deleted)));
 }
 
 }  // namespace
@@ -44,38 +65,45 @@ std::vector<PruneResult> Engine::prune(const std::vector<Uuid>& origins,
     };
     // Before the first one is pruned: others may appear meanwhile.
     std::vector<Uuid> of_stores;
+    std::vector<PruneResult> results;
     for (const auto& [uuid, store] : stores_) {
+        // Nobody waits for one that may never be started.
         if (store.starting) {
-            const LogFields about(logFieldsOf(store));
-            spdlog::warn("the store {} is not pruned, it cannot be used yet: {}", store.name,
-                         store.problem);
+            if (chosen.empty())
+                results.push_back(notPruned(store));
             continue;
         }
-        if (std::any_of(store.metadata.origins.begin(), store.metadata.origins.end(),
+        // What one has that cannot be used is not always known.
+        if ((chosen.empty() && !store.problem.empty()) ||
+            std::any_of(store.metadata.origins.begin(), store.metadata.origins.end(),
                         [&](const auto& origin) { return is_chosen(origin.uuid); })) {
             turns_.require(uuid);
             of_stores.push_back(uuid);
         }
     }
-    std::vector<PruneResult> results;
-    std::uint64_t done = 0;
+    DoneSoFar done;
+    std::uint64_t number = 0;
     for (const Uuid& uuid : of_stores) {
-        turns_.step({done++, of_stores.size()});
+        try {
+            turns_.step({number++, of_stores.size()});
+        } catch (const Error& error) {
+            done.rethrow(error);
+        }
         StoreState& store = stores_.at(uuid);
         if (!store.problem.empty()) {
             // Of one that was named storeOfOrigin() has said so.
-            const LogFields about(logFieldsOf(store));
-            spdlog::warn("the store {} is not pruned, it cannot be used: {}", store.name,
-                         store.problem);
+            results.push_back(notPruned(store));
             continue;
         }
         load(store);
         std::vector<RetentionCandidate> candidates;
         for (const auto& record : store.metadata.snapshots)
             if (is_chosen(record.origin) && hasTags(record, options.tags))
-                candidates.push_back(candidateFrom(record, store.snapshots.at(record.id)));
+                candidates.push_back(candidateFrom(store, record));
         const auto verdicts = evaluateRetention(options.rules, candidates, options.now);
+        const std::size_t first = results.size();
         pruneStore(store, verdicts, options.dry_run, results);
+        addDeleted(store, std::span(results).subspan(first), done);
     }
     return results;
 }
@@ -101,7 +129,8 @@ void Engine::pruneStore(StoreState& store, const std::vector<RetentionVerdict>& 
         // The other stores are pruned all the same.
         spdlog::error("the store {} is not pruned: {}", store.name, error.what());
         for (std::size_t i = first; i < results.size(); ++i)
-            if (results[i].action == Action::Delete) {
+            if (results[i].action == Action::Delete &&
+                store.metadata.snapshot(*results[i].snapshot) != nullptr) {
                 results[i].action = Action::Failed;
                 results[i].reason = error.what();
             }

@@ -1,33 +1,65 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What people say of snapshots: names, descriptions, tags, holds, times of expiry. All of it is in
 // the metadata alone; the kernel has no part in it.
+#include <spdlog/spdlog.h>
+
 #include <set>
+#include <utility>
 
 #include "base/names.h"
+#include "model/done_so_far.h"
 #include "model/engine.h"
 
 namespace cowsnap {
 
+namespace {
+
+/// What is to be written to a store, which snapshots that changes, and what it changes of each.
+struct ChangedRecords {
+    Metadata metadata;
+    std::vector<SnapshotRecord> records;
+    std::vector<std::string> texts;
+};
+
+}  // namespace
+
+/// change says in words what it changes.
 void Engine::changeRecords(
     const std::vector<Uuid>& snapshots,
-    const std::function<void(const StoreState&, Metadata&, SnapshotRecord&)>& change) {
+    const std::function<std::string(const StoreState&, Metadata&, SnapshotRecord&)>& change) {
     // All of them before anything is written, so that one that is refused leaves all as they were.
-    std::map<Uuid, Metadata> changed;
+    std::map<Uuid, ChangedRecords> changed;
     for (const Uuid& uuid : std::set<Uuid>(snapshots.begin(), snapshots.end())) {
         StoreState& store = storeOfSnapshot(uuid);
         auto found = changed.find(store.uuid);
         if (found == changed.end()) {
             load(store);
-            found = changed.emplace(store.uuid, store.metadata).first;
+            found = changed.emplace(store.uuid, ChangedRecords{store.metadata, {}, {}}).first;
         }
-        SnapshotRecord* const record = found->second.snapshot(uuid);
+        auto& [metadata, records, texts] = found->second;
+        SnapshotRecord* const record = metadata.snapshot(uuid);
         if (record == nullptr)
             fail(ErrorKind::NotFound, "the snapshot {} is gone", uuid.dashed());
-        change(store, found->second, *record);
+        texts.push_back(change(store, metadata, *record));
+        records.push_back(*record);
     }
     turns_.checked();
-    for (auto& [store, metadata] : changed)
-        persist(usableStore(store), std::move(metadata));
+    DoneSoFar done;
+    for (auto& [uuid, in_store] : changed) {
+        try {
+            StoreState& store = usableStore(uuid);
+            persist(store, std::move(in_store.metadata));
+            for (std::size_t i = 0; i < in_store.records.size(); ++i) {
+                const LogFields about(
+                    logFieldsOf(store, {{kLogSnapshot, in_store.records[i].name}}));
+                spdlog::info("the snapshot {} {}", in_store.records[i].name, in_store.texts[i]);
+            }
+            done.add(
+                fmt::format("changed of the store {}: {}", store.name, namesOf(in_store.records)));
+        } catch (const Error& error) {
+            done.rethrow(error);
+        }
+    }
 }
 
 void Engine::renameSnapshot(const Uuid& snapshot, const std::string& name) {
@@ -38,7 +70,7 @@ void Engine::renameSnapshot(const Uuid& snapshot, const std::string& name) {
                  "there is a snapshot named \"{}\" already in the store {}: choose another name, "
                  "or rename that one first",
                  name, store.name);
-        record.name = name;
+        return fmt::format("was called {} before", std::exchange(record.name, name));
     });
 }
 
@@ -46,6 +78,7 @@ void Engine::setDescription(const Uuid& snapshot, const std::string& description
     checkDescription(description);
     changeRecords({snapshot}, [&](const StoreState&, Metadata&, auto& record) {
         record.description = description;
+        return fmt::format("is described as \"{}\"", description);
     });
 }
 
@@ -54,13 +87,18 @@ void Engine::setTags(const Uuid& snapshot, const std::vector<std::string>& tags)
         checkName("tag", tag);
     changeRecords({snapshot}, [&](const StoreState&, Metadata&, auto& record) {
         record.tags = std::set<std::string>(tags.begin(), tags.end());
+        return tags.empty() ? std::string("has no tags")
+                            : fmt::format("has the tags {}", fmt::join(record.tags, ", "));
     });
 }
 
 void Engine::setExpiry(const Uuid& snapshot, std::uint64_t expires) {
     checkExpiry(expires);
-    changeRecords({snapshot},
-                  [&](const StoreState&, Metadata&, auto& record) { record.expires = expires; });
+    changeRecords({snapshot}, [&](const StoreState&, Metadata&, auto& record) {
+        record.expires = expires;
+        return expires == 0 ? std::string("does not expire")
+                            : fmt::format("expires at {} (seconds since 1970)", expires);
+    });
 }
 
 void Engine::holdSnapshots(const std::vector<Uuid>& snapshots, const std::string& hold) {
@@ -70,6 +108,7 @@ void Engine::holdSnapshots(const std::vector<Uuid>& snapshots, const std::string
     changeRecords(snapshots, [&](const StoreState&, Metadata&, auto& record) {
         if (!record.holds.insert(hold).second)
             fail(ErrorKind::Exists, "the snapshot {} has a hold \"{}\" already", record.name, hold);
+        return fmt::format("is held by {}", hold);
     });
 }
 
@@ -78,7 +117,7 @@ void Engine::releaseSnapshots(const std::vector<Uuid>& snapshots, const std::str
         fail(ErrorKind::InvalidArgument, "name at least one snapshot to release");
     changeRecords(snapshots, [&](const StoreState&, Metadata&, auto& record) {
         if (record.holds.erase(hold) > 0)
-            return;
+            return fmt::format("is not held by {} any more", hold);
         if (record.holds.empty())
             fail(ErrorKind::NotFound, "the snapshot {} is not held", record.name);
         fail(ErrorKind::NotFound, "the snapshot {} has no hold \"{}\"; it has: {}", record.name,

@@ -92,6 +92,7 @@ void Engine::persist(StoreState& store, Metadata metadata) {
     const std::string body = formatMetadata(metadata);
     store.slots->write(metadataSchema(metadata), body);
     store.metadata = std::move(metadata);
+    store.metadata_damaged = false;  // it was the older one that was written over
     backups_.put(store.uuid, store.slots->generation(), body, metadata_backups_);
     registerClosed(store);
 }
@@ -114,6 +115,8 @@ void Engine::refresh(const Uuid& uuid) {
     const LogFields about(logFieldsOf(store));
     try {
         load(store);
+        if (store.metadata_damaged)
+            store.metadata_damaged = !store.slots->damage().empty();
         store.problem.clear();
     } catch (const Error& error) {
         // What is known already is not told again with each look.
@@ -231,7 +234,10 @@ void Engine::checkSpace(StoreState& store) {
     }
     // Usage that goes to and fro around a limit is told of once.
     constexpr unsigned clearly_percent = 5;
-    while (store.told_percent > level && !reached(store.told_percent - clearly_percent)) {
+    const auto clearlyBelow = [&](unsigned percent) {
+        return !reached(percent > clearly_percent ? percent - clearly_percent : percent / 2);
+    };
+    while (store.told_percent > level && clearlyBelow(store.told_percent)) {
         unsigned lower = 0;
         for (const unsigned percent : space_warnings_)
             if (percent < store.told_percent)

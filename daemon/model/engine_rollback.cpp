@@ -10,6 +10,7 @@
 #include "cowsnap_dm.h"
 #include "dm/module.h"
 #include "model/engine.h"
+#include "model/snapshot_checks.h"
 
 namespace cowsnap {
 
@@ -29,10 +30,7 @@ std::string undoName(const Metadata& metadata, const std::string& wanted, const 
 }
 
 void checkTarget(const SnapshotRecord& target, const SnapshotState& state, bool force) {
-    if (state.line.state == COWSNAP_STATE_LOST)
-        fail(ErrorKind::Overflowed,
-             "the snapshot {} is lost: it missed writes of its origin and can only be deleted",
-             target.name);
+    checkNotLost(target, state);
     if (state.line.state == COWSNAP_STATE_STALE && !force)
         fail(ErrorKind::Stale,
              "the snapshot {} is stale: its origin was written while nothing was in front of it, "
@@ -179,8 +177,11 @@ void Engine::cancelRollback(const Uuid& uuid) {
         mapper_.message(store.mapped->name, message);
         Metadata changed = store.metadata;
         changed.origin(uuid)->rollback.reset();
+        const LogFields about(logFieldsOf(store, {{kLogOrigin, changed.origin(uuid)->name}}));
         persist(store, std::move(changed));
         load(store);
+        spdlog::info("the rollback of the origin {} is not scheduled any more",
+                     store.metadata.origin(uuid)->name);
         return;
     }
     if (state.status.undo == 0)

@@ -5,10 +5,13 @@
 #include <algorithm>
 #include <ctime>
 #include <set>
+#include <span>
 
 #include "base/names.h"
 #include "cowsnap_dm.h"
+#include "model/done_so_far.h"
 #include "model/engine.h"
+#include "model/snapshot_checks.h"
 
 namespace cowsnap {
 
@@ -37,15 +40,18 @@ Frozen frozenOn(BlockDevices& devices, const std::string& path) {
     return result;
 }
 
-/// With the commands that take its holds away.
-[[noreturn]] void refuseHeld(const SnapshotRecord& snapshot) {
-    std::vector<std::string> commands;
-    for (const auto& hold : snapshot.holds)
-        commands.push_back(
-            fmt::format("\"snapd-cli release {} {}\"", shellWord(hold), shellWord(snapshot.name)));
-    fail(ErrorKind::Held,
-         "the snapshot {} is held ({}): it can be deleted when all holds are released, with {}",
-         snapshot.name, fmt::join(snapshot.holds, ", "), fmt::join(commands, " and "));
+std::vector<SnapshotRecord> recordsOf(const Metadata& metadata,
+                                      const std::vector<Uuid>& snapshots) {
+    const std::set<Uuid> chosen(snapshots.begin(), snapshots.end());
+    std::vector<SnapshotRecord> records;
+    for (const auto& record : metadata.snapshots)
+        if (chosen.contains(record.uuid))
+            records.push_back(record);
+    return records;
+}
+
+std::string deletedText(const StoreState& store, std::span<const SnapshotRecord> snapshots) {
+    return fmt::format("deleted of the store {}: {}", store.name, namesOf(snapshots));
 }
 
 Consistency consistencyOf(BlockDevices& devices, const OriginState& origin) {
@@ -94,6 +100,7 @@ std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std:
         if (state->second.condition != OriginCondition::Attached || state->second.grown)
             fail(ErrorKind::NotSupported, "no snapshot of the origin {} can be created: {}",
                  origin.name, state->second.problem);
+        checkNoRollbackRuns(store, origin);
         if (changed.snapshotNameTaken(name))
             fail(ErrorKind::Exists,
                  "there is a snapshot named \"{}\" already in the store {}: choose another name, "
@@ -157,21 +164,23 @@ void Engine::deleteSnapshots(const std::vector<Uuid>& snapshots) {
             const auto* const record = usableStore(store).metadata.snapshot(uuid);
             if (record == nullptr)
                 fail(ErrorKind::NotFound, "the snapshot {} is gone already", uuid.dashed());
-            if (!record->holds.empty())
-                refuseHeld(*record);
-            const auto state = stores_.at(store).snapshots.find(record->id);
-            if (state != stores_.at(store).snapshots.end() && state->second.mapped &&
-                state->second.mapped->open_count > 0)
-                fail(ErrorKind::Busy,
-                     "the snapshot {} is open as {}: unmount it, or stop what uses it, first",
-                     record->name, state->second.mapped->path());
+            checkNotHeld(*record);
+            checkNotOpen(*record, usableStore(store).snapshots.at(record->id));
+            checkNoRollbackNeeds(usableStore(store), *record);
         }
     }
     turns_.checked();
-    std::uint64_t done = 0;
-    for (const auto& [store, members] : by_store) {
-        turns_.step({done++, by_store.size()});
-        deleteInStore(usableStore(store), members);
+    DoneSoFar done;
+    for (const auto& [uuid, members] : by_store) {
+        try {
+            turns_.step({done.size(), by_store.size()});
+            StoreState& store = usableStore(uuid);
+            std::string deleted = deletedText(store, recordsOf(store.metadata, members));
+            deleteInStore(store, members);
+            done.add(std::move(deleted));
+        } catch (const Error& error) {
+            done.rethrow(error);
+        }
     }
 }
 
@@ -182,42 +191,73 @@ void Engine::removeSnapshotDevice(const StoreState& store, const SnapshotRecord&
     mapper_.remove(state->second.mapped->name, Visibility::Hidden);
 }
 
+/// In parts, as many at once as the kernel takes. The records say what is to go, so that the next
+/// start goes on where this was interrupted.
 void Engine::deleteInStore(StoreState& store, const std::vector<Uuid>& snapshots) {
+    const std::set<Uuid> chosen(snapshots.begin(), snapshots.end());
+    const auto going = recordsOf(store.metadata, snapshots);
     Metadata changed = store.metadata;
+    for (auto& record : changed.snapshots)
+        record.deleting |= chosen.contains(record.uuid);
+    persist(store, std::move(changed));
+    const std::span<const SnapshotRecord> all(going);
+    std::size_t gone = 0;
+    try {
+        while (gone < all.size()) {
+            const auto part =
+                all.subspan(gone, std::min<std::size_t>(COWSNAP_DELETE_MAX, all.size() - gone));
+            deletePart(store, part);
+            gone += part.size();
+        }
+    } catch (const Error& error) {
+        writeDeleted(store, all.first(gone));
+        if (gone == 0)
+            fail(error.kind(), "no snapshot of the store {} was deleted: {}", store.name,
+                 error.what());
+        fail(ErrorKind::PartlyDone, "{}, but not {}: {}", deletedText(store, all.first(gone)),
+             namesOf(all.subspan(gone)), error.what());
+    }
+    changed = store.metadata;
+    std::erase_if(changed.snapshots,
+                  [&](const auto& record) { return chosen.contains(record.uuid); });
+    persist(store, std::move(changed));
+    load(store);
+}
+
+/// One transaction of the kernel's: all of them or none.
+void Engine::deletePart(StoreState& store, std::span<const SnapshotRecord> snapshots) {
     std::vector<std::uint32_t> ids;
-    for (const Uuid& uuid : snapshots) {
-        SnapshotRecord& record = *changed.snapshot(uuid);
-        record.deleting = true;
+    for (const auto& record : snapshots) {
+        removeSnapshotDevice(store, record);
         ids.push_back(record.id);
     }
-    persist(store, std::move(changed));
-    const auto chosen = [&](const SnapshotRecord& record) {
-        return std::find(snapshots.begin(), snapshots.end(), record.uuid) != snapshots.end();
-    };
-    try {
-        for (const auto& record : store.metadata.snapshots)
-            if (chosen(record))
-                removeSnapshotDevice(store, record);
-        mapper_.message(store.mapped->name, deleteMessage(ids));
-    } catch (const Error& error) {
-        changed = store.metadata;
-        for (auto& record : changed.snapshots)
-            if (chosen(record))
-                record.deleting = false;
-        persist(store, std::move(changed));
-        load(store);
-        fail(error.kind(), "no snapshot was deleted: {}", error.what());
-    }
-    for (const auto& record : store.metadata.snapshots) {
-        if (!chosen(record))
-            continue;
+    mapper_.message(store.mapped->name, deleteMessage(ids));
+    for (const auto& record : snapshots) {
         const LogFields about(logFieldsOf(store, {{kLogSnapshot, record.name}}));
         spdlog::info("deleted the snapshot {}", record.name);
     }
-    changed = store.metadata;
-    std::erase_if(changed.snapshots, chosen);
-    persist(store, std::move(changed));
-    load(store);
+}
+
+/// After a deletion that failed when these were gone: no others go.
+void Engine::writeDeleted(StoreState& store, std::span<const SnapshotRecord> gone) {
+    std::set<Uuid> uuids;
+    for (const auto& record : gone)
+        uuids.insert(record.uuid);
+    Metadata changed = store.metadata;
+    std::erase_if(changed.snapshots,
+                  [&](const auto& record) { return uuids.contains(record.uuid); });
+    for (auto& record : changed.snapshots)
+        record.deleting = false;
+    try {
+        persist(store, std::move(changed));
+        load(store);
+    } catch (const Error& error) {
+        const LogFields about(logFieldsOf(store));
+        spdlog::error(
+            "the metadata of the store {} says still that snapshots are being deleted, so the next "
+            "start deletes them: {}",
+            store.name, error.what());
+    }
 }
 
 std::string Engine::activate(const Uuid& uuid, bool read_only) {
@@ -231,10 +271,7 @@ std::string Engine::activate(const Uuid& uuid, bool read_only) {
              "the snapshot {} is read-only: activate it so, or create a writable one",
              snapshot->name);
     const SnapshotState& state = store.snapshots.at(snapshot->id);
-    if (state.line.state == COWSNAP_STATE_LOST)
-        fail(ErrorKind::Overflowed,
-             "the snapshot {} is lost: it missed writes of its origin and can only be deleted",
-             snapshot->name);
+    checkNotLost(*snapshot, state);
     if (!state.problem.empty())
         fail(ErrorKind::Busy, "the snapshot {}: {}", snapshot->name, state.problem);
     if (state.mapped) {
@@ -250,12 +287,18 @@ std::string Engine::activate(const Uuid& uuid, bool read_only) {
              "the origin {} of the snapshot {} is not attached: attach {} first", origin.name,
              snapshot->name, origin.device.path);
     const std::string mapped_name = freeMappedName("cowsnap-snap-", snapshot->name, uuid);
+    const std::string origin_name = origin.name;
+    const std::string snapshot_name = snapshot->name;
     turns_.checked();
     const SnapTable table{store.mapped->number.text(), snapshot->id, read_only};
     mapper_.create(mapped_name, deviceMapperUuid(uuid, COWSNAP_DM_ROLE_SNAPSHOT),
                    {{0, origin_state.line.size_sectors, COWSNAP_TARGET_SNAP, formatTable(table)}},
                    Visibility::Hidden, read_only);
     load(store);
+    const LogFields about(
+        logFieldsOf(store, {{kLogOrigin, origin_name}, {kLogSnapshot, snapshot_name}}));
+    spdlog::info("activated the snapshot {} as {}{}, {}", snapshot_name, kMapperDirectory,
+                 mapped_name, read_only ? "read-only" : "writable");
     return std::string(kMapperDirectory) + mapped_name;
 }
 
@@ -272,7 +315,9 @@ void Engine::deactivate(const Uuid& uuid) {
         fail(ErrorKind::Busy, "{} is open: unmount it, or stop what uses it, first",
              state.mapped->path());
     turns_.checked();
+    const LogFields about(logFieldsOf(store, {{kLogSnapshot, snapshot->name}}));
     removeSnapshotDevice(store, *snapshot);
+    spdlog::info("deactivated the snapshot {}", snapshot->name);
     load(store);
 }
 

@@ -190,12 +190,12 @@ void Engine::bringUp(StoreState& store, Recognize origins, const std::function<v
                                         {store.uuid, store.name, store.devices}));
     } catch (const Error& error) {
         store.mapped = assembly_.find(store.uuid, COWSNAP_DM_ROLE_STORE);
-        const auto backups = MetadataBackups(registry_.directory()).list(store.uuid);
-        if (error.kind() != ErrorKind::MetadataCorrupt || backups.empty())
+        if (error.kind() != ErrorKind::MetadataCorrupt)
             throw;
-        fail(error.kind(), "{}. The newest of them: \"cowsnap-store repair --metadata {} {}\"",
-             error.what(), backups.front().string(), store.devices.front().path);
+        letGo(store);
+        fail(error.kind(), "{}. {}", error.what(), repairAdvice(store));
     }
+    const bool damaged = store.metadata_damaged;
     if (named)
         named();
     load(store);
@@ -210,6 +210,8 @@ void Engine::bringUp(StoreState& store, Recognize origins, const std::function<v
     }
     registerStore(store);
     load(store);
+    // Told, although it may have been written anew meanwhile; refresh() looks again.
+    store.metadata_damaged = damaged;
 }
 
 void Engine::registerStore(StoreState& store) {
@@ -372,12 +374,12 @@ void Engine::checkBlank(const std::string& path) {
     if (const auto header = readStoreHeader(devices_, path))
         fail(ErrorKind::Exists,
              "{} holds the store {} already: open it with \"snapd-cli store open {}\"", path,
-             header->uuid.dashed(), path);
+             header->uuid.dashed(), shellWord(path));
     const std::string contents = devices_.contents(path);
     const std::string advice = fmt::format(
         "if nobody needs it: \"wipefs --all {0}\", then \"dd if=/dev/zero of={0} bs=128K count=1 "
         "conv=fsync\"",
-        path);
+        shellWord(path));
     if (!contents.empty())
         fail(ErrorKind::Exists, "{} holds {}: {}", path, contents, advice);
     if (!isBlank(devices_, path))
@@ -434,9 +436,9 @@ Uuid Engine::createStore(const std::vector<std::string>& paths, const std::strin
         load(store);
     } catch (const Error& error) {
         fail(error.kind(),
-             "the store {} was made on {}, but cannot be used: {}; \"snapd-cli store open\" tries "
-             "again",
-             name, described.front().identity.path, error.what());
+             "the store {} was made on {}, but cannot be used: {}; \"snapd-cli store open {}\" "
+             "tries again",
+             name, described.front().identity.path, error.what(), shellWords(paths));
     }
     stores_.insert_or_assign(uuid, std::move(store));
     turns_.addNew(uuid);
@@ -512,6 +514,10 @@ Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string&
     }
     stores_.insert_or_assign(header->uuid, std::move(store));
     turns_.addNew(header->uuid);
+    const StoreState& opened = stores_.at(header->uuid);
+    const LogFields about(logFieldsOf(opened));
+    spdlog::info("opened the store {} ({}) on {}", opened.name, opened.uuid.dashed(),
+                 fmt::join(paths, ", "));
     return header->uuid;
 }
 
@@ -522,6 +528,8 @@ void Engine::extendStore(const Uuid& uuid, const std::vector<std::string>& paths
              store.name);
     addDevices(store, describeAll(paths));
     retryAutoextend(store);
+    const LogFields about(logFieldsOf(store));
+    spdlog::info("extended the store {} with {}", store.name, fmt::join(paths, ", "));
 }
 
 void Engine::addDevices(StoreState& store, const std::vector<BlockDevice>& described) {
@@ -553,18 +561,28 @@ void Engine::addDevices(StoreState& store, const std::vector<BlockDevice>& descr
     load(store);
 }
 
-void Engine::closeStore(const Uuid& uuid) {
+void Engine::closeStore(const Uuid& uuid, bool force) {
     const auto found = stores_.find(uuid);
     if (found == stores_.end())
         fail(ErrorKind::NotFound, "there is no store {}", uuid.dashed());
     const StoreState& store = found->second;
     requireTurn(store);
-    if (!store.metadata.origins.empty())
+    if (!store.problem.empty())
+        checkForget(store, force);
+    else if (!store.metadata.origins.empty())
         fail(ErrorKind::Busy, "the store {} still has origins ({}): detach them first", store.name,
              store.metadata.origins.size());
     turns_.checked();
+    const LogFields about(logFieldsOf(store));
+    const std::vector<std::string> closed = failClosedNames(store);
     assembly_.takeApart(uuid);
     registry_.remove(uuid);
+    spdlog::info("closed the store {}", store.name);
+    if (!closed.empty())
+        spdlog::warn(
+            "the boot does not hold back {} of the store {} any more, which were fail-closed: it "
+            "was closed although it cannot be used",
+            fmt::join(closed, ", "), store.name);
     stores_.erase(found);
 }
 

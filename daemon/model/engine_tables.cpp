@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/names.h"
 #include "base/size_text.h"
 #include "cowsnap_dm.h"
 #include "model/engine.h"
@@ -124,7 +125,7 @@ void Engine::readOrigin(const StoreState& store, const std::optional<MappedDevic
         state.problem = fmt::format(
             "its mapped device {} has been removed: what is written to {} is not preserved until "
             "it is attached again (\"snapd-cli origin attach {}\")",
-            record->mapped_name, record->device.path, record->device.path);
+            record->mapped_name, record->device.path, shellWord(record->device.path));
     if (record == nullptr || state.problem.empty() || state.problem == before.problem)
         return;
     const LogFields about(logFieldsOf(store, {{kLogOrigin, record->name}}));
@@ -138,9 +139,10 @@ void Engine::readOriginTable(const StoreState& store, const MappedDevice& mapped
         state.condition = OriginCondition::Changed;
         state.problem = fmt::format(
             "its mapped device {0} is not its {1} any more: someone changed the table. What is "
-            "written to {2} is not preserved. When nobody uses {0}: \"dmsetup remove {0}\", then "
-            "\"snapd-cli origin attach {2}\"",
-            mapped.name, COWSNAP_TARGET_ORIGIN, origin.device.path);
+            "written to {2} is not preserved. When nobody uses {0}: \"dmsetup remove {3}\", then "
+            "\"snapd-cli origin attach {4}\"",
+            mapped.name, COWSNAP_TARGET_ORIGIN, origin.device.path, shellWord(mapped.name),
+            shellWord(origin.device.path));
     };
     const auto targets = mapper_.table(mapped.name);
     if (!isOnly(targets, COWSNAP_TARGET_ORIGIN))
@@ -175,7 +177,7 @@ void Engine::lookAtOriginDevice(const OriginRecord& origin, OriginState& state) 
             "its device {0} has been pulled out: what its snapshots have not preserved cannot be "
             "read. If it comes back: \"snapd-cli origin attach {0}\". If not: delete its "
             "snapshots, then \"snapd-cli origin detach {1}\"",
-            origin.device.path, origin.name);
+            shellWord(origin.device.path), shellWord(origin.name));
         return;
     }
     if (state.method == AttachMethod::Interposed)
@@ -189,7 +191,8 @@ void Engine::lookAtOriginDevice(const OriginRecord& origin, OriginState& state) 
             "{}: its snapshots stay exact, but have nothing of what lies beyond, and no new ones "
             "are created. For new ones delete them, then \"snapd-cli origin detach {}\" and "
             "\"snapd-cli origin attach {}\"",
-            resized("grown", path, size_sectors, now_sectors), origin.name, path);
+            resized("grown", path, size_sectors, now_sectors), shellWord(origin.name),
+            shellWord(path));
     else if (now_sectors < size_sectors)
         state.problem =
             fmt::format("{}: what its snapshots have not preserved of the rest cannot be read",
@@ -211,8 +214,8 @@ void Engine::readSnapshot(const StoreState& store, const std::optional<MappedDev
     if (!state.mapped)
         state.problem = fmt::format(
             "its mapped device {0} is not its {1} any more: someone changed the table. When nobody "
-            "uses {0}: \"dmsetup remove {0}\"",
-            mapped->name, COWSNAP_TARGET_SNAP);
+            "uses {0}: \"dmsetup remove {2}\"",
+            mapped->name, COWSNAP_TARGET_SNAP, shellWord(mapped->name));
     else if (mapped->suspended)
         state.problem = suspendedText(*mapped, "who uses it");
     if (state.problem.empty())

@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <functional>
+#include <initializer_list>
 #include <optional>
 #include <string_view>
 #include <vector>
 
 #include "block/block_devices.h"
 #include "cowsnap_dm.h"
+#include "model/published.h"
 
 namespace cowsnap {
 
@@ -55,6 +57,23 @@ std::string labelsOf(const StoreState& store, const OriginRecord& origin) {
                        escaped(origin.name), origin.uuid.dashed());
 }
 
+/// A full one has its origins wait, but does not lose anything.
+bool isUp(const StoreState& store) {
+    return store.problem.empty() && store.status.state != COWSNAP_STORE_FAILED;
+}
+
+/// One sample for each of the states that there are: 1 for the one that it is. One that is not
+/// among them, of a newer module, has a sample as well.
+void sampleState(Exposition& exposition, const std::string& labels,
+                 std::initializer_list<std::string_view> states, const std::string& state) {
+    std::map<std::string, std::uint64_t> values;
+    for (const auto known : states)
+        values[std::string(known)] = 0;
+    values[state] = 1;
+    for (const auto& [name, value] : values)
+        exposition.sample(fmt::format("{},state=\"{}\"", labels, escaped(name)), value);
+}
+
 struct StoreMetric {
     const char* name;
     const char* help;
@@ -75,6 +94,14 @@ const StoreMetric kStoreMetrics[] = {
     {"cowsnap_store_damaged_bytes", "Blocks that are known to be damaged.",
      [](const StoreState& store) {
          return store.status.damaged_blocks * std::uint64_t{COWSNAP_BLOCK_BYTES};
+     }},
+    {"cowsnap_store_metadata_damaged",
+     "1 if one of the two copies of the metadata is damaged; the other one is used.",
+     [](const StoreState& store) { return std::uint64_t{store.metadata_damaged ? 1u : 0u}; }},
+    {"cowsnap_store_autoextend_failed",
+     "1 if the store gets full and could not be extended by itself.",
+     [](const StoreState& store) {
+         return std::uint64_t{store.autoextend_problem.empty() ? 0u : 1u};
      }},
     {"cowsnap_store_origins", "Origins of the store.",
      [](const StoreState& store) { return std::uint64_t{store.metadata.origins.size()}; }},
@@ -113,12 +140,30 @@ const OriginMetric kOriginMetrics[] = {
      [](const OriginView& view) -> std::optional<std::uint64_t> {
          return view.attached() ? 1u : 0u;
      }},
-    {"cowsnap_origin_preserved_bytes_total", "counter",
-     "Old data copied to the store since the origin was attached.",
+    {"cowsnap_origin_epoch_preserved_bytes", "gauge",
+     "What the store has of the origin since its newest snapshot; a new snapshot sets it to 0.",
      [](const OriginView& view) -> std::optional<std::uint64_t> {
          if (!view.attached())
              return std::nullopt;
          return view.state->status.preserved_blocks * std::uint64_t{COWSNAP_BLOCK_BYTES};
+     }},
+    {"cowsnap_origin_read_bytes_total", "counter",
+     "Old data read from the origin to be preserved, since it was attached.",
+     [](const OriginView& view) -> std::optional<std::uint64_t> {
+         if (!view.attached())
+             return std::nullopt;
+         return view.state->status.read_blocks * std::uint64_t{COWSNAP_BLOCK_BYTES};
+     }},
+    {"cowsnap_origin_size_bytes", "gauge", "What is snapshotted of the origin.",
+     [](const OriginView& view) -> std::optional<std::uint64_t> {
+         return view.record.device.size_sectors * kSectorBytes;
+     }},
+    {"cowsnap_origin_rollback_done_bytes", "gauge",
+     "How far copying back has come, while the origin is rolled back.",
+     [](const OriginView& view) -> std::optional<std::uint64_t> {
+         if (!view.attached() || view.state->status.rollback == COWSNAP_ROLLBACK_NONE)
+             return std::nullopt;
+         return view.state->status.done_blocks * std::uint64_t{COWSNAP_BLOCK_BYTES};
      }},
     {"cowsnap_origin_waiting_bios", "gauge", "Writes that wait for room or for preserving.",
      [](const OriginView& view) -> std::optional<std::uint64_t> {
@@ -162,9 +207,17 @@ std::map<std::string, std::uint64_t> statesOf(const OriginView& view) {
 
 std::string metricsText(const std::map<Uuid, StoreState>& stores) {
     Exposition exposition;
-    exposition.family("cowsnap_store_up", "gauge", "1 if the store can be used.");
+    exposition.family("cowsnap_store_up", "gauge",
+                      "1 if the store can be used, and preserves what is overwritten.");
     for (const auto& [uuid, store] : stores)
-        exposition.sample(labelsOf(store), store.problem.empty() ? 1 : 0);
+        exposition.sample(labelsOf(store), isUp(store) ? 1 : 0);
+    exposition.family("cowsnap_store_state", "gauge",
+                      "1 for the state that the store is in: active, full (writes to its origins "
+                      "wait), failed (its devices fail) or unusable.");
+    for (const auto& [uuid, store] : stores)
+        sampleState(exposition, labelsOf(store),
+                    {COWSNAP_STORE_ACTIVE, COWSNAP_STORE_FULL, COWSNAP_STORE_FAILED, kUnusable},
+                    stateName(store));
     for (const auto& metric : kStoreMetrics) {
         exposition.family(metric.name, "gauge", metric.help);
         for (const auto& [uuid, store] : stores)
@@ -184,12 +237,32 @@ std::string metricsText(const std::map<Uuid, StoreState>& stores) {
             if (const auto value = metric.value(view))
                 exposition.sample(labelsOf(view.store, view.record), *value);
     }
+    exposition.family("cowsnap_origin_rollback", "gauge",
+                      "1 for what becomes of a rollback of the origin: none, scheduled, running or "
+                      "waiting.");
+    for (const auto& view : origins)
+        sampleState(exposition, labelsOf(view.store, view.record),
+                    {COWSNAP_ROLLBACK_NONE, COWSNAP_ROLLBACK_SCHEDULED, COWSNAP_ROLLBACK_RUNNING,
+                     COWSNAP_ROLLBACK_WAITING},
+                    rollbackStateOf(view.store, view.record));
     exposition.family("cowsnap_origin_snapshots", "gauge", "Snapshots by state.");
     for (const auto& view : origins)
         for (const auto& [state, count] : statesOf(view))
             exposition.sample(
                 fmt::format("{},state=\"{}\"", labelsOf(view.store, view.record), escaped(state)),
                 count);
+    return exposition.take();
+}
+
+std::string jobMetricsText(const JobCounts& counts) {
+    Exposition exposition;
+    exposition.family("cowsnap_jobs", "gauge", "Jobs that are not over, by state.");
+    for (const auto& [state, count] : counts.unfinished)
+        exposition.sample(fmt::format("state=\"{}\"", escaped(state)), count);
+    exposition.family("cowsnap_jobs_ended_total", "counter",
+                      "Jobs that ended since the daemon was started, by how they did.");
+    for (const auto& [state, count] : counts.ended)
+        exposition.sample(fmt::format("state=\"{}\"", escaped(state)), count);
     return exposition.take();
 }
 

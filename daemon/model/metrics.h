@@ -3,6 +3,7 @@
 #ifndef COWSNAP_MODEL_METRICS_H
 #define COWSNAP_MODEL_METRICS_H
 
+#include <cstdint>
 #include <map>
 #include <string>
 
@@ -14,6 +15,15 @@ namespace cowsnap {
 /// All stores and origins in the text format 0.0.4. Snapshots are counted, not listed: each would
 /// be a time series of its own.
 std::string metricsText(const std::map<Uuid, StoreState>& stores);
+
+/// How many jobs there are, by the name of their state.
+struct JobCounts {
+    std::map<std::string, std::uint64_t> unfinished{};
+    std::map<std::string, std::uint64_t> ended{};
+};
+
+/// The same of jobs, which are of the daemon and of no store.
+std::string jobMetricsText(const JobCounts& counts);
 
 }  // namespace cowsnap
 

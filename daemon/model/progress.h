@@ -29,17 +29,22 @@ public:
 
     /// Before each step, also the first one. Cancelled if the operation is to stop.
     void step(const Amount& amount) {
-        if (stop_)
+        if (stop_) {
+            stopped_ = true;
             fail(ErrorKind::Cancelled, "it was cancelled when {} of {} steps were done",
                  amount.done, amount.total);
+        }
         report_(amount, amount.done + 1 < amount.total);
     }
     /// Before the next step.
     void stop() { stop_ = true; }
+    /// Whether it did.
+    bool stopped() const { return stopped_; }
 
 private:
     Report report_;
     std::atomic<bool> stop_{false};
+    std::atomic<bool> stopped_{false};
 };
 
 }  // namespace cowsnap

@@ -34,7 +34,7 @@ PublishedObject publishStore(const StoreState& store) {
                 {"Name", store.name},
                 {"Devices", devices},
                 {"Device", store.mapped ? store.mapped->path() : std::string()},
-                {"State", store.problem.empty() ? store.status.state : std::string("unusable")},
+                {"State", stateName(store)},
                 {"Problem", store.problem},
                 {"MetadataDamaged", store.metadata_damaged},
                 {"SizeBytes", store.status.total_segments * segment_bytes},
@@ -80,6 +80,16 @@ PublishedRollback rollbackOf(const StoreState& store, const OriginRecord& origin
         return {state.status.rollback, snapshotWithId(store, state.status.target), {"/"}};
     return {COWSNAP_ROLLBACK_NONE, {"/"}, {"/"}};
 }
+
+}  // namespace
+
+std::string rollbackStateOf(const StoreState& store, const OriginRecord& origin) {
+    const auto found = store.origins.find(origin.id);
+    return rollbackOf(store, origin, found == store.origins.end() ? OriginState() : found->second)
+        .state;
+}
+
+namespace {
 
 PublishedObject publishOrigin(const StoreState& store, const OriginRecord& origin) {
     const auto found = store.origins.find(origin.id);

@@ -36,6 +36,9 @@ ObjectPath storePath(const Uuid& uuid);
 ObjectPath originPath(const Uuid& uuid);
 ObjectPath snapshotPath(const Uuid& uuid);
 
+/// COWSNAP_ROLLBACK_*, as the property Rollback: also of an origin that is not attached.
+std::string rollbackStateOf(const StoreState& store, const OriginRecord& origin);
+
 /// The uuid in the path of an object of this kind ("store", "origin", "snapshot").
 /// InvalidArgument if path is something else.
 Uuid uuidInPath(const ObjectPath& object, std::string_view kind);

@@ -33,8 +33,9 @@ struct RetentionCandidate {
     std::uint64_t expires = 0;  ///< seconds since 1970; 0: never
     bool held = false;
     bool open = false;
-    bool sound = true;  ///< neither stale nor damaged
-    bool lost = false;  ///< nothing can be read from it
+    bool in_rollback = false;  ///< a rollback needs it
+    bool sound = true;         ///< neither stale nor damaged
+    bool lost = false;         ///< nothing can be read from it
 };
 
 struct RetentionVerdict {
@@ -55,7 +56,7 @@ struct RetentionVerdict {
 ///   lost one is of no use to any rule.
 /// - What a rule keeps of a set keeps the other members that no rule keeps: a part of a set is not
 ///   what it was made for.
-/// - Whatever is held or open stays.
+/// - Whatever is held, open or needed by a rollback stays.
 ///
 /// The candidates are all of one store, so that their sets are comparable.
 std::vector<RetentionVerdict> evaluateRetention(const RetentionRules& rules,

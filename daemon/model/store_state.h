@@ -76,7 +76,7 @@ struct StoreState {
     Metadata metadata;
     std::map<std::uint32_t, OriginState> origins;      ///< by id
     std::map<std::uint32_t, SnapshotState> snapshots;  ///< by id
-    bool metadata_damaged = false;                     ///< one slot was, when the store was opened
+    bool metadata_damaged = false;                     ///< one slot is, as far as is known
     /// What stores.json has of its fail-closed origins; nothing until the store is registered.
     std::optional<std::vector<ClosedOrigin>> registered_closed{};
     Growth growth{};                   ///< of the used segments
@@ -89,6 +89,14 @@ struct StoreState {
     std::uint64_t last_event = 0;
     std::vector<EventLine> remembered_events;  ///< at most COWSNAP_EVENTS_KEPT, oldest first
 };
+
+/// The state of a store whose problem is not empty.
+inline constexpr std::string_view kUnusable = "unusable";
+
+/// COWSNAP_STORE_*, or kUnusable.
+inline std::string stateName(const StoreState& store) {
+    return store.problem.empty() ? store.status.state : std::string(kUnusable);
+}
 
 /// For what is logged about it.
 inline LogFields::Fields logFieldsOf(const StoreState& store, LogFields::Fields more = {}) {

@@ -141,6 +141,8 @@ int cow_control_room(struct cow_store *store, u32 ops)
 
 	BUILD_BUG_ON(DIV_ROUND_UP(COWSNAP_SET_MAX, COWSNAP_OPS_PER_BLOCK) >
 		     COWSNAP_TRANSACTION_MAX_BLOCKS);
+	BUILD_BUG_ON(DIV_ROUND_UP(COWSNAP_DELETE_MAX, COWSNAP_OPS_PER_BLOCK) >
+		     COWSNAP_TRANSACTION_MAX_BLOCKS);
 	if (blocks > COWSNAP_TRANSACTION_MAX_BLOCKS)
 		return -E2BIG;
 	if (store->journal_fill + 2 * blocks <= store->super.journal_blocks)

@@ -10,7 +10,7 @@ namespace cowsnap {
 
 namespace {
 
-constexpr std::array<std::pair<ErrorKind, std::string_view>, 13> kNames{{
+constexpr std::array<std::pair<ErrorKind, std::string_view>, 14> kNames{{
     {ErrorKind::InvalidArgument, "InvalidArgument"},
     {ErrorKind::NotFound, "NotFound"},
     {ErrorKind::Exists, "Exists"},
@@ -24,6 +24,7 @@ constexpr std::array<std::pair<ErrorKind, std::string_view>, 13> kNames{{
     {ErrorKind::MetadataCorrupt, "MetadataCorrupt"},
     {ErrorKind::Stale, "Stale"},
     {ErrorKind::Failed, "Failed"},
+    {ErrorKind::PartlyDone, "PartlyDone"},
 }};
 
 }  // namespace

@@ -30,6 +30,7 @@ enum class ErrorKind {
     MetadataCorrupt,
     Stale,
     Failed,
+    PartlyDone,
 };
 
 inline constexpr std::string_view kErrorPrefix = "org.cowsnap1.Error.";

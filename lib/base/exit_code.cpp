@@ -15,6 +15,8 @@ ExitCode exitCodeOf(ErrorKind kind) {
         case ErrorKind::Busy:
         case ErrorKind::Held:
             return ExitCode::Busy;
+        case ErrorKind::PartlyDone:
+            return ExitCode::Partly;
         case ErrorKind::MetadataCorrupt:
             return ExitCode::Damaged;
         case ErrorKind::Exists:

@@ -16,10 +16,11 @@ inline constexpr const char* kLogStore = "COWSNAP_STORE";
 inline constexpr const char* kLogStoreUuid = "COWSNAP_STORE_UUID";
 inline constexpr const char* kLogOrigin = "COWSNAP_ORIGIN";
 inline constexpr const char* kLogSnapshot = "COWSNAP_SNAPSHOT";
-/// Number, operation, and the id of the user who asked for it.
+/// Number, operation, and the user's id and the name on the bus of who asked for it.
 inline constexpr const char* kLogJob = "COWSNAP_JOB";
 inline constexpr const char* kLogOperation = "COWSNAP_OPERATION";
 inline constexpr const char* kLogUserId = "COWSNAP_USER_ID";
+inline constexpr const char* kLogSender = "COWSNAP_SENDER";
 
 /// Messages of this thread have these fields until the object is destroyed.
 class LogFields {

@@ -124,6 +124,13 @@ std::string shellWord(std::string_view name) {
     return word + "'";
 }
 
+std::string shellWords(std::span<const std::string> names) {
+    std::string words;
+    for (const auto& name : names)
+        words += (words.empty() ? "" : " ") + shellWord(name);
+    return words;
+}
+
 std::string asDeviceMapperName(std::string_view name) {
     std::string result(name.substr(0, kDeviceMapperPartMaxBytes));
     for (char& character : result) {

@@ -5,6 +5,7 @@
 #define COWSNAP_BASE_NAMES_H
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -33,6 +34,8 @@ bool isUtf8(std::string_view text);
 
 /// name as a word of a shell, for commands in messages: in quotes if it needs them.
 std::string shellWord(std::string_view name);
+/// Several of them, with blanks between.
+std::string shellWords(std::span<const std::string> names);
 
 /// name as a part of a device-mapper name: characters that udev would not leave
 /// alone become '_', and it is cut to 64 bytes.

@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "cowsnap_dm.h"
 #include "dm/kernel_log.h"
+#include "dm/lines.h"
 
 namespace cowsnap {
 
@@ -283,7 +284,7 @@ std::string LibDeviceMapper::message(const std::string& name, const std::string&
     const Task task(DM_DEVICE_TARGET_MSG, name);
     task.require(dm_task_set_sector(task.get(), 0), "cannot set the sector");
     task.require(dm_task_set_message(task.get(), text.c_str()), "cannot set the message");
-    task.run(fmt::format("{} refused the message \"{}\"", name, text));
+    task.run(fmt::format("{} refused the message \"{}\"", name, briefMessage(text)));
     const char* answer = dm_task_get_message_response(task.get());
     return answer != nullptr ? answer : "";
 }

@@ -318,6 +318,16 @@ std::string deleteMessage(std::span<const std::uint32_t> snapshots) {
     return message;
 }
 
+std::string briefMessage(std::string_view message) {
+    constexpr std::size_t shown_bytes = 60;
+    if (message.size() <= shown_bytes)
+        return std::string(message);
+    const auto space = message.rfind(' ', shown_bytes);
+    const auto shown = message.substr(0, space == message.npos ? shown_bytes : space);
+    const std::string_view rest = message.substr(shown.size());
+    return fmt::format("{} ... ({} words more)", shown, std::count(rest.begin(), rest.end(), ' '));
+}
+
 std::string rollbackMessage(std::uint32_t origin, std::uint32_t target, std::uint32_t undo,
                             bool force, bool schedule) {
     std::string message =

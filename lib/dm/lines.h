@@ -139,6 +139,8 @@ std::string createMessage(
     std::span<const std::pair<std::uint32_t, std::uint32_t>> snapshots_of_origins);
 /// "delete" of snapshots.
 std::string deleteMessage(std::span<const std::uint32_t> snapshots);
+/// A message as an error shows it: not with all of a thousand ids.
+std::string briefMessage(std::string_view message);
 /// "rollback" of an origin to one of its snapshots; what is there before becomes the snapshot undo.
 std::string rollbackMessage(std::uint32_t origin, std::uint32_t target, std::uint32_t undo,
                             bool force, bool schedule);

@@ -48,9 +48,8 @@ SlotContents MetadataSlots::read() {
     if (state_count(SlotState::Damaged) == 2)
         fail(ErrorKind::MetadataCorrupt,
              "both metadata slots of the store {0} are damaged (slot 0: {1}; slot 1: {2}); nothing "
-             "was "
-             "changed: stop the store and mend it with \"cowsnap-store repair\"; its option "
-             "--metadata takes one of the files in /var/lib/cowsnap/backups/{0}",
+             "was changed: mend it with cowsnap-store repair, whose option --metadata takes one of "
+             "the files in /var/lib/cowsnap/backups/{0}",
              store_.dashed(), slots[0].header.damage, slots[1].header.damage);
     SlotContents contents;
     contents.one_damaged = state_count(SlotState::Damaged) == 1;

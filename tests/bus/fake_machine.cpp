@@ -150,6 +150,19 @@ void FakeMachine::raiseLocked(Store& store, const std::string& event, std::uint6
         throw std::logic_error("eventfd");
 }
 
+void FakeMachine::countBlocks(std::uint64_t preserved, std::uint64_t waiting_bios,
+                              std::uint64_t read) {
+    const std::lock_guard lock(mutex_);
+    preserved_blocks_ = preserved;
+    waiting_bios_ = waiting_bios;
+    read_blocks_ = read;
+}
+
+void FakeMachine::setFull(bool full) {
+    const std::lock_guard lock(mutex_);
+    onlyStore().full = full;
+}
+
 void FakeMachine::failStore() {
     const std::lock_guard lock(mutex_);
     Store& store = onlyStore();

@@ -95,6 +95,10 @@ public:
     /// The kernel finds that the origin was written while nothing was in front of it.
     void writtenUnseen(std::uint32_t origin_id);
     std::string stateOf(std::uint32_t snapshot_id) const;
+    /// What the cow-origins tell of their blocks from now on.
+    void countBlocks(std::uint64_t preserved, std::uint64_t waiting_bios, std::uint64_t read);
+    /// The store is full, or not any more.
+    void setFull(bool full);
     /// So many blocks are copied back.
     void copyBack(std::uint32_t origin_id, std::uint64_t blocks);
     /// All is copied back.
@@ -250,6 +254,7 @@ private:
         std::vector<Event> events;
         Blocks slots;
         bool failed = false;
+        bool full = false;
     };
 
     void waitWhileHeld(std::unique_lock<std::mutex>& lock, const std::string& name,
@@ -308,6 +313,9 @@ private:
     bool module_loaded_ = true;
     unsigned module_minor_;
     std::string interposing_refused_;
+    std::uint64_t preserved_blocks_ = 16;  ///< in the current epochs
+    std::uint64_t waiting_bios_ = 0;
+    std::uint64_t read_blocks_ = 16;
     unsigned next_minor_ = 0;
     unsigned failing_resumes_ = 0;
     std::optional<Accident> planned_;

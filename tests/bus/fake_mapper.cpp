@@ -434,14 +434,18 @@ std::vector<MappedTarget> FakeMachine::status(const std::string& name) {
         const Uuid uuid = *mapped(name).store;
         const Store& store = stores_.at(uuid);
         const std::uint64_t total = store.sectors / store.segment_sectors - 1;
-        target.arguments = fmt::format(
-            "{} {} {} {}/{} {} {} {} {} 0", uuid.dashed(),
-            store.failed ? COWSNAP_STORE_FAILED : COWSNAP_STORE_ACTIVE, store.segment_sectors,
-            total - store.used_segments, total, slot_sectors_, store.origin_sectors.size(),
-            store.snapshots.size(), store.events.empty() ? 0 : store.events.back().number);
+        target.arguments =
+            fmt::format("{} {} {} {}/{} {} {} {} {} 0", uuid.dashed(),
+                        store.failed ? COWSNAP_STORE_FAILED
+                        : store.full ? COWSNAP_STORE_FULL
+                                     : COWSNAP_STORE_ACTIVE,
+                        store.segment_sectors, total - store.used_segments, total, slot_sectors_,
+                        store.origin_sectors.size(), store.snapshots.size(),
+                        store.events.empty() ? 0 : store.events.back().number);
     } else if (target.type == COWSNAP_TARGET_ORIGIN) {
-        target.arguments = fmt::format("{} 0 16 0 16 {}", words[1],
-                                       rollbackWords(storeNamedBy(words[0]), id(words[1])));
+        target.arguments =
+            fmt::format("{} 0 {} {} {} {}", words[1], preserved_blocks_, waiting_bios_,
+                        read_blocks_, rollbackWords(storeNamedBy(words[0]), id(words[1])));
     } else if (target.type == COWSNAP_TARGET_SNAP) {
         target.arguments = fmt::format("active 1 {} 0", words.size() == 4 ? "ro" : "rw");
     }
@@ -550,11 +554,14 @@ std::string FakeMachine::answer(Store& store, const std::vector<std::string>& wo
         }
         store.snapshots.merge(created);
         ++store.next_set;
+        preserved_blocks_ = 0;
         return text;
     }
     if (words[0] == COWSNAP_MESSAGE_DELETE) {
         if (words.size() < 2)
             refuse("delete");
+        if (words.size() > 1 + COWSNAP_DELETE_MAX)
+            fail(ErrorKind::Failed, "fake kernel: delete: {} snapshots at once", words.size() - 1);
         for (std::size_t i = 1; i < words.size(); ++i) {
             if (!store.snapshots.contains(id(words[i])))
                 fail(ErrorKind::NotFound, "fake kernel: no snapshot {}", words[i]);

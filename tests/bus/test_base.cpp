@@ -66,6 +66,7 @@ TEST_CASE("a name in a command is one word, whatever is in it") {
     CHECK(shellWord("two words") == "'two words'");
     CHECK(shellWord("it's $(x)") == "'it'\\''s $(x)'");
     CHECK(shellWord("") == "''");
+    CHECK(shellWords(std::vector<std::string>{"a", "b c"}) == "a 'b c'");
 }
 
 TEST_CASE("names of mapped devices hold only harmless characters") {

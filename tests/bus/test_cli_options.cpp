@@ -42,6 +42,9 @@ TEST_CASE("commands that are advised have their names as the shell wants them") 
     checkDone(runCli({"rollback", "a", "--yes"}), "(snapd-cli show 'my data')");
     checkFailed(runCli({"store", "check", "/dev/my disk"}), 3,
                 "cowsnap-store check '/dev/my disk'");
+    // Both copies of the metadata have all of that, so that the start has nothing to write.
+    for (const char* const description : {"one", "two"})
+        checkDone(runCli({"modify", "a", "--description", description}), "");
     bed.stopDaemon();
     bed.machine.damageSlot(0);
     bed.startDaemon();

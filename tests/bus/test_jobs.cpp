@@ -231,8 +231,10 @@ TEST_CASE("a job about several stores is cancelled between two of them") {
     bed.finish(*cancelling);
     CHECK(cancelling->failure.name.empty());
     CHECK(deletion->done);
-    CHECK(deletion->failure.name == kErrors + "Cancelled");
-    CHECK_THAT(deletion->failure.message, Contains("1 of 2"));
+    CHECK(deletion->failure.name == kErrors + "PartlyDone");
+    CHECK_THAT(deletion->failure.message, Contains("deleted of the store ") &&
+                                              Contains("cancelled when 1 of 2 steps were done"));
+    CHECK(runCli({"job", "wait", job.path}).code == 7);
     CHECK(bed.machine.snapshotIds().size() == 1);
     CHECK(textOf(bed.jobProperties(job), "State") == "cancelled");
     CHECK(std::get<double>(bed.jobProperties(job).at("Progress")) == 0);

@@ -144,6 +144,10 @@ TEST_CASE("messages are spelled as the contract says") {
     const std::vector<std::uint32_t> snapshots{10, 11};
     CHECK(createMessage(members) == "create 10 1 11 2");
     CHECK(deleteMessage(snapshots) == "delete 10 11");
+    CHECK(briefMessage(deleteMessage(snapshots)) == "delete 10 11");
+    CHECK(briefMessage(deleteMessage(std::vector<std::uint32_t>(1000, 4294967294u))) ==
+          "delete 4294967294 4294967294 4294967294 4294967294 ... (996 words more)");
+    CHECK(briefMessage(std::string(5000, 'x')).size() < 100);
     CHECK(forgetMessage(3) == "forget 3");
 }
 

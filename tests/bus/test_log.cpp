@@ -91,6 +91,93 @@ TEST_CASE("what is logged has store, origin, snapshot and job as fields") {
     CHECK(event[0].all(kLogJob).empty());
 }
 
+TEST_CASE("each change is logged once, with who asked for it") {
+    RecordedLog log;
+    BusBed bed;
+    bed.machine.addDisk("/dev/more", kStoreSectors, "more");
+    const std::string store = bed.createStore();
+    const std::string origin = bed.attach("/dev/one", store);
+    const auto snapshot = bed.createSnapshots({{{origin}, "first"}}).front();
+    const std::string root = "/org/cowsnap1";
+    std::size_t seen = log.with("").size();
+    /// A call whose job is this operation.
+    const auto change = [&](const std::string& operation, const std::string& path,
+                            const std::string& kind, const std::string& member,
+                            const std::function<void(Message&)>& append,
+                            const Dictionary& options = {}) {
+        bed.call(path, "org.cowsnap1." + kind, member, append, options);
+        const auto all = log.with("");
+        std::vector<Logged> told;
+        for (std::size_t i = seen; i < all.size(); ++i)
+            if (all[i].level == spdlog::level::info && all[i].one(kLogOperation) == operation)
+                told.push_back(all[i]);
+        seen = all.size();
+        INFO(operation);
+        REQUIRE(told.size() == 1);
+        INFO(told[0].text);
+        CHECK(told[0].one(kLogStore) == "main");
+        CHECK(told[0].one(kLogUserId) == std::to_string(::geteuid()));
+        CHECK(told[0].one(kLogSender).starts_with(":"));
+        CHECK_FALSE(told[0].one(kLogJob).empty());
+        return told[0];
+    };
+    const auto text = [](const std::string& value) {
+        return [value](Message& message) { message.append(Value(value)); };
+    };
+    const auto ofSnapshot = [&](const std::string& operation, const std::string& member,
+                                const std::function<void(Message&)>& append) {
+        const Logged told = change(operation, snapshot.path, "Snapshot", member, append);
+        CHECK_FALSE(told.one(kLogSnapshot).empty());
+        return told.text;
+    };
+    CHECK_THAT(ofSnapshot("hold", "Hold", text("backup")), Contains("held by backup"));
+    CHECK_THAT(ofSnapshot("release", "Release", text("backup")), Contains("backup any more"));
+    CHECK_THAT(ofSnapshot("rename", "Rename", text("second")), Contains("second was called first"));
+    ofSnapshot("describe", "SetDescription", text("it"));
+    ofSnapshot("tag", "SetTags", [](Message& m) {
+        m.append(Value(std::vector<std::string>{"x", "y"}));
+    });
+    ofSnapshot("expire", "SetExpiry", [](Message& m) { m.append(Value(std::uint64_t{5})); });
+    ofSnapshot("activate", "Activate", nullptr);
+    ofSnapshot("deactivate", "Deactivate", nullptr);
+    change("set-boot-policy", origin, "Origin", "SetBootPolicy", text("fail-closed"));
+    bed.machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
+    CHECK_FALSE(
+        change("rollback", snapshot.path, "Snapshot", "Rollback", nullptr, {{"schedule", true}})
+            .one(kLogSnapshot)
+            .empty());
+    change("cancel-rollback", origin, "Origin", "CancelRollback", nullptr);
+    bed.machine.setUser("/dev/mapper/cowsnap-one", "");
+    ofSnapshot("delete", "Delete", nullptr);
+    change("detach", origin, "Origin", "Detach", nullptr);
+    const auto devices = [](const std::vector<std::string>& paths) {
+        return [paths](Message& m) { m.append(Value(paths)); };
+    };
+    change("extend-store", store, "Store", "Extend", devices({"/dev/spare"}));
+    change("set-autoextend", store, "Store", "SetAutoextend", nullptr,
+           {{"spares", std::vector<std::string>{"/dev/more"}}});
+    change("close-store", store, "Store", "Close", nullptr);
+    change("open-store", root, "Manager", "OpenStore", devices({"/dev/store", "/dev/spare"}));
+
+    // What is no job has who asked for it in its text as well.
+    bed.call(root, "org.cowsnap1.Manager", "SetLogLevel", text("debug"));
+    bed.call(root, "org.cowsnap1.Manager", "Reload", nullptr);
+    const std::string who = fmt::format("asked for by the user {} (:", ::geteuid());
+    for (const char* const member : {"SetLogLevel, ", "Reload, "}) {
+        const auto told = log.with(member + who);
+        REQUIRE(told.size() == 1);
+        CHECK(told[0].level == spdlog::level::info);
+        CHECK(told[0].one(kLogSender).starts_with(":"));
+    }
+    bed.callers_are_root = false;
+    CHECK(bed.failureOfCall(root, "org.cowsnap1.Manager", "Reload", nullptr).name ==
+          "org.cowsnap1.Error.NotAuthorized");
+    const auto refused = log.with("Reload, " + who);
+    REQUIRE(refused.size() == 2);
+    CHECK(refused[1].level == spdlog::level::warn);
+    CHECK_THAT(refused[1].text, Contains("was refused: Reload needs the polkit action"));
+}
+
 namespace {
 
 /// In a process whose /run is its own: what a JournalSink sends to the journal, entries that are

@@ -50,7 +50,7 @@ int countQuestions(sd_bus_message* message, void* userdata, sd_bus_error* /*erro
 
 TEST_CASE("others on the loop have their turn while messages come in floods") {
     const TemporaryDirectory directory;
-    const PrivateBus private_bus(directory);
+    const PrivateBus private_bus(directory, std::chrono::milliseconds(0));
     Bus receiver = Bus::openSystem();
     unsigned received = 0;
     sd_bus_slot* slot = nullptr;

@@ -125,6 +125,7 @@ public:
                 candidate.set = set;
                 candidate.held = oneIn(10);
                 candidate.open = oneIn(10);
+                candidate.in_rollback = oneIn(20);
                 candidate.sound = !oneIn(10);
                 candidate.lost = oneIn(20);
                 if (oneIn(10))
@@ -309,7 +310,7 @@ TEST_CASE("for any snapshots: what goes is what no rule keeps, and pruning again
                     has_rules && !kept[i] && (candidate.lost || !kept_sets.contains(candidate.set));
                 if (candidate.expires != 0)
                     goes = candidate.expires <= population.now();
-                if (candidate.held || candidate.open)
+                if (candidate.held || candidate.open || candidate.in_rollback)
                     goes = false;
                 as_expected = as_expected && verdicts[i].snapshot == candidate.snapshot &&
                               verdicts[i].goes == goes && !verdicts[i].reason.empty();
@@ -357,6 +358,7 @@ TEST_CASE("the reasons tell why a snapshot stays or goes") {
     auto older = madeAt(now - 2 * kDay, 7);
     auto held = madeAt(now - 2 * kDay, 6);
     auto open = madeAt(now - 2 * kDay, 5);
+    auto in_rollback = madeAt(now - 2 * kDay, 2);
     auto expired = madeAt(now - kHour, 4);
     auto expires = madeAt(now - 9 * kDay, 3);
     auto lost = madeAt(now, 10);
@@ -368,13 +370,16 @@ TEST_CASE("the reasons tell why a snapshot stays or goes") {
     mate_newer.origin = mate.origin;
     held.held = true;
     open.open = true;
+    in_rollback.in_rollback = true;
     expired.expires = now;
     expires.expires = now + 1;
     lost.lost = true;
     lost.sound = false;
     stale.sound = false;
     const auto verdicts = bySnapshot(evaluateRetention(
-        rules, {newest, mate, mate_newer, older, held, open, expired, expires, lost, stale}, now));
+        rules,
+        {newest, mate, mate_newer, older, held, open, in_rollback, expired, expires, lost, stale},
+        now));
     const auto checkVerdict = [&](const RetentionCandidate& candidate, bool goes,
                                   const std::string& reason) {
         CHECK(verdicts.at(candidate.snapshot).goes == goes);
@@ -386,6 +391,7 @@ TEST_CASE("the reasons tell why a snapshot stays or goes") {
     checkVerdict(older, true, "no rule keeps it");
     checkVerdict(held, false, "held");
     checkVerdict(open, false, "open");
+    checkVerdict(in_rollback, false, "rollback");
     checkVerdict(expired, true, "expired");
     checkVerdict(expires, false, "not expired");
     checkVerdict(lost, true, "lost");
@@ -464,4 +470,32 @@ TEST_CASE("pruning deletes what retention says, of the origins that are named") 
     CHECK_THAT(results[0].reason, Contains("planned"));
     CHECK(results[1].action == Action::Keep);
     CHECK(bed.snapshotNamed("far old"));
+}
+
+TEST_CASE("a store that cannot be used is among the results, and the others are pruned") {
+    using Action = PruneResult::Action;
+    EngineBed bed;
+    bed.engine->createStore({"/dev/spare"}, "broken", {});
+    const Uuid one =
+        bed.engine->attach("/dev/one", bed.engine->createStore({"/dev/store"}, "main", {}), "");
+    SnapshotOptions expired;
+    expired.expires = 1;
+    bed.engine->createSnapshots({{one, "old"}}, expired);
+    bed.engine.reset();
+    bed.machine.reboot();
+    bed.machine.removeDisk("/dev/spare");
+    bed.restart();
+    PruneOptions options;
+    options.now = 2;
+    const auto results = bed.engine->prune({}, options);
+    REQUIRE(results.size() == 2);
+    for (const auto& result : results) {
+        INFO(result.name << ": " << result.reason);
+        CHECK(result.action == (result.snapshot ? Action::Delete : Action::Failed));
+        CHECK(result.name == (result.snapshot ? "old" : "broken"));
+        if (!result.snapshot)
+            CHECK_THAT(result.reason, Contains("cannot be used: "));
+    }
+    // Of origins that are named it is none.
+    CHECK(bed.engine->prune({one}, options).empty());
 }

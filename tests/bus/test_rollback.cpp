@@ -38,8 +38,12 @@ TEST_CASE("an origin is rolled back, and what was there before is a snapshot") {
     CHECK(bed.state() == COWSNAP_ROLLBACK_RUNNING);
     CHECK(bed.origin().rollback->target == bed.old);
     checkRefused(bed, ErrorKind::Busy, "has a rollback", [&] { bed.engine->rollback(undo, {}); });
-    checkRefused(bed, ErrorKind::Busy, "needs snapshot",
-                 [&] { bed.engine->deleteSnapshots({bed.old}); });
+    for (const Uuid& needed : {bed.old, undo})
+        checkRefused(bed, ErrorKind::Busy, "until all is copied back: \"snapd-cli job list\"",
+                     [&] { bed.engine->deleteSnapshots({needed}); });
+    checkRefused(bed, ErrorKind::Busy, "the origin one is being rolled back", [&] {
+        bed.engine->createSnapshots({{bed.one, "more"}}, {});
+    });
     bed.restart();
     CHECK(bed.origin().rollback.has_value());
 
@@ -92,6 +96,67 @@ TEST_CASE("an origin in use is not rolled back, but when it is attached the next
         bed.machine.message(bed.store().mapped->name, "cancel 1");
         bed.refresh();
         CHECK_FALSE(bed.origin().rollback.has_value());
+    }
+}
+
+TEST_CASE("what a rollback needs is not deleted, and nothing of the others is touched") {
+    RollbackBed bed;
+    const Uuid other = bed.engine->createSnapshots({{bed.one, "other"}}, {}).front();
+    bed.engine->activate(other, true);
+    PruneOptions all;
+    all.rules.last = 1;
+    all.now = 2000000000;
+    const auto pruned = [&] {
+        std::map<std::string, std::pair<PruneResult::Action, std::string>> results;
+        for (const auto& result : bed.engine->prune({}, all))
+            results[result.name] = {result.action, result.reason};
+        return results;
+    };
+    using Action = PruneResult::Action;
+    SECTION("scheduled: it can be cancelled") {
+        bed.machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
+        bed.engine->rollback(bed.old, {"before", true});
+        const auto refused = [&] {
+            checkRefused(bed, ErrorKind::Busy, "cancel that first, with \"snapd-cli cancel one\"",
+                         [&] {
+                             bed.engine->deleteSnapshots({other, bed.old});
+                         });
+        };
+        refused();
+        // other than a rollback that runs it keeps nobody from creating snapshots
+        bed.engine->createSnapshots({{bed.one, "new"}}, {});
+        all.dry_run = true;
+        CHECK(pruned().at("old") == std::pair(Action::Keep, std::string("rollback")));
+        all.dry_run = false;
+        const auto results = pruned();
+        CHECK(results.at("old") == std::pair(Action::Keep, std::string("rollback")));
+        CHECK(results.at("other").first == Action::Delete);
+        // also while nothing of the kernel says so
+        bed.machine.setUser("/dev/mapper/cowsnap-one", "");
+        bed.machine.remove("cowsnap-one", Visibility::Visible);
+        bed.refresh();
+        checkRefused(bed, ErrorKind::Busy, "snapd-cli cancel one",
+                     [&] { bed.engine->deleteSnapshots({bed.old}); });
+        bed.engine->attach("/dev/one", bed.store_uuid, "");
+        bed.engine->cancelRollback(bed.one);
+        bed.machine.endRollback(1);
+        bed.refresh();
+        CHECK_NOTHROW(bed.engine->deleteSnapshots({bed.old}));
+    }
+    SECTION("running: target and undo, and no others") {
+        const Uuid undo = bed.engine->rollback(bed.old, {"undo"});
+        const auto results = pruned();
+        CHECK(results.at("old") == std::pair(Action::Keep, std::string("rollback")));
+        CHECK(results.at("other").first == Action::Delete);
+        CHECK_FALSE(bed.snapshotNamed("other"));
+        bed.engine->cancelRollback(bed.one);
+        // what it went to is not needed any more
+        CHECK_NOTHROW(bed.engine->deleteSnapshots({bed.old}));
+        checkRefused(bed, ErrorKind::Busy, "needs the snapshot undo",
+                     [&] { bed.engine->deleteSnapshots({undo}); });
+        bed.machine.endRollback(1);
+        bed.refresh();
+        CHECK_NOTHROW(bed.engine->deleteSnapshots({undo}));
     }
 }
 

@@ -258,3 +258,136 @@ TEST_CASE("a snapshot that the metadata does not know is adopted") {
     bed.engine->createSnapshots({{one, "next"}}, {});
     CHECK(bed.machine.snapshotIds() == std::vector<std::uint32_t>{17, 18});
 }
+
+namespace {
+
+/// Snapshots with the ids from 1 on, made without the daemon, which is quicker.
+struct ManyBed : EngineBed {
+    Uuid one;
+
+    explicit ManyBed(std::uint32_t count) {
+        machine.makeSlotsLarge();
+        one = engine->attach("/dev/one", makeStore(), "");
+        for (std::uint32_t id = 1; id <= count; ++id)
+            machine.createBehindTheBack(id, 1);
+        refresh();
+        machine.forgetMessages();
+    }
+
+    std::vector<Uuid> all() const {
+        std::vector<Uuid> uuids;
+        for (const auto& snapshot : store().metadata.snapshots)
+            uuids.push_back(snapshot.uuid);
+        return uuids;
+    }
+    /// How many snapshots each message deleted.
+    std::vector<std::ptrdiff_t> parts() const {
+        std::vector<std::ptrdiff_t> parts;
+        for (const auto& message : machine.messages())
+            parts.push_back(std::count(message.begin(), message.end(), ' '));
+        return parts;
+    }
+};
+
+constexpr std::uint32_t kTwoParts = COWSNAP_DELETE_MAX + 20;
+
+}  // namespace
+
+TEST_CASE("more snapshots than the kernel deletes at once go in parts") {
+    ManyBed bed(kTwoParts);
+    const auto all = bed.all();
+    REQUIRE(all.size() == kTwoParts);
+    const std::vector<std::ptrdiff_t> parts{COWSNAP_DELETE_MAX, 20};
+    SECTION("all of them") {
+        bed.engine->deleteSnapshots(all);
+        CHECK(bed.parts() == parts);
+        CHECK(bed.machine.snapshotIds().empty());
+        bed.restart();
+        CHECK(bed.all().empty());
+    }
+    SECTION("also when they are pruned") {
+        PruneOptions options;
+        options.rules.last = 1;
+        options.now = 2000000000;
+        bed.engine->prune({}, options);
+        CHECK(bed.machine.snapshotIds() == std::vector<std::uint32_t>{kTwoParts});
+    }
+    SECTION("a held one keeps all") {
+        bed.engine->holdSnapshots({all.back()}, "x");
+        checkRefused(bed, ErrorKind::Held, "is held", [&] { bed.engine->deleteSnapshots(all); });
+    }
+    SECTION("what is gone is told if a part fails, and can still be read") {
+        bed.machine.plan(Accident::Fail, 2);
+        const Refusal refusal = refusalOf([&] { bed.engine->deleteSnapshots(all); });
+        CHECK(refusal.kind == ErrorKind::PartlyDone);
+        INFO(refusal.message);
+        CHECK_THAT(refusal.message, Contains("deleted of the store main: recovered-1, ") &&
+                                        Contains("and 998 more, but not recovered-1009, ") &&
+                                        Contains("and 10 more: ") && Contains("planned"));
+        CHECK(refusal.message.size() < 600);
+        CHECK(bed.machine.snapshotIds().size() == 20);
+        bed.restart();
+        CHECK(bed.machine.snapshotIds().size() == 20);
+        CHECK(bed.all().size() == 20);
+    }
+    SECTION("what pruning did in part is told of each snapshot") {
+        PruneOptions options;
+        options.rules.last = 1;
+        options.now = 2000000000;
+        bed.machine.plan(Accident::Fail, 2);
+        std::map<PruneResult::Action, std::size_t> counts;
+        for (const auto& result : bed.engine->prune({}, options))
+            ++counts[result.action];
+        CHECK(counts[PruneResult::Action::Delete] == COWSNAP_DELETE_MAX);
+        CHECK(counts[PruneResult::Action::Failed] == 19);
+        CHECK(counts[PruneResult::Action::Keep] == 1);
+    }
+    SECTION("the next start goes on after a crash between two parts") {
+        bed.machine.plan(GENERATE(Accident::KillAfter, Accident::Tear), GENERATE(1u, 2u));
+        CHECK_THROWS_AS(bed.engine->deleteSnapshots(all), Killed);
+        bed.restart();
+        CHECK(bed.machine.snapshotIds().empty());
+        CHECK(bed.all().empty());
+    }
+}
+
+TEST_CASE("what is done in one store is told when it fails in the next one") {
+    EngineBed bed;
+    const Uuid first = bed.makeStore();
+    const Uuid second = bed.engine->createStore({"/dev/spare"}, "other", {});
+    const Uuid a =
+        bed.engine->createSnapshots({{bed.engine->attach("/dev/one", first, ""), "a"}}, {}).front();
+    const Uuid b =
+        bed.engine->createSnapshots({{bed.engine->attach("/dev/two", second, ""), "b"}}, {})
+            .front();
+    // They go in the order of their UUIDs.
+    const bool in_order = first < second;
+    const std::string done = in_order ? "a" : "b";
+    const std::string done_in = in_order ? "main" : "other";
+    const std::string failed_in = in_order ? "other" : "main";
+    SECTION("deleting") {
+        bed.machine.plan(Accident::Fail, 4);  // after slot, message and slot of the first one
+        const Refusal refusal = refusalOf([&] { bed.engine->deleteSnapshots({a, b}); });
+        CHECK(refusal.kind == ErrorKind::PartlyDone);
+        INFO(refusal.message);
+        CHECK_THAT(refusal.message,
+                   Contains("deleted of the store " + done_in + ": " + done) &&
+                       Contains("no snapshot of the store " + failed_in + " was deleted"));
+        CHECK(bed.machine.snapshotIds().size() == 1);
+    }
+    SECTION("holding") {
+        bed.machine.plan(Accident::Fail, 1);
+        const Refusal refusal = refusalOf([&] { bed.engine->holdSnapshots({a, b}, "x"); });
+        CHECK(refusal.kind == ErrorKind::PartlyDone);
+        INFO(refusal.message);
+        CHECK_THAT(refusal.message, Contains("changed of the store " + done_in + ": " + done) &&
+                                        Contains("planned"));
+    }
+    SECTION("nothing is done: the error is what it is") {
+        bed.machine.plan(Accident::Fail, 0);
+        CHECK(refusalOf([&] { bed.engine->holdSnapshots({a, b}, "x"); }).kind == ErrorKind::Failed);
+        bed.machine.plan(Accident::Fail, 1);
+        CHECK(refusalOf([&] { bed.engine->deleteSnapshots({a, b}); }).kind == ErrorKind::Failed);
+        CHECK(bed.machine.snapshotIds().size() == 2);
+    }
+}

@@ -203,6 +203,7 @@ TEST_CASE("a store is not opened on the device of another one") {
 TEST_CASE("a store that runs is not opened on other devices than it runs on") {
     EngineBed bed;
     const Uuid store = bed.makeStore();
+    bed.engine->attach("/dev/one", store, "");  // else the daemon would let go of it
     bed.machine.damageSlot(0);
     bed.machine.damageSlot(1);
     bed.restart();
@@ -291,6 +292,23 @@ TEST_CASE("of 80, 90 and 95 percent used it is told once, and again after it was
     CHECK(toldAt(97) == Told{95});
     bed.restart();
     CHECK(bed.takeSpaceWarnings().size() == 1);
+}
+
+TEST_CASE("a small part used is told once as well, and again after it was clearly less") {
+    EngineBed bed;
+    bed.engine->setSpaceWarnings({4, 80});
+    bed.makeStore();
+    const auto total = bed.store().status.total_segments;
+    const auto toldAt = [&](std::uint64_t percent) {
+        bed.machine.useSegments((total * percent + 99) / 100);
+        bed.refresh();
+        return bed.takeSpaceWarnings().size();
+    };
+    CHECK(toldAt(4) == 1);
+    CHECK(toldAt(3) == 0);
+    CHECK(toldAt(4) == 0);  // to and fro
+    CHECK(toldAt(0) == 0);
+    CHECK(toldAt(5) == 1);
 }
 
 TEST_CASE("a loss record that is not understood keeps its store from being activated") {

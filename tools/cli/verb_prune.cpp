@@ -84,17 +84,6 @@ std::string namesOf(const std::vector<Object>& results) {
     return names;
 }
 
-/// Says which stores the daemon left out.
-void noteUnusable(Session& session, const Objects& objects) {
-    for (const auto& store : objects.stores) {
-        if (store.text("State") != "unusable")
-            continue;
-        session.end = ExitCode::Partly;
-        printWarning(fmt::format("nothing of the store {} is pruned: it cannot be used: {}",
-                                 store.text("Name"), store.text("Problem")));
-    }
-}
-
 void checkAllDone(const std::vector<Object>& results) {
     const auto failed = withAction(results, "failed");
     if (failed.empty())
@@ -104,7 +93,12 @@ void checkAllDone(const std::vector<Object>& results) {
         fmt::format("not deleted: {} ({})", namesOf(failed), failed.front().text("Reason"));
     if (!deleted.empty())
         message += fmt::format("; deleted: {}", namesOf(deleted));
-    throw Failure(deleted.empty() ? ExitCode::Failed : ExitCode::Partly, "Failed", message);
+    // The other stores were pruned, whether or not there was something to delete in them.
+    const bool all_of_store = std::any_of(failed.begin(), failed.end(),
+                                          [](const Object& result) { return result.path == "/"; });
+    const bool partly = !deleted.empty() || all_of_store;
+    throw Failure(partly ? ExitCode::Partly : ExitCode::Failed, partly ? "PartlyDone" : "Failed",
+                  message);
 }
 
 void run(Session& session, const Arguments& arguments) {
@@ -132,11 +126,12 @@ void run(Session& session, const Arguments& arguments) {
         session.client.callJob(kRootPath, kManagerInterface, "DeleteSnapshots",
                                [&](Message& message) { message.append(Value(paths)); });
     }
+    if (session.output.dry_run)
+        printObjects(session.output, "pruned", pruneColumns(), objects, results);
     checkAllDone(results);
-    // Of one that was named the daemon has said so.
-    if (origins.empty())
-        noteUnusable(session, objects);
-    if (session.output.json || session.output.dry_run)
+    if (session.output.dry_run)
+        return;
+    if (session.output.json)
         printObjects(session.output, "pruned", pruneColumns(), objects, results);
     else
         printDone(session.output,

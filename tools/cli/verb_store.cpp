@@ -26,6 +26,7 @@ struct Arguments {
     std::vector<std::string> removed_spares;
     std::optional<std::uint64_t> max_size;
     std::optional<bool> autoextend;
+    bool force = false;
 };
 
 std::vector<std::string> absolutePaths(const std::vector<std::string>& paths) {
@@ -160,7 +161,10 @@ void modify(Session& session, const Arguments& arguments) {
 void close(Session& session, const Arguments& arguments) {
     const Object store = session.client.objects().store(arguments.name);
     confirm(session.output, fmt::format("Close the store {}?", store.text("Name")));
-    session.client.callJob(store.path, kStoreInterface, "Close", nullptr);
+    Dictionary options;
+    if (arguments.force)
+        options["force"] = true;
+    session.client.callJob(store.path, kStoreInterface, "Close", nullptr, options);
     printDone(session.output, fmt::format("closed the store {}", store.text("Name")),
               {{"closed", store.text("Name")}});
     noteInitramfs();
@@ -256,6 +260,8 @@ void addStore(CLI::App& app, Run& run) {
 
     CLI::App* const shut = store->add_subcommand("close", "Stop a store that has no origins");
     shut->add_option("store", arguments->name, "Name or UUID")->required();
+    shut->add_flag("--force", arguments->force,
+                   "Also one that cannot be used, of which nobody knows what it has");
     shut->callback(
         [&run, arguments] { run = [arguments](Session& session) { close(session, *arguments); }; });
 
