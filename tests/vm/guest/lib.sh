@@ -123,10 +123,11 @@ lvm_without_udev() {
 	for device; do
 		filter+="\"a|^$device\$|\", "
 	done
+	[[ -z $filter ]] || filter="global_filter=[$filter\"r|.*|\"]"
 	export LVM_SYSTEM_DIR=${LVM_SYSTEM_DIR:-/run/lvm-test}
 	mkdir -p "$LVM_SYSTEM_DIR" /run/lvm /run/lock/lvm
 	cat >"$LVM_SYSTEM_DIR/lvm.conf" <<-EOF
-		devices { obtain_device_list_from_udev=0 use_devicesfile=0 ${filter:+global_filter=[$filter"r|.*|"]} }
+		devices { obtain_device_list_from_udev=0 use_devicesfile=0 $filter }
 		global { use_lvmpolld=0 event_activation=0 }
 		activation { udev_sync=0 udev_rules=0 verify_udev_operations=1 monitoring=0 }
 		backup { backup=0 archive=0 }
