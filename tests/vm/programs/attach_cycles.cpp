@@ -18,11 +18,13 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "cowsnap_dm.h"
 #include "device.h"
 #include "dm/lib_device_mapper.h"
+#include "dm/lines.h"
 
 namespace {
 
@@ -31,28 +33,29 @@ constexpr int kMostPauseMs = 90;
 
 class Cycles {
 public:
-    Cycles(std::string store, std::uint32_t id, std::string device)
-        : store_(std::move(store)), id_(id), device_(std::move(device)) {
-        const vmtest::Devices opened({device_}, vmtest::Devices::Mode::Read);
+    Cycles(std::string store, std::uint32_t id, const std::string& device)
+        : store_(std::move(store)), id_(id) {
+        const vmtest::Devices opened({device}, vmtest::Devices::Mode::Read);
         table_ = {{0, opened.sectors(), COWSNAP_TARGET_ORIGIN,
-                   fmt::format("/dev/mapper/{} {} {} 1 {}", store_, id_, device_,
+                   fmt::format("/dev/mapper/{} {} {} 1 {}", store_, id_, device,
                                COWSNAP_FEATURE_INTERPOSE)}};
     }
 
     void one() {
         mapper_.create(kName, "", table_, cowsnap::Visibility::Hidden, false);
-        mapper_.message(store_, fmt::format("{} {} {}", COWSNAP_MESSAGE_CREATE, id_, id_));
+        mapper_.message(store_, cowsnap::createMessage(members_));
         std::this_thread::sleep_for(std::chrono::milliseconds(pause_(random_)));
-        mapper_.message(store_, fmt::format("{} {}", COWSNAP_MESSAGE_DELETE, id_));
+        mapper_.message(store_, cowsnap::deleteMessage(snapshots_));
         mapper_.remove(kName, cowsnap::Visibility::Hidden);
-        mapper_.message(store_, fmt::format("{} {}", COWSNAP_MESSAGE_FORGET, id_));
+        mapper_.message(store_, cowsnap::forgetMessage(id_));
     }
 
 private:
     cowsnap::LibDeviceMapper mapper_;
     std::string store_;
     std::uint32_t id_;
-    std::string device_;
+    std::vector<std::uint32_t> snapshots_{id_};
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> members_{{id_, id_}};
     std::vector<cowsnap::MappedTarget> table_;
     std::mt19937 random_;
     std::uniform_int_distribution<int> pause_{0, kMostPauseMs};
