@@ -55,7 +55,7 @@ def _by_depth(results, directory):
             values = results.ratios(cell.name, (peer, snapshots), (plan.LINEAR, 0), plan.mean_ns)
             if values:
                 rows.append(_row(cell.depth, values))
-        curves[NAMES[peer]] = rows
+        curves[NAMES[peer]] = sorted(rows)
     _draw(directory, "latency-by-depth",
           ["set title 'Random 4 KiB first writes, one snapshot'", "set xlabel 'queue depth'", "set logscale x 2",
            "set ylabel 'mean latency to the plain device'", "set yrange [0:]"], curves)
