@@ -29,9 +29,6 @@ namespace {
 constexpr std::uint64_t kCallTimeoutUs = 20ULL * 1000 * 1000;
 constexpr std::chrono::seconds kPatience{10};
 
-const char* const kManager = "org.cowsnap1.Manager";
-const char* const kRoot = "/org/cowsnap1";
-
 std::string readFile(const std::filesystem::path& path) {
     std::ifstream file(path);
     return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
@@ -389,7 +386,7 @@ std::vector<ObjectPath> BusBed::jobs(const Dictionary& options) {
 }
 
 Dictionary BusBed::jobProperties(const ObjectPath& job) {
-    return properties(job.path, "org.cowsnap1.Job");
+    return properties(job.path, kJob);
 }
 
 bool BusBed::waitForJob(const ObjectPath& job, const std::string& property, const Value& value) {

@@ -22,6 +22,14 @@
 
 namespace cowsnap::test {
 
+/// The manager's object, and the interfaces, as proto/org.cowsnap1.xml has them.
+inline constexpr const char* kRoot = "/org/cowsnap1";
+inline constexpr const char* kManager = "org.cowsnap1.Manager";
+inline constexpr const char* kStore = "org.cowsnap1.Store";
+inline constexpr const char* kOrigin = "org.cowsnap1.Origin";
+inline constexpr const char* kSnapshot = "org.cowsnap1.Snapshot";
+inline constexpr const char* kJob = "org.cowsnap1.Job";
+
 /// A dbus-daemon that takes the place of the system bus while it exists.
 class PrivateBus {
 public:

@@ -31,7 +31,6 @@ namespace {
 
 namespace tree = boost::property_tree;
 
-const std::string kRoot = "/org/cowsnap1";
 const std::string kPrefix = "org.cowsnap1.";
 constexpr std::uint64_t kTimeoutUs = 60ULL * 1000 * 1000;
 
@@ -166,7 +165,7 @@ const std::vector<std::string> kTexts{"",
                                       "debug",
                                       "error",
                                       "00000000-0000-0000-0000-000000000000",
-                                      "org.cowsnap1.Manager"};
+                                      kManager};
 
 /// The end of the complete type that begins there.
 std::size_t endOfType(const std::string& types, std::size_t at) {
@@ -326,7 +325,8 @@ private:
         }
         figures_.most_snapshots =
             std::max<std::uint64_t>(figures_.most_snapshots, listing_.snapshots.size());
-        paths_ = {"/", kRoot, kRoot + "/store", kRoot + "/job/1", "/org/freedesktop/DBus"};
+        paths_ = {"/", kRoot, std::string(kRoot) + "/store", std::string(kRoot) + "/job/1",
+                  "/org/freedesktop/DBus"};
         for (const auto* const objects :
              {&listing_.stores, &listing_.origins, &listing_.snapshots, &listing_.jobs})
             for (const auto& [path, properties] : *objects)
@@ -569,7 +569,7 @@ private:
 
     Message anyMethod(Client& client) {
         static const std::vector<std::string> interfaces{"",
-                                                         "org.cowsnap1.Manager",
+                                                         kManager,
                                                          "org.cowsnap1.Nothing",
                                                          "org.freedesktop.DBus.Properties",
                                                          "org.freedesktop.DBus.ObjectManager",
@@ -825,7 +825,8 @@ private:
              listing_.snapshots.size());
         same("origins in the kernel", bed_.machine.originIds().size(), listing_.origins.size());
         same("jobs", bed_.jobs().size(), listing_.jobs.size());
-        same("nodes of snapshots", nodesAt(kRoot + "/snapshot"), listing_.snapshots.size());
+        same("nodes of snapshots", nodesAt(std::string(kRoot) + "/snapshot"),
+             listing_.snapshots.size());
         const auto kept = std::count_if(listing_.jobs.begin(), listing_.jobs.end(),
                                         [](const auto& job) { return over(job.second); });
         if (kept > 100)

@@ -49,16 +49,16 @@ void answersMeanwhile() {
     bed.machine.hold(COWSNAP_MESSAGE_CREATE);
     const auto slow = bed.beginCreate(origin, "slow");
     bed.machine.waitUntilHeld(1);
-    const std::string root = "/org/cowsnap1";
+    const std::string root = kRoot;
     double longest_ms = 0;
     constexpr int rounds = 50;
     for (int i = 0; i < rounds; ++i)
         for (const auto& ask : std::vector<std::function<void()>>{
-                 [&] { bed.properties(store, "org.cowsnap1.Store"); },
+                 [&] { bed.properties(store, kStore); },
                  [&] { bed.introspect(origin); },
-                 [&] { bed.call(root, "org.cowsnap1.Manager", "GetMetrics", nullptr); },
-                 [&] { bed.call(root, "org.cowsnap1.Manager", "ListJobs", nullptr); },
-                 [&] { bed.call(root, "org.cowsnap1.Manager", "Refresh", nullptr); },
+                 [&] { bed.call(root, kManager, "GetMetrics", nullptr); },
+                 [&] { bed.call(root, kManager, "ListJobs", nullptr); },
+                 [&] { bed.call(root, kManager, "Refresh", nullptr); },
              }) {
             const auto start = Clock::now();
             ask();
@@ -75,7 +75,7 @@ void createAndDelete(unsigned pairs) {
     const auto run = [&](unsigned count) {
         for (unsigned i = 0; i < count; ++i) {
             const auto snapshot = bed.createSnapshots({{origin, "s"}}).front();
-            bed.call(snapshot.path, "org.cowsnap1.Snapshot", "Delete", nullptr);
+            bed.call(snapshot.path, kSnapshot, "Delete", nullptr);
             if (i % 100 == 0) {
                 bed.forgetSignals();
                 bed.machine.forgetMessages();
@@ -110,14 +110,14 @@ void manySnapshots(unsigned count) {
     fmt::print("one more: {:.2f} ms\n", millisecondsSince(start));
 
     start = Clock::now();
-    bed.call("/org/cowsnap1", "org.cowsnap1.Manager", "Refresh", nullptr);
+    bed.call(kRoot, kManager, "Refresh", nullptr);
     fmt::print("of that Refresh: {:.2f} ms\n", millisecondsSince(start));
     {
         Bus bus = Bus::openSystem();
         start = Clock::now();
         const Message answer =
-            bus.call(bus.newMethodCall("org.cowsnap1", "/org/cowsnap1",
-                                       "org.freedesktop.DBus.ObjectManager", "GetManagedObjects"),
+            bus.call(bus.newMethodCall("org.cowsnap1", kRoot, "org.freedesktop.DBus.ObjectManager",
+                                       "GetManagedObjects"),
                      10'000'000);
         fmt::print("of that GetManagedObjects: {:.2f} ms\n", millisecondsSince(start));
     }

@@ -28,7 +28,6 @@ namespace {
 
 namespace tree = boost::property_tree;
 
-const char* const kRoot = "/org/cowsnap1";
 const std::string kPrefix = "org.cowsnap1.";
 const std::string kNotAuthorized = "org.cowsnap1.Error.NotAuthorized";
 constexpr uid_t kNobody = 65534;

@@ -14,8 +14,6 @@ using Catch::Contains;
 
 namespace {
 
-constexpr const char* kStore = "org.cowsnap1.Store";
-
 /// A store on a volume of a group that has room left.
 struct GroupBed : EngineBed {
     explicit GroupBed(std::uint64_t free_extents = 100) {
@@ -215,7 +213,7 @@ TEST_CASE("the daemon extends a store that gets full, as a job, and says so") {
     CHECK(get("Autoextend") == Value(true));
     CHECK(get("AutoextendGroup") == Value(std::string("vg")));
     bed.machine.useSegments(100);
-    bed.call("/org/cowsnap1", "org.cowsnap1.Manager", "Refresh", nullptr);
+    bed.call(kRoot, kManager, "Refresh", nullptr);
     bed.signalsUntil("Autoextended");
     CHECK(get("Devices") ==
           Value(std::vector<std::string>{"/dev/vg/snapshots", "/dev/vg/main_cowsnap1"}));
@@ -227,12 +225,12 @@ TEST_CASE("the daemon extends a store that gets full, as a job, and says so") {
 
     bed.call(store, kStore, "SetAutoextend", nullptr, {{"max_bytes", std::uint64_t{1}}});
     bed.machine.useSegments(120);
-    bed.call("/org/cowsnap1", "org.cowsnap1.Manager", "Refresh", nullptr);
+    bed.call(kRoot, kManager, "Refresh", nullptr);
     bed.signalsUntil("AutoextendFailed");
     CHECK_THAT(std::get<std::string>(get("AutoextendProblem")), Contains("its limit of"));
     const auto jobs = bed.jobs().size();
     for (int i = 0; i < 20; ++i)
-        bed.call("/org/cowsnap1", "org.cowsnap1.Manager", "Refresh", nullptr);
+        bed.call(kRoot, kManager, "Refresh", nullptr);
     CHECK(bed.jobs().size() == jobs);
 }
 

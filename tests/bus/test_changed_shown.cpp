@@ -35,9 +35,7 @@ TEST_CASE("clients see which origin was changed, and that its snapshots cannot b
                               const std::string& name) {
         return std::get<std::string>(bed.properties(path, "org.cowsnap1." + interface).at(name));
     };
-    const auto refresh = [&] {
-        bed.call("/org/cowsnap1", "org.cowsnap1.Manager", "Refresh", nullptr);
-    };
+    const auto refresh = [&] { bed.call(kRoot, kManager, "Refresh", nullptr); };
     CHECK(property(origin, "Origin", "State") == "attached");
     bed.machine.reload(
         "cowsnap-one",

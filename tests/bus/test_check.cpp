@@ -20,7 +20,7 @@ struct CheckBed : BusBed {
 
     CheckBed() { createSnapshots({{one, "a"}, {two, "b"}}); }
 
-    void refreshed() { call("/org/cowsnap1", "org.cowsnap1.Manager", "Refresh", nullptr); }
+    void refreshed() { call(kRoot, kManager, "Refresh", nullptr); }
 };
 
 CliResult checked(const std::vector<std::string>& more = {}) {

@@ -224,7 +224,7 @@ TEST_CASE("what was done is not told as failed, however soon its job is forgotte
     BusBed bed;
     const ObjectPath origin{bed.attach("/dev/one", bed.createStore())};
     bed.directory.write("cowsnapd.conf", "{ \"finished_jobs\": 1, \"request_ids\": 2 }");
-    bed.call("/org/cowsnap1", "org.cowsnap1.Manager", "Reload", nullptr);
+    bed.call(kRoot, kManager, "Reload", nullptr);
     bed.machine.hold(COWSNAP_MESSAGE_CREATE);
     Running running(bed, {"create", "one", "--name", "a", "--progress=json"});
     REQUIRE(bed.machine.waitUntilHeld(1));
@@ -296,7 +296,7 @@ TEST_CASE("a job that is forgotten while it is waited for is told as that") {
     BusBed bed;
     const ObjectPath origin{bed.attach("/dev/one", bed.createStore())};
     bed.directory.write("cowsnapd.conf", "{ \"finished_jobs\": 1 }");
-    bed.call("/org/cowsnap1", "org.cowsnap1.Manager", "Reload", nullptr);
+    bed.call(kRoot, kManager, "Reload", nullptr);
     bed.machine.hold(COWSNAP_MESSAGE_CREATE);
     const auto first = bed.beginCreate(origin.path, "first");
     REQUIRE(bed.machine.waitUntilHeld(1));

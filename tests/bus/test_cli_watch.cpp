@@ -31,7 +31,7 @@ TEST_CASE("watch tells how full a store is, and at its first look when it will b
     BusBed bed;
     // Nothing is read but when somebody asks for it.
     bed.directory.write("cowsnapd.conf", R"({"refresh_interval_seconds": 3600})");
-    bed.call("/org/cowsnap1", "org.cowsnap1.Manager", "Reload", nullptr);
+    bed.call(kRoot, kManager, "Reload", nullptr);
     checkDone(runCli({"watch", "--count", "1"}), "There is no store");
     const std::string path = bed.createStore();
     const auto look = [] {
@@ -48,8 +48,7 @@ TEST_CASE("watch tells how full a store is, and at its first look when it will b
     CHECK(store.at("used_bytes") == (20 << 20));
     CHECK(store.at("size_bytes") > store.at("used_bytes"));
     // It is what the store itself says.
-    const auto expected =
-        std::get<std::uint64_t>(bed.properties(path, "org.cowsnap1.Store").at("ExpectedFull"));
+    const auto expected = std::get<std::uint64_t>(bed.properties(path, kStore).at("ExpectedFull"));
     REQUIRE(expected > 0);
     const auto left = store.at("full_in_seconds").get<double>();
     constexpr double patience = 20;
@@ -89,13 +88,12 @@ TEST_CASE("what a client called its job does not reach the terminal of who watch
     bed.machine.hold(COWSNAP_MESSAGE_CREATE);
     const auto held = bed.beginCreate(origin, "held");
     REQUIRE(bed.machine.waitUntilHeld(1));
-    const auto queued =
-        bed.begin("/org/cowsnap1", "org.cowsnap1.Manager", "Attach", [&](Message& message) {
-            message.append(
-                Value(std::string("/dev/\033[31m\xc2\x9b"
-                                  "2J\177x")));
-            message.append(bed.properties(origin, "org.cowsnap1.Origin").at("Store"));
-        });
+    const auto queued = bed.begin(kRoot, kManager, "Attach", [&](Message& message) {
+        message.append(
+            Value(std::string("/dev/\033[31m\xc2\x9b"
+                              "2J\177x")));
+        message.append(bed.properties(origin, kOrigin).at("Store"));
+    });
     CliResult result;
     // The call may come a moment later.
     for (int tries = 0; tries < 100 && result.output.find("attach") == std::string::npos; ++tries)

@@ -17,9 +17,6 @@ using namespace cowsnap::test;
 
 namespace {
 
-const std::string kRoot = "/org/cowsnap1";
-const std::string kManager = "org.cowsnap1.Manager";
-const std::string kSnapshot = "org.cowsnap1.Snapshot";
 constexpr std::uint64_t kTimeoutUs = 120ULL * 1000 * 1000;
 
 /// Creates, looks at, lists and deletes snapshots of its own, and says what was wrong.

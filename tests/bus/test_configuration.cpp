@@ -18,9 +18,6 @@ using Catch::Contains;
 
 namespace {
 
-const char* const kRoot = "/org/cowsnap1";
-const char* const kManager = "org.cowsnap1.Manager";
-
 std::string refusalOfText(const std::string& text) {
     const Refusal refusal = refusalOf([&] { parseConfiguration(text, "f.conf"); });
     CHECK(refusal.kind == ErrorKind::InvalidArgument);

@@ -252,7 +252,7 @@ TEST_CASE("store create says what belongs together") {
     const auto fails = [&](const std::vector<std::string>& devices, const Dictionary& options) {
         return bed
             .failureOfCall(
-                "/org/cowsnap1", "org.cowsnap1.Manager", "CreateStore",
+                kRoot, kManager, "CreateStore",
                 [&](Message& message) {
                     message.append(Value(devices));
                     message.append(Value(std::string("new")));

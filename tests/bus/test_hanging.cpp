@@ -13,10 +13,6 @@ using Catch::Contains;
 
 namespace {
 
-const char* const kRoot = "/org/cowsnap1";
-const char* const kManager = "org.cowsnap1.Manager";
-const char* const kStore = "org.cowsnap1.Store";
-
 using Clock = std::chrono::steady_clock;
 
 /// Two stores with an origin each. That of the first one can be made to hang.

@@ -18,10 +18,6 @@ using Catch::Contains;
 
 namespace {
 
-const char* const kRoot = "/org/cowsnap1";
-const char* const kManager = "org.cowsnap1.Manager";
-const char* const kSnapshot = "org.cowsnap1.Snapshot";
-const char* const kJob = "org.cowsnap1.Job";
 const std::string kErrors = "org.cowsnap1.Error.";
 
 std::string textOf(const Dictionary& properties, const std::string& name) {
@@ -75,8 +71,8 @@ TEST_CASE("everything that changes something is a job") {
     bed.call(kRoot, kManager, "Refresh", nullptr);
     bed.call(kRoot, kManager, "GetMetrics", nullptr);
     bed.call(snapshot.path, kSnapshot, "Delete", nullptr);
-    bed.call(bed.origin, "org.cowsnap1.Origin", "Detach", nullptr);
-    bed.call(bed.store, "org.cowsnap1.Store", "Close", nullptr);
+    bed.call(bed.origin, kOrigin, "Detach", nullptr);
+    bed.call(bed.store, kStore, "Close", nullptr);
     std::vector<std::string> seen;
     for (const auto& job : bed.jobs()) {
         const Dictionary properties = bed.jobProperties(job);

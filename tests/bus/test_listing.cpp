@@ -19,9 +19,6 @@ using nlohmann::json;
 
 namespace {
 
-const char* const kRoot = "/org/cowsnap1";
-const char* const kManager = "org.cowsnap1.Manager";
-
 FileDescriptor listingOf(BusBed& bed) {
     return bed.call(kRoot, kManager, "ListSnapshots", nullptr).readFile();
 }
@@ -74,12 +71,12 @@ TEST_CASE("the list of snapshots is a file with what the properties say, that no
     REQUIRE(document.at("stores").size() == 1);
     REQUIRE(document.at("origins").size() == 1);
     REQUIRE(document.at("snapshots").size() == 2);
-    checkSame(document.at("stores").at(0), bed.properties(store, "org.cowsnap1.Store"));
-    checkSame(document.at("origins").at(0), bed.properties(origin.path, "org.cowsnap1.Origin"));
+    checkSame(document.at("stores").at(0), bed.properties(store, kStore));
+    checkSame(document.at("origins").at(0), bed.properties(origin.path, kOrigin));
     std::vector<std::string> paths;
     for (const auto& element : document.at("snapshots")) {
         paths.push_back(element.at("Path").get<std::string>());
-        checkSame(element, bed.properties(paths.back(), "org.cowsnap1.Snapshot"));
+        checkSame(element, bed.properties(paths.back(), kSnapshot));
     }
     CHECK(contains(paths, first.front().path));
     CHECK(contains(paths, second.front().path));

@@ -58,11 +58,11 @@ TEST_CASE("what is logged has store, origin, snapshot and job as fields") {
     CHECK(created[0].one(kLogJob) == "3");
 
     CHECK(bed.failureOfCall(
-                 "/org/cowsnap1", "org.cowsnap1.Manager", "OpenStore",
+                 kRoot, kManager, "OpenStore",
                  [](Message& m) { m.append(Value(std::vector<std::string>{"/dev/no\nsuch"})); })
               .name == "org.cowsnap1.Error.NotFound");
     CHECK(bed.failureOfCall(
-                 "/org/cowsnap1", "org.cowsnap1.Manager", "CreateSnapshots",
+                 kRoot, kManager, "CreateSnapshots",
                  [&](Message& m) {
                      m.append(std::vector<std::pair<ObjectPath, std::string>>{{origin, "first"}});
                  })
@@ -75,7 +75,7 @@ TEST_CASE("what is logged has store, origin, snapshot and job as fields") {
     CHECK(failed[1].one(kLogOperation) == "create");
     CHECK(failed[1].one(kLogJob) == "5");
 
-    bed.call(snapshot.path, "org.cowsnap1.Snapshot", "Delete", nullptr);
+    bed.call(snapshot.path, kSnapshot, "Delete", nullptr);
     const auto deleted = log.with("deleted the snapshot");
     REQUIRE(deleted.size() == 1);
     CHECK(deleted[0].one(kLogSnapshot) == "first");
@@ -98,7 +98,7 @@ TEST_CASE("each change is logged once, with who asked for it") {
     const std::string store = bed.createStore();
     const std::string origin = bed.attach("/dev/one", store);
     const auto snapshot = bed.createSnapshots({{{origin}, "first"}}).front();
-    const std::string root = "/org/cowsnap1";
+    const std::string root = kRoot;
     std::size_t seen = log.with("").size();
     /// A call whose job is this operation.
     const auto change = [&](const std::string& operation, const std::string& path,
@@ -160,8 +160,8 @@ TEST_CASE("each change is logged once, with who asked for it") {
     change("open-store", root, "Manager", "OpenStore", devices({"/dev/store", "/dev/spare"}));
 
     // What is no job has who asked for it in its text as well.
-    bed.call(root, "org.cowsnap1.Manager", "SetLogLevel", text("debug"));
-    bed.call(root, "org.cowsnap1.Manager", "Reload", nullptr);
+    bed.call(root, kManager, "SetLogLevel", text("debug"));
+    bed.call(root, kManager, "Reload", nullptr);
     const std::string who = fmt::format("asked for by the user {} (:", ::geteuid());
     for (const char* const member : {"SetLogLevel, ", "Reload, "}) {
         const auto told = log.with(member + who);
@@ -170,7 +170,7 @@ TEST_CASE("each change is logged once, with who asked for it") {
         CHECK(told[0].one(kLogSender).starts_with(":"));
     }
     bed.callers_are_root = false;
-    CHECK(bed.failureOfCall(root, "org.cowsnap1.Manager", "Reload", nullptr).name ==
+    CHECK(bed.failureOfCall(root, kManager, "Reload", nullptr).name ==
           "org.cowsnap1.Error.NotAuthorized");
     const auto refused = log.with("Reload, " + who);
     REQUIRE(refused.size() == 2);

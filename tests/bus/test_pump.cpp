@@ -20,9 +20,6 @@ using namespace cowsnap::test;
 
 namespace {
 
-const char* const kRoot = "/org/cowsnap1";
-const char* const kManager = "org.cowsnap1.Manager";
-
 /// Waits until nothing more comes to a connection that nobody reads.
 void waitUntilAllCame(const Bus& bus) {
     int before = -1;

@@ -14,7 +14,7 @@ TEST_CASE("creating and deleting again and again keeps neither memory nor descri
     BusBed bed;
     bed.directory.write("cowsnapd.conf",
                         R"({"finished_jobs": 20, "request_ids": 20, "metadata_backups": 2})");
-    bed.call("/org/cowsnap1", "org.cowsnap1.Manager", "Reload", nullptr);
+    bed.call(kRoot, kManager, "Reload", nullptr);
     const ObjectPath origin{bed.attach("/dev/one", bed.createStore())};
     unsigned made = 0;
     const auto pairs = [&](unsigned count) {
@@ -22,7 +22,7 @@ TEST_CASE("creating and deleting again and again keeps neither memory nor descri
             const auto snapshot =
                 bed.createSnapshots({{origin, "s"}}, {{"request-id", fmt::format("c{}", made++)}})
                     .front();
-            bed.call(snapshot.path, "org.cowsnap1.Snapshot", "Delete", nullptr);
+            bed.call(snapshot.path, kSnapshot, "Delete", nullptr);
         }
         bed.forgetSignals();
         bed.machine.forgetMessages();

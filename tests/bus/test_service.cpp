@@ -22,12 +22,6 @@ using Catch::Contains;
 
 namespace {
 
-const char* const kRoot = "/org/cowsnap1";
-const char* const kManager = "org.cowsnap1.Manager";
-const char* const kStore = "org.cowsnap1.Store";
-const char* const kOrigin = "org.cowsnap1.Origin";
-const char* const kSnapshot = "org.cowsnap1.Snapshot";
-
 /// Each method, property and signal of org.cowsnap1.*, with its annotations, as one line.
 std::set<std::string> membersIn(const std::string& xml) {
     namespace tree = boost::property_tree;
@@ -477,7 +471,7 @@ TEST_CASE("what takes away its own object is not done again either, and then is 
     // Nor is anything that never was there.
     CHECK(bed.failureOfCall("/org/cowsnap1/snapshot/none", kSnapshot, "Delete", nullptr).name ==
           "org.cowsnap1.Error.NotFound");
-    CHECK(bed.failureOfCall("/org/cowsnap1/job/99", "org.cowsnap1.Job", "Cancel", nullptr).name ==
+    CHECK(bed.failureOfCall("/org/cowsnap1/job/99", kJob, "Cancel", nullptr).name ==
           "org.cowsnap1.Error.NotFound");
 }
 

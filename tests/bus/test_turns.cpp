@@ -13,12 +13,6 @@ using Catch::Contains;
 
 namespace {
 
-const char* const kRoot = "/org/cowsnap1";
-const char* const kManager = "org.cowsnap1.Manager";
-const char* const kStore = "org.cowsnap1.Store";
-const char* const kOrigin = "org.cowsnap1.Origin";
-const char* const kSnapshot = "org.cowsnap1.Snapshot";
-
 /// Two stores with an origin each.
 struct TwoStores : BusBed {
     std::string one = createStore();
