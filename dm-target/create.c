@@ -7,22 +7,25 @@
  *   1. freeze the file systems, those stacked on others first; without one, the
  *      page cache of the device is written. Of an interposed disk those on its
  *      partitions, too
- *   2. drain the origins' mapped devices (bios that come are deferred by
- *      device-mapper), those stacked on others first: their bios need the
- *      lower ones to go on. Then close the gates of interposed origins, one
- *      after the other, and wait for what they have taken
- *   3. flush the origins' own caches: what was acknowledged before must survive
- *      a power cut that follows
- *   4. wait until their logs have published all
- *   5. commit: one write of the control record; new epochs
+ *   2. stop the origins: first the stacked ones, one after the other, those stacked on
+ *      others first, because all that follows needs the lower ones to go on:
+ *        - drain its mapped device: bios that come are deferred by device-mapper
+ *        - wait until its log has published all: preserving reads what is below
+ *        - flush its own device's cache: what was acknowledged before must survive a
+ *          power cut that follows
+ *      then the interposed ones: close all gates, one after the other, and wait for what
+ *      they have taken; then as above
+ *   3. commit: one write of the control record; new epochs
  *
  * All inside one message: who sent it can die at any time, and nothing stays
  * frozen. Memory is had before anything is frozen.
  *
  * Which interposed device is stacked on which is not known here: that of an origin
  * attached later is taken to be the upper one. If its writes do not end because the
- * gate of one below is closed, it is closed before that one at the next attempt. (An
- * interposed device above a stacked origin of the same set makes the create fail.)
+ * gate of one below is closed, it is closed before that one at the next attempt. An
+ * interposed device above a stacked origin of the same set makes the create fail, after
+ * WAIT_FOR_STOP_MS if need be: of interposed ones all is waited for with a limit, and a
+ * stacked one is never drained when a gate below it may be closed.
  */
 #include <linux/delay.h>
 #include <linux/lockdep.h>
@@ -31,8 +34,12 @@
 
 #include "cowsnap.h"
 
-#define WAIT_FOR_ROOM_MS 30000
-#define WAIT_FOR_GATES_MS 30000
+/*
+ * Who sends a message keeps the store from being extended. This must be short against
+ * full_wait_ms, after which snapshots are dropped for want of room.
+ */
+#define WAIT_FOR_ROOM_MS 3000
+#define WAIT_FOR_STOP_MS 30000
 #define GATE_MS 3000
 
 /* What may have a file system: an origin's device, or a partition of it. */
@@ -50,15 +57,40 @@ struct target {
 	struct cow_attachment *attachment;
 	struct cow_interposer *interposer; /* NULL: stacked */
 	u64 order;
+	u64 group; /* the greatest order of those interposed on the same disk */
 	bool drained; /* stacked: suspended; interposed: the gate is closed */
 };
 
-/* Attached later first: it may be stacked on those before. */
+static bool on_same_disk(const struct target *a, const struct target *b)
+{
+	return a->interposer && b->interposer &&
+	       a->attachment->lower.bdev->bd_disk == b->attachment->lower.bdev->bd_disk;
+}
+
+/*
+ * Attached later first: it may be stacked on those before. But a write to one disk goes
+ * through those interposed on it in the order in which they were attached.
+ */
 static int compare_targets(const void *left, const void *right)
 {
 	const struct target *a = left, *b = right;
 
-	return a->order < b->order ? 1 : a->order > b->order ? -1 : 0;
+	if (a->group != b->group)
+		return a->group < b->group ? 1 : -1;
+	return a->order < b->order ? -1 : a->order > b->order ? 1 : 0;
+}
+
+static void sort_targets(struct target *targets, u32 count)
+{
+	u32 i, j;
+
+	for (i = 0; i < count; i++) {
+		targets[i].group = targets[i].order;
+		for (j = 0; targets[i].interposer && j < count; j++)
+			if (on_same_disk(&targets[i], &targets[j]))
+				targets[i].group = max(targets[i].group, targets[j].order);
+	}
+	sort(targets, count, sizeof(*targets), compare_targets, NULL);
 }
 
 /* control held. */
@@ -206,30 +238,12 @@ static void thaw_all(struct list_head *frozen)
 
 /* --------------------------------------------------------------- draining --- */
 
-static int flush_all(struct target *targets, u32 count)
+static bool is_quiet(struct cow_engine *engine, struct target *target)
 {
-	u32 i;
-	int r;
-
-	for (i = 0; i < count; i++) {
-		r = blkdev_issue_flush(targets[i].attachment->lower.bdev);
-		if (r && r != -EOPNOTSUPP) {
-			DMERR("create: the cache of origin %u cannot be flushed (%d)",
-			      targets[i].origin->id, r);
-			return r;
-		}
-	}
-	return 0;
-}
-
-static bool all_quiet(struct cow_engine *engine, struct target *targets, u32 count)
-{
-	bool quiet = true;
-	u32 i;
+	bool quiet;
 
 	mutex_lock(&engine->mutex);
-	for (i = 0; i < count; i++)
-		quiet &= cow_origin_quiet(targets[i].origin);
+	quiet = cow_origin_quiet(target->origin);
 	mutex_unlock(&engine->mutex);
 	return quiet;
 }
@@ -255,21 +269,82 @@ static void undrain(struct target *target)
 	lockdep_on();
 }
 
-/*
- * A write to one disk goes through its origins in the order in which they were attached:
- * the earlier ones are drained first.
- */
-static void sort_gates(struct target *targets, u32 count)
+static void release_all(struct target *targets, u32 count)
 {
-	u32 i, j;
+	while (count-- > 0) {
+		struct target *target = &targets[count];
 
-	for (i = 0; i < count; i++)
-		for (j = i + 1; j < count; j++)
-			if (targets[i].interposer && targets[j].interposer &&
-			    targets[i].attachment->lower.bdev->bd_disk ==
-				    targets[j].attachment->lower.bdev->bd_disk &&
-			    targets[i].order > targets[j].order)
-				swap(targets[i], targets[j]);
+		if (!target->drained)
+			continue;
+		if (target->interposer)
+			cow_gate_open(target->interposer);
+		else
+			undrain(target);
+		target->drained = false;
+	}
+}
+
+static void flushed(struct bio *bio)
+{
+	complete(bio->bi_private);
+}
+
+/* The cache of targets[@i]'s device. If that does not end, all are released first. */
+static int flush(struct target *targets, u32 count, u32 i)
+{
+	DECLARE_COMPLETION_ONSTACK(done);
+	struct bio bio;
+	int r;
+
+	bio_init(&bio, targets[i].attachment->lower.bdev, NULL, 0, REQ_OP_WRITE | REQ_PREFLUSH);
+	bio.bi_private = &done;
+	bio.bi_end_io = flushed;
+	submit_bio(&bio);
+	if (!wait_for_completion_io_timeout(&done, msecs_to_jiffies(WAIT_FOR_STOP_MS))) {
+		release_all(targets, count);
+		wait_for_completion_io(&done);
+		r = -EBUSY;
+	} else {
+		r = blk_status_to_errno(bio.bi_status);
+	}
+	bio_uninit(&bio);
+	if (!r || r == -EOPNOTSUPP)
+		return 0;
+	DMERR("create: the cache of origin %u cannot be flushed (%d)%s", targets[i].origin->id, r,
+	      r == -EBUSY ? ": is it on another one?" : "");
+	return r;
+}
+
+static int wait_quiet(struct cow_engine *engine, struct target *target)
+{
+	unsigned long end = jiffies + msecs_to_jiffies(WAIT_FOR_STOP_MS);
+
+	while (!is_quiet(engine, target)) {
+		if (time_after(jiffies, end)) {
+			DMERR("create: what origin %u preserves does not get done",
+			      target->origin->id);
+			return -EBUSY;
+		}
+		cow_engine_kick(engine);
+		usleep_range(100, 200);
+	}
+	return 0;
+}
+
+static int stop_stacked(struct cow_engine *engine, struct target *targets, u32 count)
+{
+	u32 i;
+	int r = 0;
+
+	for (i = 0; i < count && !r; i++) {
+		if (targets[i].interposer)
+			continue;
+		drain(&targets[i]);
+		r = wait_quiet(engine, &targets[i]);
+		if (!r)
+			r = flush(targets, count, i);
+	}
+	return r;
 }
 
 static void open_gates(struct target *targets, u32 count)
@@ -292,7 +367,7 @@ static void move_to_front(struct target *targets, u32 i)
 
 static int close_gates(struct target *targets, u32 count)
 {
-	unsigned long end = jiffies + msecs_to_jiffies(WAIT_FOR_GATES_MS);
+	unsigned long end = jiffies + msecs_to_jiffies(WAIT_FOR_STOP_MS);
 	u32 i = 0;
 	int r;
 
@@ -308,8 +383,9 @@ static int close_gates(struct target *targets, u32 count)
 			open_gates(targets, i);
 			if (r != -EBUSY || time_after(jiffies, end) ||
 			    fatal_signal_pending(current)) {
-				DMERR("create: writes to the device of origin %u do not end",
-				      targets[i].origin->id);
+				DMERR("create: writes to the device of origin %u %s",
+				      targets[i].origin->id,
+				      r == -EBUSY ? "do not end" : "are not taken any more");
 				return r;
 			}
 			move_to_front(targets, i);
@@ -319,30 +395,27 @@ static int close_gates(struct target *targets, u32 count)
 	return 0;
 }
 
-static int drain_all(struct cow_engine *engine, struct target *targets, u32 count)
+static int stop_interposed(struct cow_engine *engine, struct target *targets, u32 count)
 {
 	u32 i;
-	int r;
+	int r = close_gates(targets, count);
 
-	for (i = 0; i < count; i++)
+	for (i = 0; i < count && !r; i++) {
 		if (!targets[i].interposer)
-			drain(&targets[i]);
-	r = close_gates(targets, count);
-	while (!r && !all_quiet(engine, targets, count)) {
-		cow_engine_kick(engine);
-		usleep_range(100, 200);
+			continue;
+		r = wait_quiet(engine, &targets[i]);
+		if (!r)
+			r = flush(targets, count, i);
 	}
 	return r;
 }
 
-static void release_all(struct target *targets, u32 count)
+/* No write to any of them is under way or begins, and what was acknowledged is durable. */
+static int stop_all(struct cow_engine *engine, struct target *targets, u32 count)
 {
-	u32 i;
+	int r = stop_stacked(engine, targets, count);
 
-	open_gates(targets, count);
-	for (i = count; i-- > 0;)
-		if (targets[i].drained)
-			undrain(&targets[i]);
+	return r ?: stop_interposed(engine, targets, count);
 }
 
 static void put_all(struct cow_engine *engine, struct target *targets, u32 count)
@@ -417,9 +490,7 @@ static int create_frozen(struct cow_engine *engine, struct cow_member *members,
 	int r = freeze_all(frozen);
 
 	if (!r)
-		r = drain_all(engine, targets, count);
-	if (!r)
-		r = flush_all(targets, count);
+		r = stop_all(engine, targets, count);
 	if (r)
 		cow_create_abort(&engine->store, members, count);
 	else
@@ -440,8 +511,7 @@ static int create_locked(struct cow_engine *engine, struct cow_member *members,
 
 	if (r)
 		return r;
-	sort(targets, count, sizeof(*targets), compare_targets, NULL);
-	sort_gates(targets, count);
+	sort_targets(targets, count);
 	for (i = 0; i < count; i++)
 		if (targets[i].interposer)
 			cow_gate_prepare(targets[i].interposer);
@@ -479,7 +549,7 @@ int cow_create(struct cow_engine *engine, struct cow_member *members, u32 count)
 static int reverse_drained(struct cow_engine *engine, struct target *target)
 {
 	char why[COW_WHY_BYTES] = "";
-	int r = drain_all(engine, target, 1);
+	int r = stop_all(engine, target, 1);
 
 	if (!r) {
 		mutex_lock(&engine->control);
@@ -505,6 +575,11 @@ int cow_reverse(struct cow_engine *engine, u32 id)
 	mutex_lock(&engine->control);
 	r = cow_origin_find(&engine->store, id) ? find_target(engine, &target, id) : -ENOENT;
 	mutex_unlock(&engine->control);
+	/* its writes wait for room, and who would make it waits for this */
+	if (!r && cow_engine_starving(engine)) {
+		DMERR("cancel: writes to an origin wait for room in the store");
+		r = -ENOSPC;
+	}
 	if (!r) {
 		sync_blockdev(dm_disk(target.md)->part0);
 		r = reverse_drained(engine, &target);

@@ -459,8 +459,9 @@ static void engine_quiesce(struct cow_engine *engine)
 /* No target is left, so no bio is either: close all segments and let go. */
 static void engine_stop(struct cow_engine *engine)
 {
-	cancel_work_sync(&engine->sweep_work);
+	/* it may have the sweeping begun */
 	cancel_delayed_work_sync(&engine->drop_work);
+	cancel_work_sync(&engine->sweep_work);
 	cow_loss_no_wait(engine);
 	mutex_lock(&engine->mutex);
 	cow_store_settle(&engine->store);

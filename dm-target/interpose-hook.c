@@ -207,6 +207,10 @@ int cow_hook_get(void)
 
 	if (cow_interpose_fails(COW_STEP_HOOK))
 		return -EIO;
+	if (!IS_ENABLED(CONFIG_TASKS_RCU)) {
+		DMERR("interpose: this kernel cannot tell when all tasks have left a function: it has no CONFIG_TASKS_RCU");
+		return -EOPNOTSUPP;
+	}
 	mutex_lock(&hook_mutex);
 	if (!hook_users)
 		r = install();

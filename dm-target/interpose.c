@@ -22,7 +22,9 @@
  *    front part from their own bio_sets and handle it in place; the remainder, which
  *    they submit again, is the bio that was split. It stays when DM defers a bio and
  *    submits it again, when NVMe multipath sends it to another path and back, and when
- *    blk-throttle held it. A caller's address would not tell all that.
+ *    blk-throttle held it. Where DM requeues a part of a split bio, it makes a new
+ *    clone of that part, from a bio_set of its own, and chains it to the bio: the mark of
+ *    what a bio is chained to is its own. A caller's address would not tell all that.
  * 2. No write is missed because of a mark of another level. A driver that sends the
  *    very bio on to a device of its own (MD's linear and raid0, NVMe multipath) changes
  *    its disk, and the mark is for a disk: if that one is interposed, too, it is taken
@@ -150,6 +152,7 @@ struct passing {
 static DEFINE_HASHTABLE(interposers, INTERPOSER_BITS);
 static DEFINE_SPINLOCK(interposers_lock);
 static u64 last_order;
+static bio_end_io_t *chain_end;
 
 static struct workqueue_struct *gate_wq;
 
@@ -169,13 +172,9 @@ static struct passing *passing_of(struct bio *clone)
 	return container_of(clone, struct passing, clone);
 }
 
-/*
- * Interposers of the bio's disk of this order or a lower one have had it. The caller is
- * in an RCU read section: an interposer goes when it has no clones any more.
- */
-static u64 mark_of(struct bio *bio)
+/* Of those whose clone this is: an interposer of that disk. 0: it is none's. */
+static u64 order_of_clone(const struct bio *bio, const struct gendisk *disk)
 {
-	struct gendisk *disk = bio->bi_bdev->bd_disk;
 	struct cow_interposer *interposer;
 
 	if (!bio->bi_pool)
@@ -185,6 +184,36 @@ static u64 mark_of(struct bio *bio)
 			return interposer->order;
 	}
 	return 0;
+}
+
+/*
+ * Interposers of the bio's disk of this order or a lower one have had it, or what it is
+ * chained to: that cannot end before it. The caller is in an RCU read section: an
+ * interposer goes when it has no clones any more.
+ */
+static u64 mark_of(const struct bio *bio)
+{
+	const struct gendisk *disk = bio->bi_bdev->bd_disk;
+	u64 order = order_of_clone(bio, disk);
+
+	while (!order && bio->bi_end_io == chain_end) {
+		bio = bio->bi_private;
+		order = order_of_clone(bio, disk);
+	}
+	return order;
+}
+
+/* The function that ends chained bios has no name outside of block core. */
+static void learn_chain_end(void)
+{
+	struct bio parent, bio;
+
+	bio_init(&parent, NULL, NULL, 0, 0);
+	bio_init(&bio, NULL, NULL, 0, 0);
+	bio_chain(&bio, &parent);
+	chain_end = bio.bi_end_io;
+	bio_uninit(&bio);
+	bio_uninit(&parent);
 }
 
 /* Where the bio begins on its disk. */
@@ -808,6 +837,7 @@ bool cow_gate_hold_still(struct cow_interposer *interposer,
 
 int cow_interpose_init(void)
 {
+	learn_chain_end();
 	gate_wq = alloc_workqueue("cowsnap_gate", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	return gate_wq ? 0 : -ENOMEM;
 }

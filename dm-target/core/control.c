@@ -214,8 +214,12 @@ int cow_control_commit(struct cow_store *store, const struct cow_op *ops, u32 co
 
 	if (store->broken)
 		return -EIO;
-	for (i = 0; i < count; i++)
+	for (i = 0; i < count; i++) {
+		/* what an activation would refuse must not get into the record */
+		if (!cow_op_valid(&ops[i]))
+			return -EINVAL;
 		grows += growth(store, &ops[i]);
+	}
 	if (grows && !capacity_left(store, grows))
 		return -ENOSPC;
 	r = cow_control_room(store, count);
@@ -355,6 +359,21 @@ static u32 lose_in_memory(struct cow_store *store, u64 last_set, struct cow_op *
 	return count;
 }
 
+/* Of which never_began() would end a rollback under those who copy for it. */
+static struct cow_origin *rolls_back_attached(struct cow_store *store, u64 last_set)
+{
+	struct cow_snapshot *undo;
+	struct cow_origin *origin;
+
+	list_for_each_entry(origin, &store->origins, list) {
+		undo = cow_snapshot_find(store, origin->rollback.undo);
+		if (origin->shell && origin->rollback.state == COW_ROLLBACK_RUNNING && undo &&
+		    undo->set == last_set)
+			return origin;
+	}
+	return NULL;
+}
+
 /*
  * In memory first: a checkpoint that is written between two of the transactions
  * must not lose what the first one said. The counter comes last: what is cut off
@@ -363,6 +382,7 @@ static u32 lose_in_memory(struct cow_store *store, u64 last_set, struct cow_op *
 int cow_store_lose(struct cow_store *store, u64 last_set, char *why)
 {
 	const u32 most = COWSNAP_TRANSACTION_MAX_BLOCKS * COWSNAP_OPS_PER_BLOCK;
+	struct cow_origin *origin;
 	struct cow_op *ops;
 	u32 count, done, part;
 	int r = 0;
@@ -371,6 +391,13 @@ int cow_store_lose(struct cow_store *store, u64 last_set, char *why)
 		snprintf(why, COW_WHY_BYTES, "no set has the number %llu",
 			 (unsigned long long)last_set);
 		return -EINVAL;
+	}
+	origin = rolls_back_attached(store, last_set);
+	if (origin) {
+		snprintf(why, COW_WHY_BYTES,
+			 "a rollback that began with it runs in origin %u: remove its cow-origin first",
+			 origin->id);
+		return -EBUSY;
 	}
 	ops = cow_alloc((store->nr_snapshots + store->nr_origins + 1ull) * sizeof(*ops));
 	if (!ops) {

@@ -186,6 +186,12 @@ int cow_origin_register(struct cow_store *store, u32 id, u64 size_sectors,
 			 (unsigned long long)size_sectors);
 		return -ERANGE;
 	}
+	if (!size_sectors || size_sectors > COW_MAX_ORIGIN_SECTORS) {
+		snprintf(why, COW_WHY_BYTES, "an origin has 1 to %llu sectors, the device has %llu",
+			 (unsigned long long)COW_MAX_ORIGIN_SECTORS,
+			 (unsigned long long)size_sectors);
+		return -EFBIG;
+	}
 	/* before it is durable: what the store has must be known here, or it is made twice */
 	made = cow_origin_new(store, id, size_sectors);
 	if (!made) {
@@ -392,31 +398,46 @@ static void start_epoch(struct cow_member *member, struct cow_origin *origin)
 	member->bitmap = old; /* nobody looks at it: the origin is drained */
 }
 
+/*
+ * All batches before this one are durable. A mark may be on its way, though the origin is
+ * drained: it counts as one of the new epoch. Said to be of the old one and not durable
+ * when power fails, it would be missed there.
+ */
+static u64 first_sequence(struct cow_origin *origin)
+{
+	struct cow_store *store = origin->store;
+	u64 sequence;
+
+	store->ops->engine_enter(store);
+	sequence = origin->log.durable_sequence + 1;
+	store->ops->engine_leave(store);
+	return sequence;
+}
+
 int cow_create_commit(struct cow_store *store, struct cow_member *members, u32 count,
 		      u64 now_seconds, char *why)
 {
 	struct cow_op *ops = cow_alloc(2ull * count * sizeof(*ops));
 	u32 nr_ops = count, i;
-	int r;
+	int r = 0;
 
 	if (!ops) {
-		cow_create_abort(store, members, count);
-		return -ENOMEM;
+		snprintf(why, COW_WHY_BYTES, "no memory");
+		r = -ENOMEM;
 	}
-	for (i = 0; i < count; i++) {
-		/* begun since this was prepared */
-		if (!is_mixture(cow_origin_find(store, members[i].origin)))
-			continue;
-		snprintf(why, COW_WHY_BYTES, "a rollback of origin %u runs", members[i].origin);
+	/* since this was prepared a rollback may have begun, its target gone or come into use */
+	for (i = 0; i < count && !r; i++)
+		r = check_member(store, members, i, why);
+	if (r) {
 		cow_create_abort(store, members, count);
 		cow_free(ops);
-		return -EBUSY;
+		return r;
 	}
 	for (i = 0; i < count; i++) {
 		struct cow_origin *origin = cow_origin_find(store, members[i].origin);
 
 		members[i].made->epoch = store->next_epoch + i;
-		members[i].made->sequence = origin->log.next_sequence;
+		members[i].made->sequence = first_sequence(origin);
 		members[i].made->created = now_seconds;
 		members[i].made->set = store->next_set;
 		members[i].made->origin = origin;
@@ -632,8 +653,10 @@ int cow_delete(struct cow_store *store, const u32 *ids, u32 count, bool dropped,
 	if (r)
 		return r;
 	ops = cow_alloc(count * sizeof(*ops));
-	if (!ops)
+	if (!ops) {
+		snprintf(why, COW_WHY_BYTES, "no memory");
 		return -ENOMEM;
+	}
 	for (i = 0; i < count; i++) {
 		ops[i].op = COWSNAP_OP_DELETE;
 		ops[i].snapshot = ids[i];

@@ -91,11 +91,17 @@ void cow_table_encode(void *block, const u8 *uuid, u64 generation, u64 first_seg
 enum cow_check cow_table_decode(const void *block, const u8 *uuid, u64 first_segment,
 				u64 *generation, struct cow_owner *owners, u32 count);
 
+/* The index has room for the blocks of so many. */
+#define COW_MAX_ORIGIN_SECTORS (0x10000000000ull * COWSNAP_BLOCK_SECTORS)
+
 struct cow_op {
 	u32 op; /* enum cowsnap_op */
 	u32 snapshot, origin, flags;
 	u64 epoch, sequence, size_sectors, created, set, activation;
 };
+
+/* Is the op such that decoding takes it? */
+bool cow_op_valid(const struct cow_op *op);
 
 void cow_journal_encode(void *block, const u8 *uuid, u64 transaction, u16 index, u16 count,
 			const struct cow_op *ops, u32 nr_ops);

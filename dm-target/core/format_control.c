@@ -51,14 +51,14 @@ static u32 flags_of(u32 op)
 	}
 }
 
-static bool op_valid(const struct cow_op *op)
+bool cow_op_valid(const struct cow_op *op)
 {
 	if (op->flags & ~flags_of(op->op))
 		return false;
 	switch (op->op) {
 	case COWSNAP_OP_ORIGIN:
 		return cow_id_valid(op->origin) && op->size_sectors >= 1 &&
-		       op->size_sectors <= COW_MAX_ORIGIN_BLOCKS * COWSNAP_BLOCK_SECTORS;
+		       op->size_sectors <= COW_MAX_ORIGIN_SECTORS;
 	case COWSNAP_OP_ROLLBACK:
 		return cow_id_valid(op->origin) && cow_id_valid(op->snapshot) &&
 		       (!op->set || cow_id_valid(op->set)) && op->epoch <= COW_MAX_EPOCH &&
@@ -91,7 +91,7 @@ static bool unpack_ops(const struct cowsnap_disk_op *disk, struct cow_op *ops, u
 
 	for (i = 0; i < nr_ops; i++) {
 		unpack_op(&disk[i], &ops[i]);
-		if (!op_valid(&ops[i]))
+		if (!cow_op_valid(&ops[i]))
 			return false;
 	}
 	return true;

@@ -11,7 +11,7 @@
 
 /* What fits into the entries of the index. */
 #define COW_MAX_STORE_BLOCKS 0x100000000000ull
-#define COW_MAX_ORIGIN_BLOCKS 0x10000000000ull
+#define COW_MAX_ORIGIN_BLOCKS (COW_MAX_ORIGIN_SECTORS / COWSNAP_BLOCK_SECTORS)
 #define COW_MAX_EPOCH 0xffffffffull
 
 /* Zeroes the structure and sets its magic and UUID; returns it. */

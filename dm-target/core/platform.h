@@ -24,6 +24,7 @@
 #include <linux/sort.h>
 #include <linux/string.h>
 #include <linux/types.h>
+#include <linux/vmalloc.h>
 
 /* CRC32C as the disk format defines it. */
 static inline u32 cow_crc32c(u32 crc, const void *data, size_t bytes)
@@ -46,7 +47,11 @@ static inline void *cow_alloc(size_t bytes)
 	if (current->flags & PF_MEMALLOC_NOIO)
 		return kzalloc(bytes, GFP_NOWAIT | __GFP_HIGH | __GFP_NOWARN);
 	flags = memalloc_noio_save();
-	p = kvzalloc(bytes, GFP_KERNEL | __GFP_NOWARN);
+	/* kvzalloc() refuses more: segments of a store of more than 32 TiB, by 1 MiB each */
+	if (bytes > INT_MAX)
+		p = __vmalloc(bytes, GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN);
+	else
+		p = kvzalloc(bytes, GFP_KERNEL | __GFP_NOWARN);
 	memalloc_noio_restore(flags);
 	return p;
 }
