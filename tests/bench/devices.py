@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What all peers are set up on: null_blk devices with memory behind them, that take a given time for each command."""
 
+import itertools
 import os
 import pathlib
 import struct
@@ -110,7 +111,8 @@ class Devices:
         self.counted = {}
         self._extra = {}
         self._images = {}
-        self._parts = []
+        self._image_numbers = itertools.count()
+        self.parts = []
         if together:
             # one device for both, each a part of it
             both = self._make("both", origin_mib + self.store_mib)
@@ -132,7 +134,7 @@ class Devices:
         return self.counted[name]
 
     def _part(self, name, device, start, sectors):
-        self._parts.append(name)
+        self.parts.append(name)
         return dm_create(name, f"0 {sectors} linear {device.path} {start}")
 
     def extra(self, name, size_mib, make=None):
@@ -150,10 +152,18 @@ class Devices:
 
     def store_of(self, image):
         """The store with what is packed in that file; each file has a device of its own."""
-        name = self._images.setdefault(image, f"image{len(self._images)}")
-        return self.extra(name, self.store_mib, lambda device: unpack(image, device.path))
+        if image not in self._images:
+            self._images[image] = f"image{next(self._image_numbers)}"
+        return self.extra(self._images[image], self.store_mib, lambda device: unpack(image, device.path))
+
+    def renew(self, image):
+        """store_of() gets a new device for it the next time."""
+        name = self._images.pop(image, None)
+        if name:
+            self.counted.pop(name).close()
+            del self._extra[name]
 
     def close(self):
-        dm_remove(*self._parts)
+        dm_remove(*self.parts)
         for device in self.counted.values():
             device.close()

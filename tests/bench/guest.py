@@ -32,6 +32,9 @@ def measure(devices, spec):
     peer = PEERS[spec["peer"]](devices, spec["snapshots"], writable=operation == "write_snapshot", between=between, image=image)
     if operation == "activate":
         return large.activate(peer, spec, stamped)
+    if operation == "delete":
+        # of which an earlier round has deleted something
+        devices.renew(image)
     tops = peer.setup()
     try:
         if reads:
@@ -42,6 +45,15 @@ def measure(devices, spec):
                 "create": large.create}[operation](peer, tops, spec)
     finally:
         peer.teardown()
+
+
+def remove_all(parts):
+    """What a measurement that failed has left must not be in the way of all that follow. parts: mapped devices that stay."""
+    # those that others are above are busy until these are gone
+    for _ in range(8):
+        names = {line.split()[0] for line in run("dmsetup", "ls").splitlines() if "(" in line} - set(parts)
+        for name in names:
+            subprocess.run(["dmsetup", "remove", name], capture_output=True, check=False)
 
 
 def prepare():
@@ -68,6 +80,7 @@ def main():
                     result = measure(devices, spec)
                 except Failed as error:
                     result = {"failed": str(error)}
+                    remove_all(devices.parts)
                 print(f"{time.monotonic():8.2f} {spec['cell']} round {spec['round']} {spec['peer']} {spec['snapshots']}: "
                       f"{result.get('failed') or round(result['iops'], 1)}, {time.monotonic() - began:.1f} s", flush=True)
                 results.write(json.dumps({**spec, "devices": group["devices"], **result}) + "\n")

@@ -59,6 +59,9 @@ public:
     std::function<bool()> origin_write_fails;
     // Called before each write of control context completes; sees it in flight.
     CrashPoint control_crash_point;
+    // Called in a create when the origins are drained and nothing is committed yet: what else the
+    // engine, or somebody with another message, does then.
+    std::function<void()> before_commit;
 
     World& world() { return world_; }
     cow_store& store() { return store_; }

@@ -148,6 +148,9 @@ int Machine::create_members(std::vector<cow_member> list) {
                            OriginDisk(contents_of(target))};
     }
     point();
+    if (before_commit) {
+        before_commit();
+    }
     r = cow_create_commit(&store_, list.data(), count, 1, why.data());
     why_ = why.data();
     for (const auto& [snapshot, origin] : members) {

@@ -45,7 +45,16 @@ void RandomRun::create() {
             members.emplace_back(id++, origin);
         }
     }
+    between_drained_and_committed();
     machine_.create(members);
+    machine_.before_commit = nullptr;
+}
+
+// The engine does not stop for a create.
+void RandomRun::between_drained_and_committed() {
+    if (random_.one_in(3)) {
+        machine_.before_commit = [this] { machine_.mark(); };
+    }
 }
 
 void RandomRun::remove() {
@@ -106,7 +115,9 @@ void RandomRun::use_rollback() {
     if (random_.one_in(4)) {
         machine_.schedule(model.origin, target, undo);
     } else {
+        between_drained_and_committed();
         machine_.roll_back(model.origin, target, undo);
+        machine_.before_commit = nullptr;
     }
 }
 

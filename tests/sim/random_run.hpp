@@ -27,6 +27,7 @@ private:
     void end_io(std::uint64_t number);
     void write();
     void create();
+    void between_drained_and_committed();
     void remove();
     void use_snapshot();
     void extend();

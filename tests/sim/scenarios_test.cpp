@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <array>
 #include <optional>
 
 #include "scenario.hpp"
@@ -352,6 +353,100 @@ TEST_CASE("marks prove what was durable, and take nothing away") {
         bed->drain();
         CHECK_FALSE(cow_log_unproven(&cow_origin_find(&bed->store(), 1)->log));
     }
+    bed.finish();
+}
+
+TEST_CASE("a mark on its way when a snapshot begins is not missed if the power fails then") {
+    Bed bed;
+    REQUIRE(bed->create({{1, 1}}) == 0);
+    bed->write(1, 0, 5);
+    bed->drain();
+    bed->before_commit = [&] {
+        bed->mark();
+        CHECK(bed->pending().size() == 1);
+    };
+    REQUIRE(bed->create({{2, 1}}) == 0);
+    bed->before_commit = nullptr;
+    bed->write(1, 3, 5);
+    bed->drain();
+    bed.finish();
+}
+
+TEST_CASE("a rollback does not begin when its target went, or came into use, before it could") {
+    Bed bed;
+    REQUIRE(bed->create({{1, 1}}) == 0);
+    bed->write(1, 0, 5);
+    bed->drain();
+    const bool dropped = GENERATE(false, true);
+    bed->before_commit = [&] {
+        if (dropped) {
+            CHECK(bed->remove({1}, true) == 0);
+        } else {
+            ++cow_snapshot_find(&bed->store(), 1)->users;
+        }
+    };
+    CHECK(bed->roll_back(1, 1, 2) == (dropped ? -ENOENT : -EBUSY));
+    CHECK_THAT(bed->why(), Catch::Contains(dropped ? "has no snapshot 1" : "has a cow-snap"));
+    bed->before_commit = nullptr;
+    if (!dropped) {
+        --cow_snapshot_find(&bed->store(), 1)->users;
+    }
+    CHECK(cow_snapshot_find(&bed->store(), 2) == nullptr);
+    bed->write(1, 3, 5);
+    bed->drain();
+    bed.finish();
+}
+
+TEST_CASE("a snapshot is not made when its number was given away before it could be") {
+    Bed bed;
+    REQUIRE(bed->create({{1, 1}}) == 0);
+    bed->before_commit = [&] {
+        bed->before_commit = nullptr;
+        CHECK(bed->create({{2, 1}}) == 0);
+    };
+    CHECK(bed->create({{2, 1}}) == -EEXIST);
+    bed.finish();
+}
+
+TEST_CASE("a loss that would end a rollback under those who copy for it is not recorded") {
+    Bed bed;
+    std::array<char, COW_WHY_BYTES> why{};
+    REQUIRE(bed->create({{1, 1}}) == 0);
+    bed->write(1, 0, 5);
+    bed->drain();
+    REQUIRE(bed->roll_back(1, 1, 2) == 0);
+    cow_origin* origin = cow_origin_find(&bed->store(), 1);
+    u64 set = cow_snapshot_find(&bed->store(), 2)->set;
+    const u64 transaction = bed->store().transaction;
+    origin->shell = &set;
+    CHECK(cow_store_lose(&bed->store(), set, why.data()) == -EBUSY);
+    CHECK_THAT(why.data(), Catch::Contains("origin 1: remove its cow-origin first"));
+    CHECK(origin->rollback.state == COW_ROLLBACK_RUNNING);
+    CHECK_FALSE(cow_snapshot_find(&bed->store(), 1)->lost);
+    CHECK(bed->store().transaction == transaction);
+    origin->shell = nullptr;
+    bed->drain();
+    bed.finish();
+}
+
+TEST_CASE("an origin of a size that no index can have is refused before it is recorded") {
+    Bed bed;
+    std::array<char, COW_WHY_BYTES> why{};
+    cow_origin* origin = nullptr;
+    const u64 transaction = bed->store().transaction;
+    for (const u64 sectors : {u64{0}, u64{COW_MAX_ORIGIN_SECTORS} + 1, ~u64{0}}) {
+        CHECK(cow_origin_register(&bed->store(), 77, sectors, &origin, why.data()) == -EFBIG);
+        CHECK_THAT(why.data(), Catch::Contains("has 1 to 8796093022208 sectors"));
+    }
+    // Nor does anything else get into the record that would make it unreadable.
+    cow_op op{};
+    op.op = COWSNAP_OP_ORIGIN;
+    op.origin = 77;
+    CHECK(cow_control_commit(&bed->store(), &op, 1) == -EINVAL);
+    CHECK(bed->store().transaction == transaction);
+    REQUIRE(cow_origin_register(&bed->store(), 77, COW_MAX_ORIGIN_SECTORS, &origin, why.data()) ==
+            0);
+    REQUIRE(cow_origin_forget(&bed->store(), 77, why.data()) == 0);
     bed.finish();
 }
 
