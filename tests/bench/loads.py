@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import random
 import re
 import signal
 import statistics
@@ -11,10 +12,12 @@ import subprocess
 import time
 
 import profiles
-from devices import Failed, run
+from devices import BLOCK, MIB, Failed, run
 
 OUTPUT = pathlib.Path("/run/fio.json")
 LOG = pathlib.Path("/run/log")
+SCATTERED = pathlib.Path("/run/scattered")
+CHUNK = 64 << 10
 # Copied by fio when its first write is about to begin, and when its last one has ended: it takes longer to start than to write.
 STAT, STAT_BEFORE, STAT_AFTER = pathlib.Path("/proc/stat"), pathlib.Path("/run/stat.before"), pathlib.Path("/run/stat.after")
 PROFILES = pathlib.Path("/bed/profiles")
@@ -43,9 +46,21 @@ def fio_words(spec):
             f"--exec_prerun=cp {STAT} {STAT_BEFORE}", f"--exec_postrun=cp {STAT} {STAT_AFTER}"]
 
 
-def load(paths, spec):
-    """Until the time is over or every block was written; what fio says of all paths together."""
+def scattered(path, size, seed):
+    """What fio is to replay: a write of a block in each 64 KiB of the device, in random order."""
+    choices = random.Random(seed)
+    offsets = [chunk + BLOCK * choices.randrange(CHUNK // BLOCK) for chunk in range(0, size, CHUNK)]
+    choices.shuffle(offsets)
+    return "\n".join(["fio version 2 iolog", f"{path} add", f"{path} open",
+                      *(f"{path} write {offset} {BLOCK}" for offset in offsets), f"{path} close", ""])
+
+
+def load(paths, spec, mib):
+    """Until the time is over or every block was written; what fio says of all paths together. mib: of each of them."""
     words = fio_words(spec)
+    if spec["apart"]:
+        SCATTERED.write_text("".join(scattered(path, mib * MIB, spec["seed"]) for path in paths))
+        words += [f"--read_iolog={SCATTERED}", "--replay_no_stall=1"]
     if spec["fsync"]:
         words.append(f"--fsync={spec['fsync']}")
     if spec["seconds"]:

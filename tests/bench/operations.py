@@ -22,7 +22,7 @@ def must_not_change(before):
 
 def counted_load(peer, paths, spec, kind="write"):
     counted = Counted(peer.devices)
-    job = load(paths, spec)
+    job = load(paths, spec, peer.devices.origin_mib)
     return {**of_job(job, kind, spec), **counted.end()}
 
 

@@ -13,6 +13,8 @@ A cell is one kind of load on one kind of devices. It becomes measurements, dict
     depth, rw, bs, fsync           fio's
     seconds                        0: until every block was written
     again                          the blocks were written, and so preserved, before
+    apart                          each write is in 64 KiB of its own, in random order: it is the first one there for a peer that
+                                   copies so much at once
     over_and_over                  when all blocks were written, they are again, until the time is over
     series                         milliseconds between points of throughput against time; 0: none
     seed                           of fio's random choices: the same for all peers of a round
@@ -30,6 +32,8 @@ MILLION = 1_000_000
 BYTES = {"4k": 4 * KIB, "1m": KIB * KIB}
 # A cell counts only if the plain device reaches this part of what delay or limit allow: else the machine is measured.
 REACHED = 0.9
+# When the delay is chosen: in the cell itself the machine may do worse.
+CALIBRATED = 0.95
 CALIBRATION_SECONDS = 2
 CALIBRATION_MIB = 64
 # Of a quick run, at most.
@@ -74,11 +78,15 @@ class Cell:
         kind = images.DM_SNAPSHOT if peer == SNAPSHOT_4K else images.COW_STORE
         return images.Image(kind, self.store_mib, self.origin_mib, self.exceptions, snapshots)
 
+    def _is_apart(self, peer):
+        """Else what such a peer has copied is soon all of the origin, and its writes are first ones no more."""
+        return peer in (SNAPSHOT_64K, THIN) and self.operation == "write" and self.rw == "randwrite" and not self.over_and_over
+
     def measurement(self, number, peer, snapshots, seed):
         image = self.image(peer, snapshots)
         return {"cell": self.name, "round": number, "peer": peer, "snapshots": snapshots, "operation": self.operation,
                 "depth": self.depth, "rw": self.rw, "bs": self.bs, "fsync": self.fsync, "again": self.again,
-                "over_and_over": self.over_and_over, "seconds": self.seconds, "series": self.series, "seed": seed,
+                "apart": self._is_apart(peer), "over_and_over": self.over_and_over, "seconds": self.seconds, "series": self.series, "seed": seed,
                 "image": image.name if image else None, "durable": self.durable}
 
     def calibration(self, delay_ns):
