@@ -48,7 +48,7 @@
 #include "front.h"
 #include "index.h"
 
-#define COW_BATCHES_WRITING 4u
+#define COW_BATCHES_WRITING 3u
 #define COW_WINDOW_BLOCKS 32u /* an extent lies inside one aligned window */
 #define COW_HASH_BITS 8
 /* New extents that one waiter may have at a time, in blocks. */
