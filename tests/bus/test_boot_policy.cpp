@@ -72,6 +72,36 @@ using Texts = std::vector<std::string>;
 
 }  // namespace
 
+TEST_CASE("a store that was extended since the boot's list was made is started all the same") {
+    PolicyBed bed;
+    const auto older = bed.registered();
+    bed.engine->extendStore(bed.store_uuid, {"/dev/spare"});
+    bed.shutDown();
+    const auto activate = [&] {
+        return activateStores(bed.machine, bed.machine, LossRecords(bed.directory.path()), older);
+    };
+    SECTION("and its origins are attached") {
+        CHECK(activate().failed == 0);
+        bed.restart();
+        CHECK(bed.store().devices.size() == 2);
+        CHECK(bed.store().origins.at(1).mapped);
+    }
+    SECTION("or waited for, if its new device is not there yet") {
+        bed.machine.removeDisk("/dev/spare");
+        const Activation result = activate();
+        CHECK(result.missing == 1);
+        CHECK(result.withheld.size() == 1);
+        CHECK(bed.machine.mappedNames().empty());
+    }
+    SECTION("but not if the list is of other devices") {
+        auto others = older;
+        others.front().devices.front().serial = "other-serial";
+        CHECK(activateStores(bed.machine, bed.machine, LossRecords(bed.directory.path()), others)
+                  .failed == 1);
+        CHECK(bed.machine.mappedNames().empty());
+    }
+}
+
 TEST_CASE("a boot policy is kept in the store and in the list that the boot reads") {
     PolicyBed bed;
     CHECK(bed.policyOf(bed.one) == BootPolicy::FailClosed);
