@@ -322,6 +322,18 @@ TEST_CASE("a damaged list of withheld devices is an error, and none is none") {
     }
 }
 
+TEST_CASE("cowsnap-activate needs no module when all stores are closed") {
+    const TemporaryDirectory directory;
+    StoreRegistry(directory.path()).put({Uuid::random(), "main", {}, {}});
+    const auto activate = [&] {
+        return runProgram({COWSNAP_ACTIVATE, "--state-directory", directory.path(),
+                           "--run-directory", directory.path() / "run"});
+    };
+    CHECK(activate().code != 0);
+    StoreRegistry(directory.path()).remove(StoreRegistry(directory.path()).read().front().uuid);
+    CHECK(activate().code == 0);
+}
+
 TEST_CASE("cowsnap-activate withholds before udev, and tells of a device whether it is withheld") {
     PolicyBed bed;
     RegisteredStore store = bed.registered().front();
@@ -344,6 +356,8 @@ TEST_CASE("cowsnap-activate withholds before udev, and tells of a device whether
     for (const char* const odd : {"/dev/null", "", "relative", "/nonexistent"})
         CHECK(ask({"--withheld", odd}).code == 1);
     CHECK(ask({"--withhold", "--withheld", device}).code == 2);
+    bed.directory.write("run/withheld.json", "{");
+    CHECK(ask({"--withheld", device}).code == 1);
     bed.engine->setBootPolicy(bed.one, BootPolicy::FailOpen);
     CHECK(ask({"--withhold"}).code == 0);
     CHECK(ask({"--withheld", device}).code == 3);
