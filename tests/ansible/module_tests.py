@@ -41,12 +41,12 @@ def test_what_a_store_is_extended_with_is_what_was_said(bed):
     make, again, again_checked, left_alone, will_change = bed.tasks(
         store(**made), store(**made), store(check=True, **made), store(devices=["/dev/store"]), store(check=True, **other))
     expect_predicted(will_make, make)
-    expect((make["store"]["spares"], make["store"]["autoextend_max"]) == (["/dev/spare"], 200 << 20), make)
+    expect((make["store"]["spares"], make["store"]["autoextend_max_bytes"]) == (["/dev/spare"], 200 << 20), make)
     expect_same(again, again_checked, left_alone)
     change, change_again, none, taken = bed.tasks(
         store(**other), store(**other), store(devices=["/dev/store"], spares=[]), store(devices=["/dev/store", "/dev/spare"], spares=["/dev/spare"]))
     expect_predicted(will_change, change)
-    expect((change["store"]["spares"], change["store"]["autoextend_max"]) == (["/dev/two"], 0), change)
+    expect((change["store"]["spares"], change["store"]["autoextend_max_bytes"]) == (["/dev/two"], 0), change)
     expect_same(change_again)
     expect_changed(none, taken)
     expect(none["store"]["spares"] == [] and taken["store"]["spares"] == [], none, taken)

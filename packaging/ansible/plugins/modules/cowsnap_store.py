@@ -112,7 +112,7 @@ def shown(store, params):
     """What of a store this task looks after, for the diff."""
     if not store:
         return {}
-    named = {"spares": store["spares"], "max_size": store["autoextend_max"]}
+    named = {"spares": store["spares"], "max_size": store["autoextend_max_bytes"]}
     return {"name": store["name"], "devices": store["devices"], **{key: named[key] for key in named if params[key] is not None}}
 
 
@@ -163,7 +163,7 @@ def modify(cowsnap, module, store, after):
         new = without(wanted, has + after["devices"])
         options += [f"--add-spare={spare}" for spare in new] + [f"--remove-spare={spare}" for spare in gone]
         after["spares"] = without(has, gone) + new
-    if most is not None and most != store["autoextend_max"]:
+    if most is not None and most != store["autoextend_max_bytes"]:
         options.append(f"--max-size={most}")
         after["max_size"] = most
     if options:
