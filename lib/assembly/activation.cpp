@@ -8,6 +8,8 @@
 #include <set>
 
 #include "assembly/store_assembly.h"
+#include "assembly/store_devices.h"
+#include "assembly/store_header.h"
 #include "base/error.h"
 
 namespace cowsnap {
@@ -47,8 +49,35 @@ void attachAll(DeviceMapper& mapper, BlockDevices& devices, const ActiveStore& a
                                         [&](const auto& origin) { return reasons[origin.uuid]; }));
 }
 
+/// An initramfs has the list of when it was made. What a store was extended with since stands in
+/// its metadata.
+RegisteredStore withRecordedDevices(BlockDevices& devices, const RegisteredStore& listed) {
+    RegisteredStore store = listed;
+    try {
+        std::uint64_t listed_sectors = 0;
+        for (const auto& device : listed.devices)
+            listed_sectors += usableSectors(device);
+        const std::string path = findDevice(devices, listed.devices.at(0)).identity.path;
+        const auto header = readStoreHeader(devices, path);
+        if (!header || header->uuid != listed.uuid || header->store_sectors <= listed_sectors)
+            return store;
+        const auto recorded = recordedDevices(devices, *header, path);
+        if (recorded.size() <= listed.devices.size() ||
+            !std::equal(listed.devices.begin(), listed.devices.end(), recorded.begin(), sameDevice))
+            return store;
+        store.devices.insert(store.devices.end(), recorded.begin() + std::ssize(listed.devices),
+                             recorded.end());
+        spdlog::warn("the store {} has been extended since the list of its devices was made",
+                     store.name);
+    } catch (const std::exception&) {
+        return listed;  // activating it will say what is wrong
+    }
+    return store;
+}
+
 void activateOne(DeviceMapper& mapper, BlockDevices& devices, const LossRecords& losses,
-                 const RegisteredStore& store, Activation& result) {
+                 const RegisteredStore& listed, Activation& result) {
+    const RegisteredStore store = withRecordedDevices(devices, listed);
     const bool is_missing = std::any_of(
         store.devices.begin(), store.devices.end(),
         [&](const auto& device) { return isMissing([&] { findDevice(devices, device); }); });

@@ -40,7 +40,9 @@
 //   stores.json cannot be understood, or is an older copy without the entry, and the store cannot
 //   be read: nobody knows of
 //                         the policy; the boot goes on, and the log tells what failed
-//   withheld.json cannot be written or read: as that; it is in a file system in memory
+//   withheld.json cannot be written: as that; it is in a file system in memory
+//   it cannot be read, or the root file system's device is not found while it is there: the
+//   initramfs mounts nothing
 //   cowsnap.policy=fail-open on the kernel's command line: nothing is withheld in this boot
 #ifndef COWSNAP_ASSEMBLY_BOOT_POLICY_H
 #define COWSNAP_ASSEMBLY_BOOT_POLICY_H

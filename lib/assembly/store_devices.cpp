@@ -31,16 +31,7 @@ void checkNoneBehindTheEnd(const StoreHeader& header, const std::vector<BlockDev
 /// Where the metadata tells that the devices were in another order, or others.
 void checkOrder(BlockDevices& devices, const StoreHeader& header,
                 const std::vector<BlockDevice>& given) {
-    std::vector<DeviceIdentity> recorded;
-    try {
-        MetadataSlots slots(devices, given.front().identity.path, header.uuid, header.slot_bytes,
-                            header.slots_offset_bytes);
-        const SlotContents contents = slots.read();
-        if (!contents.fresh)
-            recorded = parseMetadata(contents.schema, contents.body).devices;
-    } catch (const Error&) {
-        return;  // activating the store will say what is wrong
-    }
+    const auto recorded = recordedDevices(devices, header, given.front().identity.path);
     for (std::size_t i = 0; i < std::min(recorded.size(), given.size()); ++i) {
         const DeviceIdentity& now = given[i].identity;
         const bool is_last = i + 1 == recorded.size();
@@ -62,6 +53,20 @@ void checkOrder(BlockDevices& devices, const StoreHeader& header,
 
 std::uint64_t usableSectors(const DeviceIdentity& device) {
     return device.size_sectors / COWSNAP_BLOCK_SECTORS * COWSNAP_BLOCK_SECTORS;
+}
+
+std::vector<DeviceIdentity> recordedDevices(BlockDevices& devices, const StoreHeader& header,
+                                            const std::string& path) {
+    try {
+        MetadataSlots slots(devices, path, header.uuid, header.slot_bytes,
+                            header.slots_offset_bytes);
+        const SlotContents contents = slots.read();
+        if (!contents.fresh)
+            return parseMetadata(contents.schema, contents.body).devices;
+    } catch (const Error&) {
+        // activating the store will say what is wrong
+    }
+    return {};
 }
 
 void checkApart(BlockDevices& devices, const std::vector<BlockDevice>& given) {

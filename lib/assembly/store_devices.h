@@ -4,6 +4,7 @@
 #ifndef COWSNAP_ASSEMBLY_STORE_DEVICES_H
 #define COWSNAP_ASSEMBLY_STORE_DEVICES_H
 
+#include <string>
 #include <vector>
 
 #include "assembly/store_header.h"
@@ -13,6 +14,11 @@ namespace cowsnap {
 
 /// How much of a device a store can use.
 std::uint64_t usableSectors(const DeviceIdentity& device);
+
+/// The devices of a store as its metadata has them, which is on the first of them, at path; empty
+/// if it has none that can be read.
+std::vector<DeviceIdentity> recordedDevices(BlockDevices& devices, const StoreHeader& header,
+                                            const std::string& path);
 
 /// InvalidArgument if two of the devices share something.
 void checkApart(BlockDevices& devices, const std::vector<BlockDevice>& given);

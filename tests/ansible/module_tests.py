@@ -34,6 +34,30 @@ def test_a_store_is_made_extended_and_closed(bed):
     expect(not bed.cli("store", "list")["stores"], bed.state())
 
 
+def test_what_a_store_is_extended_with_is_what_was_said(bed):
+    made = {"name": "main", "devices": ["/dev/store"], "spares": ["/dev/spare"], "max_size": "200M"}
+    other = {"name": "main", "devices": ["/dev/store"], "spares": ["/dev/two"], "max_size": 0}
+    (will_make,) = bed.tasks(store(check=True, **made))
+    make, again, again_checked, left_alone, will_change = bed.tasks(
+        store(**made), store(**made), store(check=True, **made), store(devices=["/dev/store"]), store(check=True, **other))
+    expect_predicted(will_make, make)
+    expect((make["store"]["spares"], make["store"]["autoextend_max_bytes"]) == (["/dev/spare"], 200 << 20), make)
+    expect_same(again, again_checked, left_alone)
+    change, change_again, none, taken = bed.tasks(
+        store(**other), store(**other), store(devices=["/dev/store"], spares=[]), store(devices=["/dev/store", "/dev/spare"], spares=["/dev/spare"]))
+    expect_predicted(will_change, change)
+    expect((change["store"]["spares"], change["store"]["autoextend_max_bytes"]) == (["/dev/two"], 0), change)
+    expect_same(change_again)
+    expect_changed(none, taken)
+    expect(none["store"]["spares"] == [] and taken["store"]["spares"] == [], none, taken)
+    # A spare that became a device need not be named among these.
+    became, checked = bed.tasks(store(devices=["/dev/store"], spares=["/dev/spare"]), store(check=True, devices=["/dev/store"], spares=["/dev/spare"]))
+    expect_same(became, checked)
+    wrong, no_size = bed.tasks(store(devices=["/dev/store"], spares=["/dev/spare", "/dev/nothing"]), store(max_size="much"))
+    expect_failure(wrong, "NotFound", "/dev/nothing", "extended with")
+    expect(no_size["outcome"] == "failed" and "max_size" in no_size["msg"], no_size)
+
+
 def test_what_cannot_be_done_to_a_store_is_refused(bed):
     bed.tasks(store(devices=["/dev/store"]))
     before = bed.state()
@@ -81,6 +105,22 @@ def test_an_origin_is_attached_and_detached(bed):
         origin(device="/dev/one", state="absent"), origin(device="/dev/one", state="absent"))
     expect_predicted(will_detach, detach)
     expect_same(detach_again)
+
+
+def test_a_boot_policy_is_set_once(bed):
+    wanted = {"device": "/dev/one", "boot_policy": "fail-closed"}
+    _, will_attach, attach, again, again_checked, left_alone, will_change, change, change_again, nonsense = bed.tasks(
+        store(devices=["/dev/store"]), origin(check=True, **wanted), origin(**wanted), origin(**wanted), origin(check=True, **wanted),
+        origin(device="/dev/one"), origin(check=True, device="/dev/one", boot_policy="fail-open"),
+        origin(device="/dev/one", boot_policy="fail-open"), origin(device="/dev/one", boot_policy="fail-open"),
+        origin(device="/dev/one", boot_policy="fail-safe"))
+    expect_changed(will_attach, attach)
+    expect(will_attach["diff"]["after"]["boot_policy"] == attach["origin"]["boot_policy"] == "fail-closed", will_attach, attach)
+    expect_same(again, again_checked, left_alone)
+    expect_predicted(will_change, change)
+    expect(change["origin"]["boot_policy"] == "fail-open", change)
+    expect_same(change_again)
+    expect(nonsense["outcome"] == "failed" and "boot_policy" in nonsense["msg"], nonsense)
 
 
 def test_a_device_in_use_is_interposed_and_not_stacked(bed):

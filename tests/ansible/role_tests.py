@@ -61,6 +61,22 @@ def test_a_role_changes_all_that_it_says_and_then_nothing(bed):
         expect(not failures(again) and not changed(again), "this should have changed nothing:", changed(again), failures(again))
 
 
+def test_a_role_has_the_initramfs_brought_up_to_date(bed):
+    """In check mode: there is no systemd here."""
+    handler = "Have the initramfs made anew"
+    there = ["--check", "-e", "cowsnap_rebuild_initramfs=/bin/true"]
+    managed = {**ALL, "cowsnap_manage_services": True}
+    results = bed.role(managed, options=there)
+    expect(not failures(results) and of_task(results, handler), results)
+    expect(not of_task(bed.role(managed, options=["--check", "-e", "cowsnap_rebuild_initramfs=/nonexistent"]), handler),
+           "there is nothing that makes it anew")
+    expect(not of_task(bed.role(ALL, options=there), handler), "units are somebody else's")
+    bed.role(ALL)
+    expect(not of_task(bed.role(managed, options=there), handler), "no store and no origin was changed")
+    closed = {**managed, "cowsnap_origins": [{"device": "/dev/one", "name": "data", "boot_policy": "fail-closed"}]}
+    expect(of_task(bed.role(closed, options=there), handler), "a boot policy is to be changed")
+
+
 def test_a_role_takes_away_what_is_to_be_absent(bed):
     bed.role(ALL)
     gone = {
@@ -100,6 +116,7 @@ def test_a_role_refuses_unknown_and_wrong_arguments(bed):
             ({"cowsnap_stores": [{"name": "main", "device": "/dev/store"}]}, "device"),
             ({"cowsnap_stores": [{"devices": ["/dev/store"]}]}, "name"),
             ({"cowsnap_origins": [{"device": "/dev/one", "method": "glue"}]}, "glue"),
+            ({"cowsnap_origins": [{"device": "/dev/one", "boot_policy": "fail-safe"}]}, "fail-safe"),
             ({"cowsnap_snapshots": [{"name": "a", "state": "rolled_back"}]}, "rolled_back"),
             ({"cowsnap_rollback": {"name": "a"}}, "name"),
             ({"cowsnap_timers": [{"name": "a", "when": "daily"}]}, "when"),

@@ -72,6 +72,36 @@ using Texts = std::vector<std::string>;
 
 }  // namespace
 
+TEST_CASE("a store that was extended since the boot's list was made is started all the same") {
+    PolicyBed bed;
+    const auto older = bed.registered();
+    bed.engine->extendStore(bed.store_uuid, {"/dev/spare"});
+    bed.shutDown();
+    const auto activate = [&] {
+        return activateStores(bed.machine, bed.machine, LossRecords(bed.directory.path()), older);
+    };
+    SECTION("and its origins are attached") {
+        CHECK(activate().failed == 0);
+        bed.restart();
+        CHECK(bed.store().devices.size() == 2);
+        CHECK(bed.store().origins.at(1).mapped);
+    }
+    SECTION("or waited for, if its new device is not there yet") {
+        bed.machine.removeDisk("/dev/spare");
+        const Activation result = activate();
+        CHECK(result.missing == 1);
+        CHECK(result.withheld.size() == 1);
+        CHECK(bed.machine.mappedNames().empty());
+    }
+    SECTION("but not if the list is of other devices") {
+        auto others = older;
+        others.front().devices.front().serial = "other-serial";
+        CHECK(activateStores(bed.machine, bed.machine, LossRecords(bed.directory.path()), others)
+                  .failed == 1);
+        CHECK(bed.machine.mappedNames().empty());
+    }
+}
+
 TEST_CASE("a boot policy is kept in the store and in the list that the boot reads") {
     PolicyBed bed;
     CHECK(bed.policyOf(bed.one) == BootPolicy::FailClosed);
@@ -292,6 +322,18 @@ TEST_CASE("a damaged list of withheld devices is an error, and none is none") {
     }
 }
 
+TEST_CASE("cowsnap-activate needs no module when all stores are closed") {
+    const TemporaryDirectory directory;
+    StoreRegistry(directory.path()).put({Uuid::random(), "main", {}, {}});
+    const auto activate = [&] {
+        return runProgram({COWSNAP_ACTIVATE, "--state-directory", directory.path(),
+                           "--run-directory", directory.path() / "run"});
+    };
+    CHECK(activate().code != 0);
+    StoreRegistry(directory.path()).remove(StoreRegistry(directory.path()).read().front().uuid);
+    CHECK(activate().code == 0);
+}
+
 TEST_CASE("cowsnap-activate withholds before udev, and tells of a device whether it is withheld") {
     PolicyBed bed;
     RegisteredStore store = bed.registered().front();
@@ -314,6 +356,8 @@ TEST_CASE("cowsnap-activate withholds before udev, and tells of a device whether
     for (const char* const odd : {"/dev/null", "", "relative", "/nonexistent"})
         CHECK(ask({"--withheld", odd}).code == 1);
     CHECK(ask({"--withhold", "--withheld", device}).code == 2);
+    bed.directory.write("run/withheld.json", "{");
+    CHECK(ask({"--withheld", device}).code == 1);
     bed.engine->setBootPolicy(bed.one, BootPolicy::FailOpen);
     CHECK(ask({"--withhold"}).code == 0);
     CHECK(ask({"--withheld", device}).code == 3);

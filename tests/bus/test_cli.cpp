@@ -251,14 +251,14 @@ TEST_CASE("a boot policy is set and shown, and people are told of the initramfs"
     const CliResult closed =
         runCli({"origin", "attach", "/dev/two", "--boot-policy", "fail-closed"});
     checkDone(closed, "attached");
-    CHECK_THAT(closed.errors, Contains("update-initramfs -u"));
+    CHECK_THAT(closed.errors, Contains("update-initramfs -u -k all"));
     const auto shown = [] {
         return runCli({"origin", "list", "-o", "name,boot_policy", "--no-headings"}).output;
     };
     CHECK(shown() == "one  fail-open\ntwo  fail-closed\n");
     const CliResult changed = runCli({"origin", "set-boot-policy", "/dev/one", "fail-closed"});
     checkDone(changed, "one is fail-closed\n");
-    CHECK_THAT(changed.errors, Contains("update-initramfs -u"));
+    CHECK_THAT(changed.errors, Contains("update-initramfs -u -k all"));
     CHECK(jsonOf(runCli({"origin", "set-boot-policy", "two", "fail-open", "--json"}))
               .at("boot_policy") == "fail-open");
     CHECK(shown() == "one  fail-closed\ntwo  fail-open\n");

@@ -19,6 +19,7 @@ ROOT = "/dev/disk/by-id/virtio-DISK0"
 # Of cowsnapd.service, as systemd-analyze sees it.
 EXPOSURE_MAX = 4.0
 HAS_OWNER = "busctl --auto-start=no call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus NameHasOwner s org.cowsnap1"
+SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
 QUIET_APT = "DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes -o Dpkg::Use-Pty=0"
 STATES = "snapd-cli list -o name,state --no-headings"
 
@@ -64,6 +65,18 @@ class Scenario:
             raise Failure(f"exit status {status}: {script.strip()}\n{said[-2500:]}")
         return said
 
+    def documented(self, document, name, limit_s=machine.COMMAND_LIMIT_S, **words):
+        """What a document says: its commands under a line <!-- guest: NAME -->, with other words where its examples differ from this machine."""
+        blocks = re.findall(rf"^<!-- guest: {re.escape(name)} -->\n```sh\n(.*?)^```$", (SOURCE / document).read_text(), re.MULTILINE | re.DOTALL)
+        if not blocks:
+            raise Failure(f"{document} has no commands for {name}")
+        commands = "".join(blocks)
+        for word, other in (words.get("instead") or {}).items():
+            if word not in commands:
+                raise Failure(f"{document}: the commands for {name} have no {word}")
+            commands = commands.replace(word, other)
+        return self.do(commands, limit_s)
+
     def refused(self, script, limit_s=machine.COMMAND_LIMIT_S):
         """What the script says; it must fail."""
         status, said = self.machine.run(script, limit_s)
@@ -92,8 +105,13 @@ class Scenario:
         self.machine.run("systemctl is-system-running --wait", LONG_S)
         self.same("no unit has failed", "", self.do("systemctl list-units --failed --plain --no-legend").strip())
 
-    def reboot(self, release=None):
+    def shut_down(self):
+        """Not while the initramfs is made anew: that would begin again at the next start."""
+        self.machine.run("systemctl start cowsnap-initramfs.service", LONG_S)
         self.machine.shut_down(reboot=True)
+
+    def reboot(self, release=None):
+        self.shut_down()
         self.boot(release)
 
     def snapshot_contents(self):
@@ -130,17 +148,21 @@ def fresh(s):
 def install(s):
     """The packages are installed, and systemd shows their units"""
     s.do(f"{QUIET_APT} update")
-    said = s.do(f"time {QUIET_APT} --no-install-recommends install /srv/packages/new/*.deb", LONG_S)
+    # What apt asks and recommends is the affair of who is at the terminal.
+    s.do("printf '%s\\n' 'APT::Get::Assume-Yes \"true\";' 'APT::Install-Recommends \"false\";' 'Dpkg::Use-Pty \"0\";' >/etc/apt/apt.conf.d/90quiet")
+    said = s.documented("packaging/README.md", "install", LONG_S, instead={
+        "apt install": "export DEBIAN_FRONTEND=noninteractive LC_ALL=C; apt-get --quiet install", " ./": " /srv/packages/new/"})
     for name in ("cowsnap", "cowsnap-cli", "cowsnap-dkms", "cowsnap-initramfs"):
         s.has(f"{name} is installed", rf"^{name} {re.escape(s.versions.new)} install ok installed",
               s.do(f"dpkg-query -W -f '${{Package}} ${{Version}} ${{Status}}\\n' {name}"))
-    s.has_not("apt complains of nothing", r"^(E:|W:|dpkg: warning)", said)
+    s.has_not("apt complains of nothing", r"^(E:|W:|dpkg: warning|cowsnap-dkms: WARNING)", said)
     s.has("DKMS has built the module", "installed", s.do("dkms status -m cowsnap"))
     s.has("the module is loaded, and is that of DKMS", "updates/dkms/dm-cow-snap", s.do("modprobe dm-cow-snap; modinfo -F filename dm-cow-snap"))
     s.has("systemctl: cowsnapd is active", "^active$", s.do("systemctl is-active cowsnapd.service"))
     s.has("systemctl: cowsnap-activate is enabled", "^enabled$", s.do("systemctl is-enabled cowsnap-activate.service"))
     units = s.do("systemctl list-unit-files 'cowsnap*' --no-pager; systemctl list-timers --all --no-pager")
     s.has("systemctl: the timers are there", r"^cowsnap-prune.timer", units)
+    s.has("systemctl: changes of the list of stores are watched", "^active$", s.do("systemctl is-active cowsnap-initramfs.path"))
     s.has("the bus knows the daemon", "org.cowsnap1", s.do("busctl list --no-pager"))
     s.do("snapd-cli list")
     s.same("the daemon lives in its hardened unit: it reports no error", "", s.do("journalctl -b -u cowsnapd --no-pager -p err -q").strip())
@@ -156,9 +178,8 @@ def install(s):
 def first_use(s):
     """The first use: a store, a snapshot of a mounted device, a look at what was there, and back to it"""
     s.has("without a store it says what to do", "snapd-cli store create DEVICE", s.refused(f"snapd-cli create {DATA} --name data-first"))
-    s.do(f"snapd-cli store create {STORE} --name main")
-    s.do(f"snapd-cli create {DATA} --name data-first")
-    s.ok("two lines: a store, and a snapshot of a mounted file system")
+    s.documented("packaging/README.md", "first-use", instead={"/dev/sdc": STORE, "/dev/sdb1": DATA, "before-upgrade": "data-first"})
+    s.ok("two lines of the document: a store, and a snapshot of a mounted file system")
     entry = json.loads(s.do("journalctl -u cowsnapd --no-pager -q -o json -n 1 COWSNAP_SNAPSHOT=data-first"))
     s.same("the journal's entry has the store, the snapshot and who made it", ["main", "data-first", "0"],
            [entry.get(f"COWSNAP_{name}") for name in ("STORE", "SNAPSHOT", "USER_ID")])
@@ -191,15 +212,26 @@ def ways(s):
     s.do(f"snapd-cli set create {ROOT}=set-root {DATA}=set-data")
     s.same("all are there and active",
            ["by-bus", "data-first", "root-first", "set-data", "set-root"], [name for name, *_ in s.states()])
-    s.do(f"echo 'ORIGINS=\"{ROOT} {DATA}\"' >/etc/cowsnap/snapshot-nightly.conf; systemctl start cowsnap-snapshot@nightly.service")
+    s.documented("packaging/README.md", "timer-file", instead={"editor": f"sed -i 's|^ORIGINS=.*|ORIGINS=\"{ROOT} {DATA}\"|'"})
+    s.documented("packaging/README.md", "timer")
+    s.has("the timer waits for its time", "^active$", s.do("systemctl is-active cowsnap-snapshot@nightly.timer"))
     s.same("what the timer starts makes a snapshot of each of its devices", 2,
            len([name for name, *_ in s.states() if name.startswith("nightly-")]))
-    # What purging leaves is the administrator's: this file would be, and its directory.
-    s.do("rm /etc/cowsnap/snapshot-nightly.conf; systemctl start cowsnap-prune.service")
+    s.documented("packaging/README.md", "prune")
+    # Midnight, or a full hour, is not to come in the middle of what follows.
+    s.do("systemctl disable --now cowsnap-snapshot@nightly.timer cowsnap-prune.timer; systemctl start cowsnap-prune.service")
     s.ok("and what the other timer starts deletes what is not to be kept, without a failure")
     s.has("what the snapshot of the root has is what was there", r"^kept$", s.snapshot_contents())
-    s.has("the initramfs takes the list of stores", "cowsnap-activate",
-          s.do("time update-initramfs -u; lsinitramfs $(readlink -f /initrd.img)", LONG_S))
+    s.has("a boot policy is set as documented", "fail-closed", s.documented("packaging/README.md", "policy", instead={
+        "set-boot-policy data": f"set-boot-policy {DATA}"}))
+    s.do(f"snapd-cli origin set-boot-policy {DATA} fail-open")
+    s.documented("README.md", "metrics", instead={"cd /var/lib/prometheus": "mkdir -p /run/p/node-exporter; cd /run/p"})
+    s.do("systemctl start cowsnap-initramfs.service", LONG_S)
+    s.has("the initramfs is made anew by itself", "the initramfs of all kernels is made anew", s.do("journalctl -b -u cowsnap-initramfs --no-pager -o cat"))
+    listed = "for image in /boot/initrd.img-*; do lsinitramfs $image | grep -x -e usr/sbin/cowsnap-activate -e var/lib/cowsnap/stores.json; done"
+    s.has("and takes the list of stores", "stores.json", s.do(listed, LONG_S))
+    s.documented("README.md", "initramfs", LONG_S)
+    s.has("as it does when it is made anew by hand", "cowsnap-activate", s.do(listed, LONG_S))
     s.remember(contents=s.snapshot_contents(), states=s.states())
 
 
@@ -284,7 +316,9 @@ def without_module(s):
     s.has("installing a kernel without headers warns", r"W: cowsnap: there is no module dm-cow-snap for the kernel", said)
     release = s.do("uname -r").strip()
     other = s.do("ls /lib/modules | grep cloud").strip()
-    s.machine.shut_down(reboot=True)
+    # /vmlinuz is that of the other one from now on.
+    s.remember(release=release)
+    s.shut_down()
     took_s = s.machine.boot(other)
     s.ok(f"the machine boots with {other}, {took_s:.0f} s until root is logged in")
     s.machine.run("systemctl is-system-running --wait", LONG_S)
@@ -293,8 +327,7 @@ def without_module(s):
     s.has("the log says what is missing", r'"modprobe dm-cow-snap" failed', log)
     s.has("and what to do", rf"install its headers \(linux-headers-{re.escape(other)}\) and run \"dkms autoinstall\"", log)
     s.do("echo unseen >/data/changed; echo unseen >/srv/changed; sync")
-    s.machine.shut_down(reboot=True)
-    s.boot(release)
+    s.reboot(release)
     s.same("all snapshots are stale", {"stale"}, {state for _, state, *_ in s.states()})
     s.has("using one says so", "stale", s.do("snapd-cli mount data-first /mnt 2>&1; snapd-cli umount data-first"))
 
@@ -308,27 +341,32 @@ def remove(s):
     s.same("no package is gone or broken", ["ii"] * 4,
            s.do("dpkg-query -W -f '${db:Status-Abbrev}\\n' cowsnap cowsnap-cli cowsnap-dkms cowsnap-initramfs").split())
     s.same("all is as it was", before, s.states())
-    s.do(f"""
-        snapd-cli delete $(snapd-cli list -o name --no-headings) --yes
-        snapd-cli origin detach {DATA} --yes
-        snapd-cli origin detach {ROOT} --yes
-    """)
+    s.documented("packaging/README.md", "detach", instead={"SNAPSHOT...": "$(snapd-cli list -o name --no-headings)", "ORIGIN": DATA})
+    s.do(f"snapd-cli origin detach {ROOT} --yes")
     # a snapshot that is not there any more is no reason to keep a store closed
     s.same("no snapshot is left", [], s.states())
-    s.do("snapd-cli store close main --yes; sync")
-    store = s.do(f"sha256sum <{STORE}")
-    s.do(f"{QUIET_APT} remove cowsnap cowsnap-cli cowsnap-dkms cowsnap-initramfs", LONG_S)
+    s.documented("packaging/README.md", "close")
+    store = s.do(f"sync; sha256sum <{STORE}")
+    # A timer that still runs, of a file that is there since the part "ways".
+    s.do("systemctl enable --now cowsnap-snapshot@nightly.timer")
+    s.documented("packaging/README.md", "remove", LONG_S, instead={"apt remove": "export DEBIAN_FRONTEND=noninteractive LC_ALL=C; apt-get --quiet --yes remove"})
+    s.has_not("its timers do not run any more", "cowsnap", s.do("systemctl list-timers --all --full --no-pager"))
     s.has_not("the programs are gone", "cowsnap", s.do("ls /usr/sbin /usr/bin"))
     s.has("the configuration stays", "cowsnapd.conf", s.do("ls /etc/cowsnap"))
     s.do(f"{QUIET_APT} purge cowsnap cowsnap-cli cowsnap-dkms cowsnap-initramfs", LONG_S)
-    s.same("purging leaves no file", "", s.do("ls -d /etc/cowsnap /var/lib/cowsnap /usr/src/cowsnap* /lib/systemd/system/cowsnap* 2>/dev/null || true").strip())
+    s.same("purging leaves no file", "", s.do("ls -d /etc/cowsnap /var/lib/cowsnap /usr/src/cowsnap* /lib/systemd/system/cowsnap* "
+                                            "/etc/systemd/system/*.wants/cowsnap* /var/lib/systemd/timers/*cowsnap* 2>/dev/null || true").strip())
+    s.has_not("no initramfs has anything of it", "cowsnap", s.do("for image in /boot/initrd.img-*; do lsinitramfs $image; done", LONG_S))
     s.same("the store is untouched", store, s.do(f"sha256sum <{STORE}"))
 
 
 def plain_again(s):
     """The machine without cowsnap boots as ever"""
-    s.reboot()
+    release = s.facts["release"]
+    s.reboot(release)
+    s.same("the kernel is the one that had the module", release, s.do("uname -r").strip())
     s.has_not("no module is loaded", "dm_cow_snap", s.do("lsmod"))
+    s.has_not("the kernel's log has nothing of it", "cowsnap", s.do("dmesg"))
     s.same("the files are those that were written last", "unseen\nunseen\n", s.do("cat /data/changed /srv/changed"))
 
 

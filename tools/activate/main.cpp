@@ -109,6 +109,10 @@ int activateNamed(const Places& places, const std::vector<std::string>& paths) {
 int activateRegistered(const Places& places) {
     const auto stores = StoreRegistry(places.state_directory).read();
     const std::string command_line = kernelCommandLine();
+    if (stores.empty()) {
+        withhold(places.withheld(), {}, command_line);
+        return 0;  // without a module, too
+    }
     std::unique_ptr<DeviceMapper> mapper;
     try {
         mapper = usableMapper();

@@ -346,6 +346,22 @@ std::string Client::startedDaemonName() {
     return daemonName();
 }
 
+bool Client::isActive(const std::string& unit) {
+    constexpr const char* systemd = "org.freedesktop.systemd1";
+    try {
+        Message find = bus_.newMethodCall(systemd, "/org/freedesktop/systemd1",
+                                          "org.freedesktop.systemd1.Manager", "GetUnit");
+        find.append(Value(unit));
+        const std::string path = bus_.call(find, kLookTimeoutUs).readObjectPath().path;
+        Message ask = bus_.newMethodCall(systemd, path, "org.freedesktop.DBus.Properties", "Get");
+        ask.append(Value(std::string("org.freedesktop.systemd1.Unit")));
+        ask.append(Value(std::string("ActiveState")));
+        return bus_.call(ask, kLookTimeoutUs).readVariant() == Value(std::string("active"));
+    } catch (const std::exception&) {
+        return false;
+    }
+}
+
 bool Client::waitForDaemon() {
     constexpr std::chrono::seconds patience{30};
     const auto deadline = std::chrono::steady_clock::now() + patience;

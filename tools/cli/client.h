@@ -109,6 +109,9 @@ public:
     Message call(const std::string& path, const std::string& interface, const std::string& member,
                  const std::function<void(Message&)>& append, const Dictionary& options = {});
 
+    /// Whether this unit of systemd is active; not if nobody can tell.
+    bool isActive(const std::string& unit);
+
     /// By number or path. Failure (NotFound) if it is not there.
     Object job(const std::string& wanted);
     /// The same, when it is over.

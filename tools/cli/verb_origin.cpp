@@ -25,11 +25,9 @@ constexpr const char* kPolicyHelp =
     "stale) or fail-closed (does not mount the device)";
 
 /// Whoever changes what the boot has to know is told where else it is known.
-void sayInitramfs(const OutputOptions& output, bool changed) {
-    if (changed && !output.json)
-        fmt::print(stderr,
-                   "If origins are attached by an initramfs here, make it anew now "
-                   "(update-initramfs -u, or dracut --force): it has a copy of this.\n");
+void sayInitramfs(Session& session, bool changed) {
+    if (changed && !session.output.json)
+        noteInitramfs(session);
 }
 
 void attach(Session& session, const Arguments& arguments) {
@@ -57,7 +55,7 @@ void attach(Session& session, const Arguments& arguments) {
         printObjects(session.output, "origins", originColumns(), objects, {*origin});
     else
         printDone(session.output, attachedText(*origin), {});
-    sayInitramfs(session.output, arguments.boot_policy == kFailClosed);
+    sayInitramfs(session, arguments.boot_policy == kFailClosed);
 }
 
 void setBootPolicy(Session& session, const Arguments& arguments) {
@@ -68,7 +66,7 @@ void setBootPolicy(Session& session, const Arguments& arguments) {
                            [&](Message& message) { message.append(Value(arguments.boot_policy)); });
     printDone(session.output, fmt::format("{} is {}", name, arguments.boot_policy),
               {{"origin", name}, {"boot_policy", arguments.boot_policy}});
-    sayInitramfs(session.output, true);
+    sayInitramfs(session, true);
 }
 
 void detach(Session& session, const Arguments& arguments) {
@@ -79,7 +77,7 @@ void detach(Session& session, const Arguments& arguments) {
     confirm(session.output, fmt::format("Detach the origin {}?", name));
     session.client.callJob(origin.path, kOriginInterface, "Detach", nullptr);
     printDone(session.output, fmt::format("detached {}", name), {{"detached", {name}}});
-    sayInitramfs(session.output, closed);
+    sayInitramfs(session, closed);
 }
 
 void list(Session& session) {

@@ -48,13 +48,15 @@ void printStore(Session& session, const std::string& path, std::string_view verb
         printDone(session.output, fmt::format("{} the store {}", verb, store->text("Name")), {});
 }
 
-/// The initramfs has the list of stores as it was when it was made. Making it anew is the
-/// administrator's affair, as after other changes to what the root file system stands on.
-void noteInitramfs() {
-    if (::access("/usr/share/initramfs-tools/hooks/cowsnap", F_OK) == 0)
-        fmt::print(stderr,
-                   "The initramfs has an older list of stores: 'update-initramfs -u' brings it up "
-                   "to date.\n");
+/// Whether an initramfs may have the list of stores as it was when it was made.
+bool hasInitramfs() {
+    return ::access("/usr/share/initramfs-tools/hooks/cowsnap", F_OK) == 0 ||
+           ::access("/usr/lib/dracut/modules.d/90cowsnap", F_OK) == 0;
+}
+
+void noteInitramfsIfThere(Session& session) {
+    if (hasInitramfs())
+        noteInitramfs(session);
 }
 
 /// What a store is extended with when it gets full; empty if it is not.
@@ -135,7 +137,7 @@ void open(Session& session, const Arguments& arguments) {
         [&](Message& message) { message.append(Value(absolutePaths(arguments.devices))); },
         options);
     printOpened(session, reply.readObjectPath().path, "opened");
-    noteInitramfs();
+    noteInitramfsIfThere(session);
 }
 
 void extend(Session& session, const Arguments& arguments) {
@@ -144,7 +146,7 @@ void extend(Session& session, const Arguments& arguments) {
         message.append(Value(absolutePaths(arguments.devices)));
     });
     printStore(session, path, "extended");
-    noteInitramfs();
+    noteInitramfsIfThere(session);
 }
 
 void modify(Session& session, const Arguments& arguments) {
@@ -167,7 +169,7 @@ void close(Session& session, const Arguments& arguments) {
     session.client.callJob(store.path, kStoreInterface, "Close", nullptr, options);
     printDone(session.output, fmt::format("closed the store {}", store.text("Name")),
               {{"closed", store.text("Name")}});
-    noteInitramfs();
+    noteInitramfsIfThere(session);
 }
 
 void list(Session& session) {
@@ -180,9 +182,21 @@ void list(Session& session) {
 
 }  // namespace
 
+void noteInitramfs(Session& session) {
+    if (session.client.isActive("cowsnap-initramfs.path"))
+        fmt::print(stderr,
+                   "The initramfs, which has a copy of this, is made anew by itself; 'systemctl "
+                   "status cowsnap-initramfs' tells how that goes.\n");
+    else
+        fmt::print(stderr,
+                   "If origins are attached by an initramfs here, make it anew now "
+                   "(update-initramfs -u -k all, or dracut --regenerate-all --force): it has an "
+                   "older copy of this.\n");
+}
+
 void noteNewStore(Session& session, const std::string& path) {
     noteAutoextend(session, path);
-    noteInitramfs();
+    noteInitramfsIfThere(session);
 }
 
 void addStore(CLI::App& app, Run& run) {

@@ -61,6 +61,9 @@ std::string originOrAttach(Session& session, const Objects& objects, const std::
 /// Makes the first store, which is to be for the snapshots of a device; returns its path. Failure
 /// (NotFound) that names the choices if there is not exactly one.
 std::string makeFirstStore(Session& session, const std::string& device);
+/// An initramfs has a copy of the list of stores and of boot policies: says who brings that up to
+/// date.
+void noteInitramfs(Session& session);
 /// Says what follows from there being a new store.
 void noteNewStore(Session& session, const std::string& path);
 

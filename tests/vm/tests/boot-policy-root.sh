@@ -5,7 +5,7 @@
 # groups: interpose daemon
 # kernels: 6.12
 # disks: 48M 64M
-# root-disk: path
+# root-disk: uuid
 # timeout: 300
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"

@@ -34,6 +34,14 @@ options:
     type: str
     choices: [auto, stack, interpose]
     default: auto
+  boot_policy:
+    description:
+      - What the boot does if it cannot attach the origin. With C(fail-open) it goes on, and the snapshots become stale; with C(fail-closed) it
+        does not mount the device.
+      - If it is not given it is left as it is; a new origin is C(fail-open).
+      - The initramfs has a copy of it. The role has that made anew.
+    type: str
+    choices: [fail-open, fail-closed]
   state:
     description:
       - With C(present) the device is attached.
@@ -49,6 +57,12 @@ EXAMPLES = r"""
     device: /dev/sdb1
     name: srv
     method: interpose
+
+- name: Not to be mounted at boot unless it is attached
+  cowsnap.cowsnap.cowsnap_origin:
+    device: /dev/sdb1
+    name: srv
+    boot_policy: fail-closed
 
 - name: Detach it
   cowsnap.cowsnap.cowsnap_origin:
@@ -69,6 +83,7 @@ origin:
     backing_device: /dev/sdb1
     store: main
     snapshots: 0
+    boot_policy: fail-open
     rollback: none
 commands:
   description: The commands of snapd-cli that changed something, or that would have in check mode.
@@ -91,7 +106,7 @@ METHODS = {"stack": "stacked", "interpose": "interposed"}
 
 def shown(origin):
     """What of an origin this module looks after, for the diff."""
-    return {key: origin[key] for key in ("name", "state", "method", "backing_device", "store")} if origin else {}
+    return {key: origin[key] for key in ("name", "state", "method", "backing_device", "store", "boot_policy")} if origin else {}
 
 
 def find(cowsnap, params):
@@ -128,16 +143,26 @@ def attach(cowsnap, module, origin):
     if origin:
         check_same(cowsnap, origin, params)
         if origin["state"] == "attached":
-            return shown(origin)
+            return set_boot_policy(cowsnap, module, origin)
     else:
         check_store(cowsnap, module, params["store"])
     options = [f"--method={params['method']}"]
     options += [f"--{key}={params[key]}" for key in ("name", "store") if params[key] is not None]
+    if params["boot_policy"] is not None:
+        options.append(f"--boot-policy={params['boot_policy']}")
     if origin and params["store"] is None:
         options.append(f"--store={origin['store']}")
     cowsnap.change(f"attach {params['device']}", ["origin", "attach"], options, params["device"])
-    return {**shown(origin), "state": "attached", "backing_device": params["device"],
-            **{key: params[key] for key in ("name", "store") if params[key] is not None}}
+    return {"boot_policy": "fail-open", **shown(origin), "state": "attached", "backing_device": params["device"],
+            **{key: params[key] for key in ("name", "store", "boot_policy") if params[key] is not None}}
+
+
+def set_boot_policy(cowsnap, module, origin):
+    policy = module.params["boot_policy"]
+    if policy in (None, origin["boot_policy"]):
+        return shown(origin)
+    cowsnap.change(f"make the origin {origin['name']} {policy}", ["origin", "set-boot-policy"], [], origin["uuid"], policy)
+    return {**shown(origin), "boot_policy": policy}
 
 
 def detach(cowsnap, module, origin):
@@ -166,6 +191,7 @@ def main():
             "name": {"type": "str"},
             "store": {"type": "str"},
             "method": {"type": "str", "choices": ["auto", "stack", "interpose"], "default": "auto"},
+            "boot_policy": {"type": "str", "choices": ["fail-open", "fail-closed"]},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         required_if=[("state", "present", ["device"])],

@@ -32,6 +32,15 @@ options:
       - For how many milliseconds writes to origins wait in a full store before the oldest snapshots are dropped.
       - Counts when the store is made. It is not changed later.
     type: int
+  spares:
+    description:
+      - Blank block devices that the store is extended with before it is full.
+      - It has no other spares then. One that it was extended with already is a device of it, and is not named in I(devices).
+    type: list
+    elements: path
+  max_size:
+    description: The store is not extended by itself beyond this size, such as C(100G). C(0) is no limit.
+    type: bytes
   state:
     description:
       - With C(present) the store is there and has these devices.
@@ -55,6 +64,12 @@ EXAMPLES = r"""
     devices:
       - /dev/disk/by-id/nvme-example_1
       - /dev/disk/by-id/nvme-example_2
+
+- name: Have it extended by itself
+  cowsnap.cowsnap.cowsnap_store:
+    name: main
+    spares: [/dev/disk/by-id/nvme-example_3]
+    max_size: 2T
 
 - name: Close it
   cowsnap.cowsnap.cowsnap_store:
@@ -93,9 +108,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cowsnap.cowsnap.plugins.module_utils.cowsnap import Refused, run_module, same_device
 
 
-def shown(store):
-    """What of a store this module looks after, for the diff."""
-    return {"name": store["name"], "devices": store["devices"]} if store else {}
+def shown(store, params):
+    """What of a store this task looks after, for the diff."""
+    if not store:
+        return {}
+    named = {"spares": store["spares"], "max_size": store["autoextend_max_bytes"]}
+    return {"name": store["name"], "devices": store["devices"], **{key: named[key] for key in named if params[key] is not None}}
 
 
 def make(cowsnap, module):
@@ -105,8 +123,16 @@ def make(cowsnap, module):
     options = [f"--name={name}"]
     if module.params["full_wait_ms"] is not None:
         options.append(f"--full-wait-ms={module.params['full_wait_ms']}")
+    options += [f"--spare={spare}" for spare in module.params["spares"] or []]
+    if module.params["max_size"] is not None:
+        options.append(f"--max-size={module.params['max_size']}")
     cowsnap.change(f"create the store {name}", ["store", "create"], options, *devices)
-    return {"name": name, "devices": devices}
+    return {"name": name, "devices": devices, **{key: module.params[key] for key in ("spares", "max_size") if module.params[key] is not None}}
+
+
+def without(paths, others):
+    """Those of the paths that lead to none of the others."""
+    return [path for path in paths if not any(same_device(path, other) for other in others)]
 
 
 def extend(cowsnap, module, store):
@@ -116,15 +142,33 @@ def extend(cowsnap, module, store):
     if store["state"] != "active":
         module.warn(f"the store {name} is {store['state']}: {store['problem'] or 'see snapd-cli store list'}")
     if devices is None:
-        return shown(store)
-    too_many = [has for has in store["devices"] if not any(same_device(has, wanted) for wanted in devices)]
+        return shown(store, module.params)
+    too_many = without(store["devices"], devices + (module.params["spares"] or []))
     if too_many:
         raise Refused(f'the store {name} also has {", ".join(too_many)}, and a store cannot be made smaller. Name all of its '
                       f'devices in the option "devices", or close it and make another one.')
-    missing = [wanted for wanted in devices if not any(same_device(wanted, has) for has in store["devices"])]
+    missing = without(devices, store["devices"])
     if missing:
         cowsnap.change(f"extend the store {name}", ["store", "extend"], [], name, *missing)
-    return {"name": name, "devices": store["devices"] + missing}
+    return {**shown(store, module.params), "devices": store["devices"] + missing}
+
+
+def modify(cowsnap, module, store, after):
+    """What it is extended with by itself, once it has the devices of after."""
+    wanted, most = module.params["spares"], module.params["max_size"]
+    options = []
+    if wanted is not None:
+        has = without(store["spares"], after["devices"])
+        gone = without(has, wanted)
+        new = without(wanted, has + after["devices"])
+        options += [f"--add-spare={spare}" for spare in new] + [f"--remove-spare={spare}" for spare in gone]
+        after["spares"] = without(has, gone) + new
+    if most is not None and most != store["autoextend_max_bytes"]:
+        options.append(f"--max-size={most}")
+        after["max_size"] = most
+    if options:
+        cowsnap.change(f"change what the store {store['name']} is extended with", ["store", "modify"], options, store["name"])
+    return after
 
 
 def close(cowsnap, module, store):
@@ -140,9 +184,9 @@ def work(cowsnap, module):
     if module.params["state"] == "absent":
         after = close(cowsnap, module, store) if store else {}
     else:
-        after = extend(cowsnap, module, store) if store else make(cowsnap, module)
+        after = modify(cowsnap, module, store, extend(cowsnap, module, store)) if store else make(cowsnap, module)
     now = cowsnap.find_store(name) if cowsnap.commands else store
-    return shown(store), after if module.check_mode else shown(now), {"store": now} if now else {}
+    return shown(store, module.params), after if module.check_mode else shown(now, module.params), {"store": now} if now else {}
 
 
 def main():
@@ -151,6 +195,8 @@ def main():
             "name": {"type": "str", "default": "main"},
             "devices": {"type": "list", "elements": "path"},
             "full_wait_ms": {"type": "int"},
+            "spares": {"type": "list", "elements": "path"},
+            "max_size": {"type": "bytes"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True), work)
