@@ -41,3 +41,8 @@ preserved() {
 	wait "$load" || { tail -20 /run/fio.log; fail "$device: fio found an error while it was detached"; }
 	check "$device: it is forgotten" dmsetup message store 0 forget 1
 }
+
+# holder_load FUNCTION: somebody else, who sends those who call the function elsewhere.
+holder_load() {
+	insmod "${MODULE%/dm-target/*}/tests/vm/modules/hook-holder.ko" "function=$1"
+}
