@@ -45,6 +45,7 @@ check "writes are slowed down" tee /sys/fs/cgroup/slow/io.max <<<"$(<"/sys/block
 	echo "$BASHPID" >/sys/fs/cgroup/slow/cgroup.procs
 	ROUNDS=$((4 * ${ROUNDS:-1})) moments "$DISK0"
 ) || exit 1
+rmdir /sys/fs/cgroup/slow
 
 note "a mapped device"
 slow slow0 "$DISK0"
