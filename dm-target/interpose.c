@@ -108,9 +108,43 @@
  *   the store, it would wait for itself: user space refuses that.
  *
  * REQ_NOWAIT: taking does not sleep; the clone keeps the flag, unless a worker submits
- * it, and what it gets the write gets. Polled I/O: the clone is not polled, as nobody
- * knows its cookie; the submitter polls a bio without one, which returns at once, until
- * the interrupt has ended it. Writes that a plug collects are clones as others are.
+ * it, and what it gets the write gets.
+ *
+ * Polled I/O: drivers note in a bio (bi_cookie) where to poll for it, and would note it in
+ * the clone, which nobody polls. So the clone is not polled, and an interrupt ends it. The
+ * write itself never gets a cookie, bio_poll() returns at once for it, and who polls does
+ * so again until passing_end() has ended it.
+ *
+ * Plugged requests: a plug is behind the hook and collects requests, of clones as of other
+ * bios. A request in a plug holds a reference to its queue, and what MD puts there it has
+ * counted: those that were let pass before arming are waited for in c. A clone in a plug
+ * keeps the gate from getting empty. Neither takes long: a task submits what is in its plug
+ * when it is through, and before it sleeps. Who waits here has no plug, nor has let_in().
+ *
+ *
+ * When something fails or is refused
+ * ----------------------------------
+ *
+ * - Freezing a file system fails: no gate is closed yet and no mapped device suspended.
+ *   create.c makes no snapshot and thaws those that it had frozen before. One that
+ *   someone else has frozen (-EBUSY) counts as frozen and is left as it is; should he
+ *   thaw it before the gate is closed, the snapshot is crash consistent. A freeze that does
+ *   not end waits for the file system's own writes; the gate that these pass is open.
+ * - Anything fails behind that: gates are opened and mapped devices resumed before the
+ *   file systems are thawed, for thawing writes.
+ * - The queue's freeze does not end in time: in any case it is taken back before anything
+ *   else is done, so who sleeps in the queue's entry goes on. Freezes are counted: that of
+ *   another, who changes the elevator, stays. Then arm() disarms, as for a submitter who
+ *   does not get out and a driver's count that does not come to nothing: writes were taken
+ *   meanwhile, so that is detaching as below, with its wait that has no limit. If the device
+ *   does not end what it has, attaching fails when it does, and the device's users wait as
+ *   they would without this module. Suspending a mapped device cannot fail; one that was
+ *   suspended already has nothing under way, and what it has deferred is e.
+ * - A gate that a create has closed does not get empty in time: it is opened, and what it
+ *   held is let in.
+ *
+ * In all these cases a write that was taken ends with its clone, and one that was held
+ * is let in or submitted as it is, once.
  *
  *
  * Detaching
@@ -123,6 +157,25 @@
  * synchronize_rcu_tasks() waits for those on their way to cow_interpose_take(),
  * synchronize_srcu() for those inside, and synchronize_rcu_tasks() again for those
  * on their last instructions out of it.
+ *
+ *
+ * Unloading
+ * ---------
+ *
+ * device-mapper holds a reference to the module for each target in a table, live or not, from
+ * before its constructor until after its destructor. An interposed cow-origin has the hooks
+ * for just that time: its constructor gets them, or else fails, its destructor disarms
+ * the interposer and then puts them. What is left of an attachment then, its memory, is
+ * kept by cow-snaps, which are targets, too. So there are neither hooks nor interposers when
+ * cow_exit() runs, and none can come: unloading is refused before (-EBUSY), also while
+ * attaching or detaching is under way.
+ *
+ * cow_interpose_exit() relies on that, and on what detaching has waited for: nobody is on
+ * the way to the hooks, inside, or on the way out, or on the last instructions of
+ * passing_end(), whose reference was the last: in an interrupt, synchronize_rcu() has waited
+ * for it, in a task synchronize_rcu_tasks(), as the last hooks are put after all gates were
+ * found empty. Each interposer's work was cancelled, so the workqueue is empty. What is
+ * left to free are the lists of functions that ftrace keeps for the hooks.
  *
  * Locks: gate_mutex, inside the own mapped device's suspend_lock; gate_lock innermost.
  * Neither engine->control nor engine->mutex is held when this waits.

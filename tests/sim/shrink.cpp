@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 namespace sim {
 
@@ -30,6 +31,11 @@ bool drop_parts(Steps& steps, std::size_t size, const std::function<bool(const S
     return dropped;
 }
 
+std::string without_numbers(std::string text) {
+    std::erase_if(text, [](char c) { return c >= '0' && c <= '9'; });
+    return text;
+}
+
 }  // namespace
 
 Steps shrink(Steps steps, const std::function<bool(const Steps&)>& fails) {
@@ -39,6 +45,30 @@ Steps shrink(Steps steps, const std::function<bool(const Steps&)>& fails) {
     while (!steps.empty() && drop_parts(steps, 1, fails)) {
     }
     return steps;
+}
+
+Shrunk shrink_run(const Steps& steps, const std::function<Outcome(const Steps&)>& run,
+                  std::chrono::steady_clock::duration limit) {
+    const auto end = std::chrono::steady_clock::now() + limit;
+    const Outcome first = run(steps);
+    Shrunk shrunk{steps, first.failure};
+    if (first.failure.empty()) {
+        return shrunk;
+    }
+    const std::string cause = without_numbers(first.failure);
+    shrunk.steps.resize(std::min<std::size_t>(steps.size(), first.steps_run));
+    shrunk.steps = shrink(std::move(shrunk.steps), [&](const Steps& fewer) {
+        if (std::chrono::steady_clock::now() >= end) {
+            return false;
+        }
+        const Outcome outcome = run(fewer);
+        const bool same = without_numbers(outcome.failure) == cause;
+        if (same) {
+            shrunk.failure = outcome.failure;
+        }
+        return same;
+    });
+    return shrunk;
 }
 
 std::string list_of_steps(const Steps& steps) {

@@ -2,7 +2,8 @@
 // Random runs of the engine, each from its seed:
 //
 //   sim [--seed N] [--seeds K] [--steps M] [--jobs J]
-//       K runs from seed N on, in J processes
+//       K runs from seed N on, in J processes; of the first that fails it leaves out what that does
+//       not need, unless --no-shrink says otherwise
 //   sim --seed N --steps M --shrink
 //       leaves out of a failing run what it does not need
 //   sim --seed N --only LIST [--trace]
@@ -11,6 +12,7 @@
 //       K idle stores, each damaged M times, in one bit or one sector
 //
 // --cuts every-io: the power fails after every I/O instead of at random moments.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -28,11 +30,15 @@ namespace {
 using sim::Cuts;
 using sim::Steps;
 
+constexpr std::chrono::seconds kShrinkLimit{3600};
+constexpr std::chrono::seconds kSweepShrinkLimit{120};
+
 struct Arguments {
     std::uint64_t seed = 1, seeds = 1, steps = 200, damages = 0;
     unsigned jobs = 1;
     Cuts cuts = Cuts::some;
     bool shrink = false;
+    bool no_shrink = false;
     bool only = false;
     Steps only_steps;
 };
@@ -52,6 +58,10 @@ bool parse(int argc, char** argv, Arguments& arguments) {
         }
         if (option == "--shrink") {
             arguments.shrink = true;
+            continue;
+        }
+        if (option == "--no-shrink") {
+            arguments.no_shrink = true;
             continue;
         }
         if (++i == argc) {
@@ -96,33 +106,27 @@ int run_only(const Arguments& arguments) {
     return EXIT_SUCCESS;
 }
 
-// Which block or snapshot it is may change while steps are left out, what is wrong may not.
-std::string without_numbers(std::string text) {
-    std::erase_if(text, [](char c) { return c >= '0' && c <= '9'; });
-    return text;
+// What a failing run needs of its steps, as a command. True when it does fail.
+bool print_shrunk(std::uint64_t seed, const Steps& steps, Cuts cuts, std::chrono::seconds limit) {
+    const auto number = static_cast<unsigned long long>(seed);
+    const sim::Shrunk shrunk = sim::shrink_run(
+        steps, [&](const Steps& some) { return sim::try_steps(seed, some, cuts); }, limit);
+    if (shrunk.failure.empty()) {
+        std::printf("seed %llu does not fail: nothing to shrink\n", number);
+        return false;
+    }
+    std::printf("seed %llu fails in %zu steps: %s\n  sim --seed %llu%s --only %s\n", number,
+                shrunk.steps.size(), shrunk.failure.c_str(), number,
+                cuts == Cuts::every_io ? " --cuts every-io" : "",
+                sim::list_of_steps(shrunk.steps).c_str());
+    std::fflush(stdout);
+    return true;
 }
 
 int shrink(const Arguments& arguments) {
-    Steps steps = arguments.only ? arguments.only_steps : sim::all_steps(arguments.steps);
-    sim::Outcome outcome = sim::try_steps(arguments.seed, steps, arguments.cuts);
-    if (outcome.failure.empty()) {
-        std::printf("seed %llu does not fail: nothing to shrink\n",
-                    static_cast<unsigned long long>(arguments.seed));
-        return EXIT_SUCCESS;
-    }
-    steps.resize(outcome.steps_run);
-    const std::string cause = without_numbers(outcome.failure);
-    steps = sim::shrink(steps, [&](const Steps& fewer) {
-        return without_numbers(sim::try_steps(arguments.seed, fewer, arguments.cuts).failure) ==
-               cause;
-    });
-    outcome = sim::try_steps(arguments.seed, steps, arguments.cuts);
-    std::printf("seed %llu fails in %zu steps: %s\n  sim --seed %llu%s --only %s\n",
-                static_cast<unsigned long long>(arguments.seed), steps.size(),
-                outcome.failure.c_str(), static_cast<unsigned long long>(arguments.seed),
-                arguments.cuts == Cuts::every_io ? " --cuts every-io" : "",
-                sim::list_of_steps(steps).c_str());
-    return EXIT_FAILURE;
+    const Steps steps = arguments.only ? arguments.only_steps : sim::all_steps(arguments.steps);
+    return print_shrunk(arguments.seed, steps, arguments.cuts, kShrinkLimit) ? EXIT_FAILURE
+                                                                             : EXIT_SUCCESS;
 }
 
 // Runs all seeds; how many failed.
@@ -139,10 +143,14 @@ std::size_t run_seeds(const Arguments& arguments, sim::Counts& counts) {
             return sim::run_steps(seed, steps, arguments.cuts);
         };
         sweep.again = "--steps " + std::to_string(arguments.steps) +
-                      (arguments.cuts == Cuts::every_io ? " --cuts every-io" : "") + " [--shrink]";
+                      (arguments.cuts == Cuts::every_io ? " --cuts every-io" : "");
     }
     const sim::SweepResult result = sim::sweep(sweep);
     counts = result.counts;
+    if (!result.failed.empty() && !arguments.damages && !arguments.no_shrink) {
+        print_shrunk(*std::min_element(result.failed.begin(), result.failed.end()),
+                     sim::all_steps(arguments.steps), arguments.cuts, kSweepShrinkLimit);
+    }
     return result.failed.size();
 }
 
@@ -171,11 +179,11 @@ int report_seeds(const Arguments& arguments) {
 int main(int argc, char** argv) {
     Arguments arguments;
     if (!parse(argc, argv, arguments)) {
-        std::fprintf(
-            stderr,
-            "usage: sim [--seed N] [--seeds K] [--steps M] [--jobs J] [--cuts "
-            "some|every-io]\n       sim --seed N [--steps M] [--only LIST] [--trace] [--shrink]\n"
-            "       sim [--seed N] [--seeds K] --damages M [--jobs J]\n");
+        std::fprintf(stderr,
+                     "usage: sim [--seed N] [--seeds K] [--steps M] [--jobs J] [--cuts "
+                     "some|every-io] [--no-shrink]\n       sim --seed N [--steps M] [--only LIST] "
+                     "[--trace] [--shrink]\n"
+                     "       sim [--seed N] [--seeds K] --damages M [--jobs J]\n");
         return 2;
     }
     try {

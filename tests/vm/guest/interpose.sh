@@ -7,11 +7,14 @@ hooks() {
 	grep -c '^submit_bio_noacct.* [DI]\b' /sys/kernel/tracing/enabled_functions || true
 }
 
+# How verified_load has fio do I/O.
+load_engine=(--ioengine=libaio)
+
 # verified_load DEVICE SECONDS: writes to it at random and reads back what was written. Each block carries the number of its
 # write, so that an old one is found, too. fio checks that number only if all blocks have one size and the run is not
 # "time_based"; so it ends when it has written more than it can.
 verified_load() {
-	fio --name=load --filename="$1" --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=16 \
+	fio --name=load --filename="$1" --rw=randwrite --bs=4k --direct=1 "${load_engine[@]}" --iodepth=16 \
 		--size=75% --io_size=1t --runtime="$2" --verify=crc32c --verify_backlog=32 --verify_fatal=1 \
 		--randseed="$SEED" --output=/run/fio.log --eta=never
 }
@@ -40,4 +43,9 @@ preserved() {
 	check "$device: it is detached under load" dmsetup remove origin
 	wait "$load" || { tail -20 /run/fio.log; fail "$device: fio found an error while it was detached"; }
 	check "$device: it is forgotten" dmsetup message store 0 forget 1
+}
+
+# holder_load FUNCTION: somebody else, who sends those who call the function elsewhere.
+holder_load() {
+	insmod "${MODULE%/dm-target/*}/tests/vm/modules/hook-holder.ko" "function=$1"
 }

@@ -2,11 +2,11 @@
 // Interposes an origin on a device, creates and deletes a snapshot, and detaches it again, many
 // times and without a process for each step, while somebody else uses the device.
 //
-//   attach-cycles STORE ID DEVICE COUNT PID
+//   attach-cycles STORE ID DEVICE COUNT PID...
 //
 // STORE is the name of the cow-store's mapped device, ID the number that the origin and its
-// snapshots get, PID the process that uses DEVICE: when it has ended, it has found something wrong.
-// Exit status 1 then, and when a step fails.
+// snapshots get, PIDs the processes that use DEVICE: when one has ended, it has found something
+// wrong. Exit status 1 then, and when a step fails.
 
 #include <fmt/format.h>
 
@@ -65,15 +65,19 @@ private:
 
 int main(int argc, char** argv) {
     try {
-        if (argc != 6)
-            throw std::runtime_error("attach-cycles STORE ID DEVICE COUNT PID");
+        if (argc < 6)
+            throw std::runtime_error("attach-cycles STORE ID DEVICE COUNT PID...");
         Cycles cycles(argv[1], static_cast<std::uint32_t>(std::stoul(argv[2])), argv[3]);
         const int count = std::stoi(argv[4]);
-        const pid_t user = std::stoi(argv[5]);
+        std::vector<pid_t> users;
+        for (int i = 5; i < argc; ++i)
+            users.push_back(std::stoi(argv[i]));
         for (int i = 1; i <= count; ++i) {
             cycles.one();
-            if (::kill(user, 0) != 0)
-                throw std::runtime_error(fmt::format("process {} has ended in cycle {}", user, i));
+            for (const pid_t user : users)
+                if (::kill(user, 0) != 0)
+                    throw std::runtime_error(
+                        fmt::format("process {} has ended in cycle {}", user, i));
             if (i % 50 == 0) {
                 std::printf("%d of %d cycles\n", i, count);
                 std::fflush(stdout);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include <memory>
 #include <new>
 #include <system_error>
+#include <utility>
 
 namespace vmtest {
 
@@ -90,8 +92,20 @@ void Devices::write(std::uint64_t first, std::uint32_t count, Stamp stamp) {
     for (std::uint32_t i = 0; i < count; ++i)
         putSector(buffer.sector(i), first + i, stamp);
     const auto offset = static_cast<off_t>((first - on.start) * kSectorBytes);
+    if (try_without_waiting_ && writtenWithoutWaiting(on, {buffer.data(), buffer.size()}, offset))
+        return;
     checkWhole(::pwrite(on.file.get(), buffer.data(), buffer.size(), offset), buffer.size(),
                "write to " + on.path);
+}
+
+bool Devices::writtenWithoutWaiting(const Part& on, std::span<std::byte> bytes, off_t offset) {
+    const iovec vector{bytes.data(), bytes.size()};
+    const ssize_t result = ::pwritev2(on.file.get(), &vector, 1, offset, RWF_NOWAIT);
+    if (result < 0 && errno != EAGAIN)
+        failed("write without waiting to " + on.path);
+    const bool whole = std::cmp_equal(result, bytes.size());
+    without_waiting_ += whole ? 1 : 0;
+    return whole;
 }
 
 void Devices::zero(std::uint64_t first, std::uint32_t count) {

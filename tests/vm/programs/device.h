@@ -3,7 +3,12 @@
 #ifndef COWSNAP_VM_DEVICE_H
 #define COWSNAP_VM_DEVICE_H
 
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,6 +28,10 @@ public:
     std::uint32_t withinOne(std::uint64_t first, std::uint32_t count) const;
     /// The following ones: sectors of one device only.
     void write(std::uint64_t first, std::uint32_t count, Stamp stamp);
+    /// write() asks not to be put to sleep, and does it once more when it would have to be.
+    void tryWithoutWaiting() { try_without_waiting_ = true; }
+    /// How often it was not.
+    std::uint64_t withoutWaiting() const { return without_waiting_; }
     void zero(std::uint64_t first, std::uint32_t count);
     void discard(std::uint64_t first, std::uint32_t count);
     Image read(std::uint64_t first, std::uint32_t count) const;
@@ -40,7 +49,11 @@ private:
     };
     const Part& part(std::uint64_t sector) const;
 
+    bool writtenWithoutWaiting(const Part& on, std::span<std::byte> bytes, off_t offset);
+
     std::vector<Part> parts_;
+    bool try_without_waiting_ = false;
+    std::atomic<std::uint64_t> without_waiting_ = 0;
     std::uint64_t sectors_ = 0;
 };
 

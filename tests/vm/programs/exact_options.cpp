@@ -43,6 +43,8 @@ Options parseOptions(const std::vector<std::string>& words) {
             options.overlay = false;
         else if (word == "--no-discards")
             options.writers.discards = false;
+        else if (word == "--nowait")
+            options.no_wait = true;
         else if (word == "--writers")
             options.writers.writers = static_cast<unsigned>(std::stoul(value()));
         else if (word == "--writes")

@@ -23,6 +23,7 @@ struct Options {
     std::string journal;
     bool crash = false;
     bool overlay = true;
+    bool no_wait = false;
     std::uint64_t writes = 40;  ///< to the origins during each step
     std::size_t most = 16;      ///< snapshots, for steps
     WriterOptions writers;

@@ -20,6 +20,7 @@
 //   --alignment N     all writes are multiples of so many sectors (1)
 //   --no-overlay      steps do not write to snapshots
 //   --no-discards     only writes of data
+//   --nowait          writers try each write of data without waiting, before they do wait
 //   --seed N
 // Actions, done in this order:
 //   create:N          so many snapshots, with writes between
@@ -40,6 +41,7 @@
 #include <functional>
 #include <iterator>
 #include <map>
+#include <optional>
 #include <random>
 #include <set>
 #include <sstream>
@@ -96,10 +98,10 @@ public:
                           cowsnap::Visibility::Hidden, mode == Devices::Mode::Read);
             names_.push_back(name);
         }
-        devices_.emplace_back(paths(names_), mode);
+        devices_.emplace(paths(names_), mode);
     }
     ~SnapshotDevices() {
-        devices_.clear();
+        devices_.reset();
         for (const std::string& name : names_) {
             try {
                 mapper_.remove(name, cowsnap::Visibility::Hidden);
@@ -112,13 +114,13 @@ public:
     SnapshotDevices(const SnapshotDevices&) = delete;
     SnapshotDevices& operator=(const SnapshotDevices&) = delete;
 
-    Devices& operator*() { return devices_.front(); }
-    Devices* operator->() { return &devices_.front(); }
+    Devices& operator*() { return *devices_; }
+    Devices* operator->() { return &*devices_; }
 
 private:
     cowsnap::DeviceMapper& mapper_;
     std::vector<std::string> names_;
-    std::vector<Devices> devices_;
+    std::optional<Devices> devices_;
 };
 
 void applyWrite(const Write& write, Image& image) {
@@ -177,6 +179,8 @@ public:
 
     void run() {
         resume();
+        if (options_.no_wait)
+            devices_.tryWithoutWaiting();
         Clock clock(newestStamp());
         Writers writers(devices_, clock, options_.writers);
         clock_ = &clock;
@@ -583,6 +587,11 @@ private:
         writers_->waitUntilSpent();
         flush();
         expectAllWritten();
+        if (options_.no_wait)
+            std::printf("%llu writes did not have to wait\n",
+                        static_cast<unsigned long long>(devices_.withoutWaiting()));
+        if (options_.no_wait && devices_.withoutWaiting() == 0)
+            wrong("no write was done without waiting");
         journal_.originExact(current_);
     }
 

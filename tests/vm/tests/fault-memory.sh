@@ -27,9 +27,9 @@ load_module
 modprobe ext4
 check "an ext4 on the origin" mkfs.ext4 -q "$DISK0"
 store_make store "$DISK1" 2 segment_sectors 256
-origin_make origin store 1 "$DISK0"
+origin_any origin store 1 "$DISK0"
 mkdir -p /run/origin
-check "it is mounted" mount /dev/mapper/origin /run/origin
+check "it is mounted" mount "$top" /run/origin
 # writers are held back late
 echo 45 >/proc/sys/vm/dirty_ratio
 echo 35 >/proc/sys/vm/dirty_background_ratio
@@ -70,7 +70,7 @@ note "at least $least MiB were free, at most $most_dirty MiB were dirty"
 check "memory was short" test "$least" -le 12
 kill $hog
 check "the file system is unmounted" umount /run/origin
-check "it is sound" e2fsck -fn /dev/mapper/origin
+check "it is sound" e2fsck -fn "$top"
 for round in 1 2; do
 	snap_make snap store "$round" origin
 	mkdir -p /run/snapshot

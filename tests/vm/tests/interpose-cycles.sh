@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Attaching and detaching again and again under fio with verification, with openers of the device in a loop, while
-# another origin keeps the hooks, and without; some cycles with the module loaded and unloaded. Nothing is lost, no count of
-# references is left over. Each step of attaching may fail.
+# another origin keeps the hooks, and without; some cycles with the module loaded and unloaded. No write is
+# lost, no count of references is left over. Each step of attaching may fail.
 # groups: quick interpose both smp
 # disks: 32M 128M 8M
 # timeout: 500
@@ -43,34 +43,70 @@ writes_to() {
 	echo "${counts[4]}"
 }
 
-# cycles_of DEVICE FILE COUNT [STEP...]: FILE is written to meanwhile; then attaching fails at each of the steps.
-cycles_of() {
-	local i load opener before
+# load_begins DEVICE [DIRECTORY]: until load_ends DEVICE, or two files in the directory, are written and verified, and DEVICE
+# is opened again and again. Two write: fio, and one who never forgets what it has written.
+load_begins() {
+	local file=$1 other=$1 first=32768 before
 	rm -f /run/stop
 	openers "$1" &
 	opener=$!
-	# a file has all its blocks before
-	[[ -b $2 ]] || dd if=/dev/zero of="$2" bs=1M count=12 conv=fsync status=none
+	if (($# > 1)); then
+		# files have all their blocks before
+		file=$2/load other=$2/stamped first=0
+		dd if=/dev/zero of="$file" bs=1M count=12 conv=fsync status=none
+		dd if=/dev/zero of="$other" bs=1M count=4 conv=fsync status=none
+	fi
 	before=$(writes_to "$1")
 	# as verified_load, which says why
-	fio --name=load --filename="$2" --size=12M --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=8 \
+	fio --name=load --filename="$file" --size=12M --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=8 \
 		--io_size=1t --runtime=3600 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --randseed="$SEED" \
 		--output=/run/fio.log --eta=never &
 	load=$!
-	while kill -0 $load && (($(writes_to "$1") < before + 100)); do
+	"$BUILD/tests/vm/programs/stamped-writes" "$other" $first 8192 "$SEED" >/run/stamped.log 2>&1 &
+	stamped=$!
+	while load_goes_on && (($(writes_to "$1") < before + 400)); do
 		sleep 0.1
 	done
-	"$BUILD/tests/vm/programs/attach-cycles" store 1 "$1" "$3" $load || { tail -20 /run/fio.log; fail "the cycles of $1"; }
-	for i in "${@:4}"; do
-		step_fails "$1" "$i"
-		kill -0 $load 2>/dev/null || { tail -20 /run/fio.log; fail "fio found an error when step $i had failed"; }
-	done
-	kill -INT $load
+}
+
+load_goes_on() {
+	kill -0 $load 2>/dev/null && kill -0 $stamped 2>/dev/null
+}
+
+# load_failed WHEN
+load_failed() {
+	tail -20 /run/fio.log /run/stamped.log
+	fail "$1"
+}
+
+# load_ends: fio leaves out what it has not verified yet; the other one reads back all that it has written.
+load_ends() {
+	load_goes_on || load_failed "who writes has ended"
+	kill -INT $load $stamped
 	wait $load
-	grep -q 'err= 0' /run/fio.log || { tail -20 /run/fio.log; fail "fio found an error"; }
+	grep -q 'err= 0' /run/fio.log || load_failed "fio found an error"
+	wait $stamped || load_failed "a write is lost"
+	note "$(</run/stamped.log)"
 	touch /run/stop
 	wait $opener
-	say "ok: $3 cycles of $1"
+}
+
+# cycle DEVICE COUNT
+cycle() {
+	"$BUILD/tests/vm/programs/attach-cycles" store 1 "$1" "$2" $load $stamped || load_failed "the cycles of $1"
+}
+
+# cycles_of DEVICE COUNT [DIRECTORY [STEP...]]: under such a load; then attaching fails at each of the steps.
+cycles_of() {
+	local step
+	load_begins "$1" "${@:3:1}"
+	cycle "$1" "$2"
+	for step in "${@:4}"; do
+		step_fails "$1" "$step"
+		load_goes_on || load_failed "when step $step had failed, who writes found an error"
+	done
+	load_ends
+	say "ok: $2 cycles of $1"
 }
 
 modprobe -a ext4 xfs
@@ -84,26 +120,26 @@ mkdir -p /run/origin
 
 mkfs.ext4 -q "$DISK0"
 mount "$DISK0" /run/origin
-cycles_of "$DISK0" /run/origin/load "$cycles" 1 2 3 4 5
+cycles_of "$DISK0" "$cycles" /run/origin 1 2 3 4 5
 umount /run/origin
 check "the file system is sound" e2fsck -fn "$DISK0"
 
 mkfs.xfs -q -f --unsupported "$DISK0"
 mount "$DISK0" /run/origin
-cycles_of "$DISK0" /run/origin/load "$cycles"
+cycles_of "$DISK0" "$cycles" /run/origin
 umount /run/origin
 check "the file system is sound" xfs_repair -n "$DISK0"
 
 check "a volume group" vgcreate -qq -y group "$DISK0"
 check "a logical volume" lvcreate -qq -Wn -Zn -l 100%FREE -n volume group
-cycles_of /dev/mapper/group-volume /dev/mapper/group-volume "$cycles"
+cycles_of /dev/mapper/group-volume "$cycles"
 check "the group goes" vgremove -qq -y group
 check "the disk is nobody's" wipefs -qa "$DISK0"
 
-cycles_of "$DISK0" "$DISK0" "$cycles"
+cycles_of "$DISK0" "$cycles"
 dmsetup remove --retry keeper
 same "nothing is hooked" 0 "$(hooks)"
-cycles_of "$DISK0" "$DISK0" "$((cycles / 2))"
+cycles_of "$DISK0" "$((cycles / 2))"
 
 note "each step of attaching fails once"
 fill "$DISK0" 3
@@ -114,16 +150,19 @@ for step in 1 2 3 4 5; do
 	same "the device has what it had" "$now" "$(sum "$DISK0")"
 	check "it can be written" dd if="$DISK0" of="$DISK0" bs=64k count=4 oflag=direct conv=notrunc status=none
 done
-cycles_of "$DISK0" "$DISK0" 1
+cycles_of "$DISK0" 1
 
-note "with the module loaded and unloaded"
+note "with the module loaded and unloaded, under one load for all"
+load_begins "$DISK0"
 dmsetup remove --retry store
 for ((reload = 1; reload <= reloads; reload++)); do
 	rmmod dm-cow-snap || fail "the module is not unloaded"
 	load_module
 	store_make store "$DISK1" >/dev/null
-	cycles_of "$DISK0" "$DISK0" 1
+	cycle "$DISK0" 1
 	dmsetup remove --retry store
+	load_goes_on || load_failed "who writes found an error in reload $reload"
 done
+load_ends
 same "the references to all modules are as before" "$before" "$(references)"
 check "the module is unloaded" rmmod dm-cow-snap

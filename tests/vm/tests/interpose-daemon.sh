@@ -20,6 +20,11 @@ first_is_exact() {
 	check "$1 it is unmounted" snapd-cli umount first
 }
 
+# needs_recovery DEVICE: its ext4 has something in its journal, as one has that is mounted and not frozen.
+needs_recovery() {
+	dumpe2fs -h "$1" 2>/dev/null | grep -q '^Filesystem features:.*needs_recovery'
+}
+
 install_cowsnap
 load_module
 modprobe -a ext4 loop || fail "no ext4, or no loop devices"
@@ -90,8 +95,19 @@ if [[ $(phase) == start ]]; then
 	check "a partition" sfdisk --quiet "$DISK2" <<<$'label: dos\nstart=2048'
 	mkfs.ext4 -q "${DISK2}1"
 	check "is mounted" mount "${DISK2}1" /mnt/other
+	make_tree /mnt/other/tree
+	needs_recovery "${DISK2}1" || fail "the mounted file system does not look mounted"
 	cli "(file-system consistent)" create "$DISK2" --name whole
+	rm -rf /mnt/other/tree
 	umount /mnt/other
+	check "the snapshot of the whole disk" losetup --read-only --offset 1M /dev/loop5 "$(snapd-cli activate whole)"
+	refused "in it the partition's file system has nothing to recover" needs_recovery /dev/loop5
+	check "it is sound" e2fsck -fn /dev/loop5
+	check "it is mounted" mount -o ro /dev/loop5 /mnt/other
+	same "it has what was only in memory" "$(</bed/tree)" "$(tree_sum /mnt/other/tree)"
+	umount /mnt/other
+	losetup -d /dev/loop5
+	check "it is deactivated" snapd-cli deactivate whole
 	check "all but the first are deleted" snapd-cli delete mapped whole --yes
 	cli "detached" origin detach "$DISK2" --yes
 	cli "detached" origin detach "$DISK3" --yes
@@ -138,6 +154,9 @@ same "what was written unseen is found out" "stale stale" "$(column first state)
 cli "the snapshot first is stale" activate first
 check "what it has can be read" dd if="$(column first device)" of=/dev/null bs=1M status=none
 check "it is deactivated" snapd-cli deactivate first
+cli_refused 1 "--force" rollback first --yes
+cli_refused 1 "--force" rollback first --schedule --yes
+same "it is not rolled back" none "$(column "$DISK0" rollback)"
 cli "(file-system consistent)" create "$DISK0" --name third
 same "a later one is exact" active "$(column third state)"
 check "the snapshots are deleted" snapd-cli delete first second third --yes

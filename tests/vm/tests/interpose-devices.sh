@@ -8,14 +8,21 @@
 . "$SRC/tests/vm/guest/cow.sh"
 . "$SRC/tests/vm/guest/interpose.sh"
 
-# exact DEVICE: all that four writers stamp, at the instant of each snapshot.
+# exact DEVICE...: all that four writers stamp on them, at the instant of each set of snapshots.
 exact() {
-	blkdiscard --zeroout "$1"
-	origin_interpose raw store 9 "$1"
-	check "$1: snapshots are exact" "$BUILD/tests/vm/programs/exact-snapshots" --store store --origin "raw:9:$1" \
+	local device id=9 origins=()
+	for device; do
+		blkdiscard --zeroout "$device"
+		origin_interpose "raw$id" store $id "$device"
+		origins+=(--origin "raw$id:$id:$device")
+		((id++))
+	done
+	check "$*: snapshots are exact" "$BUILD/tests/vm/programs/exact-snapshots" --store store "${origins[@]}" \
 		--seed "$SEED" --writers 4 --alignment 8 --most 6 create:3 "steps:${STEPS:-8}" verify delete:all
-	check "$1: it is detached" dmsetup remove raw
-	dmsetup message store 0 forget 9
+	while ((--id >= 9)); do
+		check "raw$id is detached" dmsetup remove "raw$id"
+		dmsetup message store 0 forget $id
+	done
 }
 
 # linear NAME DEVICE FROM SECTORS
@@ -38,6 +45,20 @@ scsi=/dev/$(ls /sys/bus/pseudo/drivers/scsi_debug/adapter0/host*/target*/*/block
 [[ -b $scsi ]] || fail "there is no SCSI disk"
 preserved "$scsi" "$scsi"
 
+note "polled: writes that are taken are not, and who polls for them finds their end"
+modprobe null_blk nr_devices=0 || fail "no null_blk"
+mount -t configfs configfs /sys/kernel/config 2>/dev/null
+polled=/sys/kernel/config/nullb/nullb0
+check "a disk of memory" mkdir $polled
+for setting in size=16 memory_backed=1 poll_queues=1 power=1; do
+	echo "${setting#*=}" >"$polled/${setting%=*}" || fail "it does not get $setting"
+done
+same "it can be polled" 1 "$(</sys/block/nullb0/queue/io_poll)"
+load_engine=(--ioengine=io_uring --hipri)
+preserved /dev/nullb0 /dev/nullb0
+load_engine=(--ioengine=libaio)
+check "it goes" rmdir $polled
+
 note "two partitions of one disk"
 check "partitions" sfdisk --quiet "$DISK0" <<<$'label: dos\nstart=2048,size=14336\nstart=16384,size=14336'
 parts=("${DISK0}1" "${DISK0}2")
@@ -45,6 +66,7 @@ origin_interpose other store 5 "${parts[1]}"
 preserved "${parts[0]}" "${parts[0]}"
 check "the other partition is detached" dmsetup remove other
 dmsetup message store 0 forget 5
+exact "${parts[@]}"
 
 note "a loop device over a file of a mounted file system, whose device is interposed, too"
 modprobe ext4

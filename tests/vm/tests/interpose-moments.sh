@@ -3,7 +3,7 @@
 # Attached at random moments while writers stamp all that they write, and a snapshot at once: it is what the device had at
 # an instant, and never changes, so nothing was on its way unseen; detached while they write, and no write is missing. Also on devices
 # that take longer for a write than attaching and creating take, of each kind that is waited for in another way, and with
-# writers that are held up on their way to it.
+# writers that are held up on their way to it, do not want to wait, or are slowed down.
 # groups: interpose both smp
 # disks: 8M 128M 8M
 # timeout: 500
@@ -32,6 +32,20 @@ store_make store "$DISK1" 2 segment_sectors 256
 
 note "a disk"
 ROUNDS=$((4 * ${ROUNDS:-1})) moments "$DISK0"
+
+note "a disk that is written without waiting: REQ_NOWAIT"
+moments "$DISK0" --nowait
+
+note "a disk whose writers a control group slows down: their writes come back behind the place where others enter"
+mount -t cgroup2 none /sys/fs/cgroup 2>/dev/null
+echo +io >/sys/fs/cgroup/cgroup.subtree_control
+mkdir -p /sys/fs/cgroup/slow
+check "writes are slowed down" tee /sys/fs/cgroup/slow/io.max <<<"$(<"/sys/block/${DISK0##*/}/dev") wbps=2000000"
+(
+	echo "$BASHPID" >/sys/fs/cgroup/slow/cgroup.procs
+	ROUNDS=$((4 * ${ROUNDS:-1})) moments "$DISK0"
+) || exit 1
+rmdir /sys/fs/cgroup/slow
 
 note "a mapped device"
 slow slow0 "$DISK0"

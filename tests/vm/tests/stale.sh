@@ -106,7 +106,30 @@ start)
 	write_at "$DISK0" 10
 	origin_make ext4 store 1 "$DISK0"
 	same "it is stale" "10:stale 11:stale 12:stale 13:stale" "$(states)"
-	check "all are deleted" dmsetup message store 0 delete 10 11 12 13
+
+	note "rolling back to a stale one"
+	write_at /dev/mapper/ext4 12
+	now=$(sum "$DISK0")
+	for words in "" " schedule"; do
+		dmesg --clear
+		refused "without force${words:+,}$words" eval "dmsetup message store 0 rollback 1 13 14$words 2>/dev/null"
+		dmesg | grep -q 'snapshot 13 is stale' || fail "the log does not say why: $(dmesg | tail -n 5)"
+	done
+	same "no rollback is there" none "$(status_word ext4 6)"
+	same "nothing was created" "10:stale 11:stale 12:stale 13:stale" "$(states)"
+	same "the origin has what it had" "$now" "$(sum /dev/mapper/ext4)"
+	snap_make snap store 13 ext4 read_only
+	stale=$(sum /dev/mapper/snap)
+	dmsetup remove snap
+	[[ $stale != "$now" ]] || fail "the snapshot has what the origin has"
+	check "with force it begins" dmsetup message store 0 rollback 1 13 14 force
+	same "the origin has what the snapshot has" "$stale" "$(sum /dev/mapper/ext4)"
+	for ((tries = 0; tries < 600; tries++)); do
+		[[ $(status_word ext4 6) == none ]] && break
+		sleep 0.1
+	done
+	same "all is copied back" none "$(status_word ext4 6)"
+	check "all are deleted" dmsetup message store 0 delete 10 11 12 13 14
 	check "removed" dmsetup remove ext4
 
 	note "raw, stacked"

@@ -22,9 +22,9 @@ note_down() {
 load_module
 store_make store "$DISK1" 2 segment_sectors 128
 fill "$DISK0" 1
-origin_make origin store 1 "$DISK0"
+origin_any origin store 1 "$DISK0"
 note_down ready
-fio --name=load --filename=/dev/mapper/origin --rw=randwrite --bsrange=512-24k --blockalign=512 --direct=1 \
+fio --name=load --filename="$top" --rw=randwrite --bsrange=512-24k --blockalign=512 --direct=1 \
 	--ioengine=libaio --iodepth=8 --fsync=40 --time_based --runtime=1000 --randseed="$SEED" --output=/run/fio.log &
 load=$!
 first=1
