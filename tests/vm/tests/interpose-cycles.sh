@@ -75,7 +75,7 @@ load_goes_on() {
 
 # load_failed WHEN
 load_failed() {
-	tail -20 /run/fio.log /run/stamped.log
+	tail -n 20 /run/fio.log /run/stamped.log
 	fail "$1"
 }
 

@@ -25,6 +25,27 @@ slow() {
 	dmsetup create "$1" --table "0 $(sectors "$2") delay $2 0 0 $2 0 2500 $2 0 0" || fail "no device that is slow"
 }
 
+# written: how many sectors have got to the disk.
+written() {
+	local counts
+	read -r -a counts <"/sys/block/${DISK0##*/}/stat"
+	echo "${counts[6]}"
+}
+
+# until_written COUNT: so many more have.
+until_written() {
+	local end=$(($(written) + $1))
+	while kill -0 $stamped 2>/dev/null && (($(written) < end)); do
+		sleep 0.1
+	done
+	kill -0 $stamped 2>/dev/null || fail "who writes has ended: $(</run/stamped.log)"
+}
+
+# writes_may BYTES: of those in the control group, in a second.
+writes_may() {
+	echo "$(<"/sys/block/${DISK0##*/}/dev") wbps=$1" >/sys/fs/cgroup/slow/io.max || fail "the limit is not set"
+}
+
 load_module
 modprobe -a dm-delay loop raid1 || fail "modules are missing"
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
@@ -36,15 +57,36 @@ ROUNDS=$((4 * ${ROUNDS:-1})) moments "$DISK0"
 note "a disk that is written without waiting: REQ_NOWAIT"
 moments "$DISK0" --nowait
 
-note "a disk whose writers a control group slows down: their writes come back behind the place where others enter"
+note "writes that a control group holds up while it is attached: they come back behind the place where others enter"
 mount -t cgroup2 none /sys/fs/cgroup 2>/dev/null
 echo +io >/sys/fs/cgroup/cgroup.subtree_control
 mkdir -p /sys/fs/cgroup/slow
-check "writes are slowed down" tee /sys/fs/cgroup/slow/io.max <<<"$(<"/sys/block/${DISK0##*/}/dev") wbps=2000000"
 (
 	echo "$BASHPID" >/sys/fs/cgroup/slow/cgroup.procs
-	ROUNDS=$((4 * ${ROUNDS:-1})) moments "$DISK0"
-) || exit 1
+	exec "$BUILD/tests/vm/programs/stamped-writes" "$DISK0" 0 "$(sectors "$DISK0")" "$SEED"
+) >/run/stamped.log 2>&1 &
+stamped=$!
+until_written 20000
+for ((round = 1; round <= 2 * ${ROUNDS:-1}; round++)); do
+	writes_may 100
+	sleep 1
+	now=$(written)
+	origin_interpose held store 2 "$DISK0"
+	check "a snapshot" dmsetup message store 0 create 2 2
+	snap_make snap store 2 held read_only
+	before=$(sum /dev/mapper/snap)
+	same "they were held up all the time" "$now" "$(written)"
+	writes_may max
+	until_written 1000
+	same "the snapshot does not change when they come" "$before" "$(sum /dev/mapper/snap)"
+	dmsetup remove snap
+	check "it is deleted" dmsetup message store 0 delete 2
+	check "it is detached" dmsetup remove held
+	check "it is forgotten" dmsetup message store 0 forget 2
+done
+kill -INT $stamped
+wait $stamped || fail "a write is lost: $(</run/stamped.log)"
+note "$(</run/stamped.log)"
 rmdir /sys/fs/cgroup/slow
 
 note "a mapped device"
