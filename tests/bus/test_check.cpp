@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "bus_bed.h"
+#include "cowsnap_dm.h"
+#include "engine_bed.h"
 #include "recorded_log.h"
 
 using namespace cowsnap;
@@ -32,6 +34,13 @@ CliResult checked(const std::vector<std::string>& more = {}) {
 json findingsOf(const CliResult& result) {
     INFO(result.output << result.errors);
     return json::parse(result.output).at("findings");
+}
+
+/// As "dd if=/dev/zero" over the first block of a slot.
+void blankSlot(FakeMachine& machine, unsigned slot) {
+    constexpr std::uint64_t slot_bytes = kSlotSectors * kSectorBytes;
+    const std::vector<std::byte> zeros(COWSNAP_BLOCK_BYTES);
+    machine.write("/dev/store", kSlotBlock * COWSNAP_BLOCK_BYTES + slot * slot_bytes, zeros);
 }
 
 }  // namespace
@@ -130,4 +139,53 @@ TEST_CASE("one damaged copy of the metadata is told in the log and wherever the 
                Contains("metadata of the store main was damaged"));
     CHECK_THAT(runCli({"show", "main"}).errors, Contains("metadata of the store main was damaged"));
     CHECK(runCli({"store", "list"}).code == 0);
+}
+
+TEST_CASE("a copy of the metadata that was zeroed is damaged") {
+    CheckBed bed;
+    const unsigned slot = GENERATE(0u, 1u);
+    bed.stopDaemon();
+    blankSlot(bed.machine, slot);
+    RecordedLog log;
+    bed.startDaemon();
+    CHECK(log.with("one of the two copies of the metadata of the store main (").size() == 1);
+    // A change at the start may have written it anew.
+    blankSlot(bed.machine, slot);
+    const CliResult result = checked({"--json"});
+    CHECK(result.code == 8);
+    CHECK_THAT(findingsOf(result).at(0).at("finding").get<std::string>(),
+               Contains("slot " + std::to_string(slot) + ": it is blank"));
+}
+
+TEST_CASE("a store with origins whose metadata was zeroed is not taken for a new one") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    bed.engine->createSnapshots({{one, "a"}}, {});
+    bed.engine.reset();
+    blankSlot(bed.machine, 0);
+    SECTION("both copies, or one of them with the other one damaged") {
+        if (GENERATE(false, true))
+            blankSlot(bed.machine, 1);
+        else
+            bed.machine.damageSlot(1);
+        const std::string newest =
+            MetadataBackups(bed.directory.path()).list(store).front().string();
+        bed.reboot();
+        CHECK(bed.store().problem_kind == ErrorKind::MetadataCorrupt);
+        const std::string advice = "\"cowsnap-store repair --metadata " + newest + " /dev/store\"";
+        CHECK_THAT(bed.store().problem, Contains(advice));
+        bed.refresh();
+        checkRefused(bed, ErrorKind::MetadataCorrupt, advice,
+                     [&] { bed.engine->openStore({"/dev/store"}, "", Recognize::AsBefore); });
+    }
+    SECTION("without a backup of it, nobody but dmsetup may ever have had it") {
+        blankSlot(bed.machine, 1);
+        std::filesystem::remove_all(bed.directory.path() / "backups");
+        RecordedLog log;
+        bed.reboot();
+        CHECK(bed.store().problem.empty());
+        CHECK(bed.snapshotNamed("recovered-1"));
+        CHECK(log.with("has 1 origins and 1 snapshots, and no metadata").size() == 1);
+    }
 }
