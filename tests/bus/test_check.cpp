@@ -189,3 +189,32 @@ TEST_CASE("a store with origins whose metadata was zeroed is not taken for a new
         CHECK(log.with("has 1 origins and 1 snapshots, and no metadata").size() == 1);
     }
 }
+
+TEST_CASE("a store that cannot be read does not keep prune from the others") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid other = bed.engine->createStore({"/dev/spare"}, "other", {});
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    const Uuid two = bed.engine->attach("/dev/two", other, "");
+    SnapshotOptions old;
+    old.expires = 1;
+    bed.engine->createSnapshots({{one, "a"}}, old);
+    bed.engine->createSnapshots({{two, "b"}}, old);
+    const bool first = GENERATE(true, false);
+    const StoreState& lost =
+        first ? bed.engine->stores().begin()->second : bed.engine->stores().rbegin()->second;
+    const std::string lost_name = lost.name;
+    const Uuid lost_origin = lost_name == "main" ? one : two;
+    for (const auto& origin : lost.metadata.origins)
+        bed.machine.remove(origin.mapped_name, Visibility::Hidden);
+    bed.machine.remove(lost.mapped->name, Visibility::Hidden);
+    PruneOptions options;
+    options.now = 2;
+    CHECK_THROWS_AS(bed.engine->prune({lost_origin}, options), Error);
+    std::map<std::string, PruneResult::Action> actions;
+    for (const auto& result : bed.engine->prune({}, options))
+        actions[result.name] = result.action;
+    CHECK(actions.size() == 2);
+    CHECK(actions[lost_name] == PruneResult::Action::Failed);
+    CHECK(actions[lost_name == "main" ? "b" : "a"] == PruneResult::Action::Delete);
+}
