@@ -190,6 +190,25 @@ TEST_CASE("a store with origins whose metadata was zeroed is not taken for a new
     }
 }
 
+TEST_CASE("what is wrong with the devices of origins and snapshots is found") {
+    CheckBed bed;
+    REQUIRE(runCli({"activate", "a"}).code == 0);
+    const std::string mapped = runCli({"list", "one", "-o", "device", "--no-headings"}).output;
+    const std::string name = mapped.substr(mapped.rfind('/') + 1);
+    bed.machine.suspend(name.substr(0, name.find('\n')));
+    bed.machine.suspend("cowsnap-two");
+    bed.refreshed();
+    std::map<std::string, std::string> texts;
+    for (const auto& finding : findingsOf(checked({"--json"})))
+        texts[finding.at("name")] = finding.at("finding");
+    CHECK_THAT(texts["a"], Contains("suspended"));
+    CHECK_THAT(texts["two"], Contains("suspended"));
+    CHECK(texts.size() == 2);
+    CHECK_THAT(runCli({"show", "a"}).output, Contains("suspended"));
+    CHECK_THAT(runCli({"list", "one", "-o", "problem", "--no-headings"}).output,
+               Contains("suspended"));
+}
+
 TEST_CASE("a store that cannot be read does not keep prune from the others") {
     EngineBed bed;
     const Uuid store = bed.makeStore();
