@@ -310,6 +310,7 @@ TEST_CASE("a rollback and its end, on the command line") {
     checkDone(runCli({"show", "one"}), "scheduled");
     checkDone(runCli({"cancel", "one"}), "not scheduled any more");
     checkFailed(runCli({"cancel", "one", "--yes"}), 3, "no rollback");
+    checkFailed(runCli({"cancel", "one"}), 3, "no rollback");
     bed.machine.setUser("/dev/mapper/cowsnap-one", "");
     const json done = jsonOf(runCli({"rollback", "old", "--yes", "--undo-name", "undo", "--json"}));
     CHECK(done.at("undo") == "undo");
