@@ -23,6 +23,10 @@ std::string Daemon::run(std::function<void()> on_ready) {
     queue_.close();
     service_.dropWaiting();
     queue_.stop();  // what was begun is finished
+    // Who waits for that is answered, and what came meanwhile is dropped.
+    loop_.restart();
+    loop_.poll();
+    service_.dropWaiting();
     return service_.failure();
 }
 

@@ -179,6 +179,7 @@ void addSnapshot(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_prop
         SD_BUS_PROPERTY("Expires", "t", on_get, 0, kChanging),
         SD_BUS_PROPERTY("Consistency", "s", on_get, 0, kConstant),
         SD_BUS_PROPERTY("State", "s", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("Problem", "s", on_get, 0, kChanging),
         SD_BUS_PROPERTY("Device", "s", on_get, 0, kChanging),
         SD_BUS_PROPERTY("DeviceReadOnly", "b", on_get, 0, kChanging),
         SD_BUS_PROPERTY("Open", "b", on_get, 0, kChanging),

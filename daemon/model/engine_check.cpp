@@ -22,7 +22,10 @@ std::vector<StoreFinding> findingsOfOrigins(const StoreState& store) {
                 "it is not attached{}{}",
                 found == store.origins.end() || found->second.problem.empty() ? "" : ": ",
                 found == store.origins.end() ? "" : found->second.problem));
-        else if (found->second.status.rollback == COWSNAP_ROLLBACK_WAITING)
+        else if (!found->second.problem.empty())
+            add(found->second.problem);
+        if (found != store.origins.end() && found->second.mapped &&
+            found->second.status.rollback == COWSNAP_ROLLBACK_WAITING)
             add("its rollback waits: a block cannot be read or written, or the store is full or "
                 "fails");
     }
@@ -49,6 +52,8 @@ std::vector<StoreFinding> findingsOfSnapshots(const StoreState& store) {
             add(false,
                 "it is stale: its origin was written while nothing was in front of it, so "
                 "it is not what the origin was at its creation");
+        if (!found->second.problem.empty())
+            add(false, found->second.problem);
     }
     return findings;
 }

@@ -37,11 +37,11 @@ bool hasTags(const SnapshotRecord& record, const std::set<std::string>& tags) {
     return std::includes(record.tags.begin(), record.tags.end(), tags.begin(), tags.end());
 }
 
-PruneResult notPruned(const StoreState& store) {
+PruneResult notPruned(const StoreState& store, const std::string& problem) {
     const LogFields about(logFieldsOf(store));
-    spdlog::warn("the store {} is not pruned, it cannot be used: {}", store.name, store.problem);
+    spdlog::warn("the store {} is not pruned, it cannot be used: {}", store.name, problem);
     return {std::nullopt, store.name, PruneResult::Action::Failed,
-            fmt::format("the store cannot be used: {}", store.problem)};
+            fmt::format("the store cannot be used: {}", problem)};
 }
 
 void addDeleted(const StoreState& store, std::span<const PruneResult> results, DoneSoFar& done) {
@@ -70,7 +70,7 @@ std::vector<PruneResult> Engine::prune(const std::vector<Uuid>& origins,
         // Nobody waits for one that may never be started.
         if (store.starting) {
             if (chosen.empty())
-                results.push_back(notPruned(store));
+                results.push_back(notPruned(store, store.problem));
             continue;
         }
         // What one has that cannot be used is not always known.
@@ -92,10 +92,17 @@ std::vector<PruneResult> Engine::prune(const std::vector<Uuid>& origins,
         StoreState& store = stores_.at(uuid);
         if (!store.problem.empty()) {
             // Of one that was named storeOfOrigin() has said so.
-            results.push_back(notPruned(store));
+            results.push_back(notPruned(store, store.problem));
             continue;
         }
-        load(store);
+        try {
+            load(store);
+        } catch (const Error& error) {
+            if (!chosen.empty())
+                done.rethrow(error);
+            results.push_back(notPruned(store, error.what()));
+            continue;
+        }
         std::vector<RetentionCandidate> candidates;
         for (const auto& record : store.metadata.snapshots)
             if (is_chosen(record.origin) && hasTags(record, options.tags))

@@ -123,7 +123,28 @@ void Engine::startStore(const Uuid& uuid) {
     store.starting = false;
 }
 
+namespace {
+
+/// A store that only dmsetup had has blank slots, too; but nobody has a backup of its metadata.
+void checkNeverWritten(const ActiveStore& active, const MetadataBackups& backups) {
+    const StoreStatus& status = active.status;
+    if (active.metadata || (status.origins == 0 && status.snapshots == 0))
+        return;
+    if (!backups.list(status.uuid).empty())
+        fail(ErrorKind::MetadataCorrupt,
+             "the metadata of the store {} is gone, although it has {} origins and {} snapshots: "
+             "none of its slots has anything any more; nothing was changed",
+             status.uuid.dashed(), status.origins, status.snapshots);
+    spdlog::warn(
+        "the store {} has {} origins and {} snapshots, and no metadata, nor is there a backup of "
+        "it: they get names such as recovered-1",
+        status.uuid.dashed(), status.origins, status.snapshots);
+}
+
+}  // namespace
+
 void Engine::takeActive(StoreState& store, ActiveStore&& active) {
+    checkNeverWritten(active, MetadataBackups(registry_.directory()));
     store.mapped = active.device;
     store.data_table = std::move(active.data_table);
     store.status = active.status;

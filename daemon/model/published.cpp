@@ -148,6 +148,7 @@ PublishedObject publishSnapshot(const StoreState& store, const SnapshotRecord& s
                 {"Expires", snapshot.expires},
                 {"Consistency", std::string(consistencyName(snapshot.consistency))},
                 {"State", snapshotState(store, snapshot)},
+                {"Problem", state.problem},
                 {"Device", state.mapped ? state.mapped->path() : std::string()},
                 {"DeviceReadOnly", state.mapped && state.read_only},
                 {"Open", state.mapped && state.mapped->open_count > 0},

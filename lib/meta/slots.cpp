@@ -52,10 +52,12 @@ SlotContents MetadataSlots::read() {
              "the files in /var/lib/cowsnap/backups/{0}",
              store_.dashed(), slots[0].header.damage, slots[1].header.damage);
     SlotContents contents;
-    contents.one_damaged = state_count(SlotState::Damaged) == 1;
+    // Both are filled when a store is made: one that is blank was zeroed, or the making
+    // interrupted.
+    contents.one_damaged =
+        state_count(SlotState::Valid) == 1 || state_count(SlotState::Damaged) == 1;
     was_read_ = true;
     if (state_count(SlotState::Valid) == 0) {
-        // Both slots are filled when a store is made: with one blank, its making was interrupted.
         generation_ = 0;
         next_slot_ = slots[0].header.state == SlotState::Blank ? 0 : 1;
         return contents;
@@ -76,9 +78,10 @@ SlotContents MetadataSlots::read() {
 std::string MetadataSlots::damage() {
     std::string text;
     for (const unsigned index : {0U, 1U})
-        if (const Slot slot = readSlot(index); slot.header.state == SlotState::Damaged)
-            text +=
-                fmt::format("{}slot {}: {}", text.empty() ? "" : "; ", index, slot.header.damage);
+        if (const Slot slot = readSlot(index); slot.header.state != SlotState::Valid)
+            text += fmt::format(
+                "{}slot {}: {}", text.empty() ? "" : "; ", index,
+                slot.header.state == SlotState::Blank ? "it is blank" : slot.header.damage);
     return text;
 }
 

@@ -85,7 +85,7 @@ public:
     BusBed& operator=(const BusBed&) = delete;
 
     void startDaemon();
-    /// From now on it answers nothing; what it began goes on until stopDaemon().
+    /// It is told to stop: it takes no calls any more, and finishes and answers what it began.
     void silenceDaemon();
     void stopDaemon();
     /// As the daemon does on SIGHUP.

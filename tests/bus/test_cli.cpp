@@ -298,6 +298,23 @@ TEST_CASE("what was attached for a snapshot that cannot be created is detached a
     CHECK(bed.machine.nameTaken("cowsnap-two"));
 }
 
+TEST_CASE("the store that create names is the one of its origin, or it is refused") {
+    BusBed bed;
+    bed.attach("/dev/one", bed.createStore());
+    const std::string other = bed.createStore("/dev/spare", "other");
+    for (const char* const origin : {"one", "/dev/one"}) {
+        checkFailed(runCli({"create", origin, "--store", "other"}), 2, "of the store main");
+        checkFailed(runCli({"create", origin, "--store", "mian"}), 3, "no store \"mian\"");
+        CHECK(runCli({"create", origin, "--store", "main", "--name", origin[0] == '/' ? "b" : "a"})
+                  .code == 0);
+    }
+    REQUIRE(runCli({"origin", "attach", "/dev/two", "--store", "other", "--name", "one"}).code ==
+            0);
+    checkFailed(runCli({"create", "one"}), 2, "several origins");
+    checkDone(runCli({"create", "one", "--store", "other", "--name", "c"}), "created c of one");
+    CHECK(runCli({"list", "--store", "other", "-o", "name", "--no-headings"}).output == "c\n");
+}
+
 TEST_CASE("a rollback and its end, on the command line") {
     BusBed bed;
     checkDone(runCli({"store", "create", "/dev/store"}), "created");
@@ -310,6 +327,7 @@ TEST_CASE("a rollback and its end, on the command line") {
     checkDone(runCli({"show", "one"}), "scheduled");
     checkDone(runCli({"cancel", "one"}), "not scheduled any more");
     checkFailed(runCli({"cancel", "one", "--yes"}), 3, "no rollback");
+    checkFailed(runCli({"cancel", "one"}), 3, "no rollback");
     bed.machine.setUser("/dev/mapper/cowsnap-one", "");
     const json done = jsonOf(runCli({"rollback", "old", "--yes", "--undo-name", "undo", "--json"}));
     CHECK(done.at("undo") == "undo");

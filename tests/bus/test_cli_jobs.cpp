@@ -155,42 +155,49 @@ TEST_CASE("progress is told in lines of JSON, the result as ever") {
 TEST_CASE("a call under which the daemon is restarted is repeated, and says so if that fails") {
     BusBed bed;
     const ObjectPath origin{bed.attach("/dev/one", bed.createStore())};
-    SECTION("it was not done: it is now") {
-        bed.machine.hold(COWSNAP_MESSAGE_CREATE);
-        const auto first = bed.beginCreate(origin.path, "first");
-        REQUIRE(bed.machine.waitUntilHeld(1));
-        const auto jobs = bed.jobs().size();
-        Running running(bed, {"create", "one", "--name", "a"});
-        for (int tries = 0; bed.jobs().size() == jobs; ++tries) {
-            constexpr int patience = 2000;
-            REQUIRE(tries < patience);
-            std::this_thread::sleep_for(std::chrono::milliseconds(5));
-        }
-        std::thread restart([&] {
-            bed.stopDaemon();  // the second one has not begun, and never will
-            bed.startDaemon();
-        });
-        std::this_thread::sleep_for(std::chrono::seconds(1));
-        bed.machine.letGo();
-        restart.join();
-        const CliResult& result = running.end();
-        INFO(result.output << result.errors);
-        CHECK(result.code == 0);
-        CHECK(runCli({"list", "-o", "name", "--no-headings"}).output == "first\na\n");
+    // Of that name: then the second one cannot be created.
+    const std::string first_name = GENERATE("first", "a");
+    bed.machine.hold(COWSNAP_MESSAGE_CREATE);
+    const auto first = bed.beginCreate(origin.path, first_name);
+    REQUIRE(bed.machine.waitUntilHeld(1));
+    const auto jobs = bed.jobs().size();
+    Running running(bed, {"create", "one", "--name", "a"});
+    for (int tries = 0; bed.jobs().size() == jobs; ++tries) {
+        constexpr int patience = 2000;
+        REQUIRE(tries < patience);
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
-    SECTION("it was done: that is said") {
-        bed.machine.hold(COWSNAP_MESSAGE_CREATE);
-        Running running(bed, {"create", "one", "--name", "a"});
-        REQUIRE(bed.machine.waitUntilHeld(1));
-        bed.silenceDaemon();
-        bed.machine.letGo();
-        bed.stopDaemon();  // finishes what it began, and answers nobody
+    std::thread restart([&] {
+        bed.stopDaemon();  // the second one has not begun, and never will
         bed.startDaemon();
-        const CliResult& result = running.end();
+    });
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    bed.machine.letGo();
+    restart.join();
+    const CliResult& result = running.end();
+    INFO(result.output << result.errors);
+    if (first_name == "a") {
         CHECK(result.code != 0);
         CHECK_THAT(result.errors, Contains("cowsnapd was restarted during the call"));
         CHECK(runCli({"list", "-o", "name", "--no-headings"}).output == "a\n");
+    } else {
+        CHECK(result.code == 0);
+        CHECK(runCli({"list", "-o", "name", "--no-headings"}).output == "first\na\n");
     }
+}
+
+TEST_CASE("who waits for what a daemon finishes that is told to stop is answered") {
+    BusBed bed;
+    const ObjectPath origin{bed.attach("/dev/one", bed.createStore())};
+    bed.machine.hold(COWSNAP_MESSAGE_CREATE);
+    const auto call = bed.beginCreate(origin.path, "a");
+    REQUIRE(bed.machine.waitUntilHeld(1));
+    bed.silenceDaemon();
+    bed.machine.letGo();
+    bed.finish(*call);
+    INFO(call->failure.message);
+    CHECK(call->failure.name.empty());
+    bed.stopDaemon();
 }
 
 TEST_CASE("a job is waited for as long as the daemon is there, whoever else gave up") {

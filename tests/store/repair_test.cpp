@@ -442,3 +442,44 @@ TEST_CASE("with both metadata slots damaged a backup gives the names back") {
         CHECK(metadata.next_snapshot_id > 21);
     }
 }
+
+TEST_CASE("metadata slots that were zeroed are written from the other one, or from a backup") {
+    sim::World world = usedWorld(1);
+    const cow_super super = superOf(world);
+    SimBlocks blocks(world.store);
+    const auto as_before = readSlots(blocks, super);
+    const Metadata backup = parseMetadata(as_before[0].header.schema, as_before[0].body);
+    const std::vector<std::byte> zeros(kBlockBytes);
+    REQUIRE(blocks.write(super.slot_block, 1, zeros.data()) == 0);
+    const auto expectMended = [&](const std::optional<Metadata>& metadata) {
+        ShadowBlocks shadow(blocks);
+        const RepairPlan plan = planRepair(shadow, {}, metadata);
+        CHECK(plan.needed());
+        CHECK(plan.dropped.empty());
+        REQUIRE(shadow.apply() == 0);
+        for (const auto& slot : readSlots(blocks, super)) {
+            REQUIRE(slot.header.state == SlotState::Valid);
+            CHECK(parseMetadata(slot.header.schema, slot.body).snapshotWithId(20)->name ==
+                  "snap-20");
+        }
+        CHECK(check(blocks).findings.empty());
+    };
+    SECTION("one of them") {
+        const Report report = check(blocks);
+        CHECK(report.passed());
+        CHECK(report.findings.size() == 1);
+        expectMended({});
+    }
+    SECTION("both, as in a store that only dmsetup had") {
+        REQUIRE(blocks.write(super.slot_block + super.slot_blocks, 1, zeros.data()) == 0);
+        CHECK(check(blocks).findings.empty());
+        ShadowBlocks shadow(blocks);
+        CHECK_FALSE(planRepair(shadow).needed());
+        expectMended(backup);
+    }
+    SECTION("one of them, with the other one damaged") {
+        flip(world, super.slot_block + super.slot_blocks, 200);
+        CHECK(check(blocks).damages() == 2);
+        expectMended(backup);
+    }
+}

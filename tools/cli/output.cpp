@@ -253,6 +253,7 @@ const std::vector<Column>& snapshotColumns() {
         texts("tags", "Tags"),
         texts("holds", "Holds"),
         number("expires", "Expires", ColumnKind::Time, false),
+        text("problem", "Problem", false),
     };
     return columns;
 }

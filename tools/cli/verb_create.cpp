@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // create: a snapshot of one origin, which is attached first if it is not.
+#include <algorithm>
 #include <charconv>
 #include <ctime>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 
 #include <fmt/chrono.h>
@@ -62,11 +64,35 @@ CLI::Validator unsignedNumber() {
         "");
 }
 
+namespace {
+
+/// As Objects::findOrigin(), in a store that is named, or in all. Usage if it is in another one.
+const Object* findOriginIn(const Objects& objects, const std::string& store,
+                           const std::string& wanted) {
+    if (store.empty())
+        return objects.findOrigin(wanted);
+    const std::string store_path = objects.store(store).path;
+    Objects in_store;
+    std::copy_if(objects.origins.begin(), objects.origins.end(),
+                 std::back_inserter(in_store.origins),
+                 [&](const Object& origin) { return origin.text("Store") == store_path; });
+    if (const Object* const found = in_store.findOrigin(wanted))
+        return objects.at(found->path);
+    if (const Object* const elsewhere = objects.findOrigin(wanted))
+        throw Failure(
+            ExitCode::Usage, "Usage",
+            fmt::format("{} is an origin of the store {}, not of {}: leave --store out", wanted,
+                        objects.nameOf(elsewhere->text("Store")), objects.nameOf(store_path)));
+    return nullptr;
+}
+
+}  // namespace
+
 std::string originOrAttach(Session& session, const Objects& objects, const std::string& wanted,
                            const std::string& store, std::vector<AttachedNow>& attached) {
     const bool is_path = wanted.find('/') != std::string::npos;
     const std::string device = is_path ? absolutePath(wanted) : wanted;
-    const Object* const known = objects.findOrigin(device);
+    const Object* const known = findOriginIn(objects, store, device);
     if (known != nullptr && (known->text("State") == "attached" || !is_path))
         return known->path;
     if (!is_path)

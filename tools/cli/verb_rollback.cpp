@@ -89,8 +89,10 @@ void cancel(Session& session, const std::string& wanted) {
     const Objects objects = session.client.objects();
     const Object& origin = objects.origin(wanted);
     const std::string name = origin.text("Name");
-    const bool scheduled = origin.text("Rollback") == "scheduled";
-    if (!scheduled)
+    const std::string state = origin.text("Rollback");
+    const bool scheduled = state == "scheduled";
+    // Without a rollback the daemon says so, and nothing is lost.
+    if (!scheduled && state != "none")
         confirmCancelRollback(session, name);
     session.client.callJob(origin.path, kOriginInterface, "CancelRollback", [](Message&) {});
     printDone(session.output,

@@ -108,7 +108,8 @@ bool slotsUnusable(const std::vector<Slot>& slots) {
             return true;
         }
     }
-    return std::all_of(slots.begin(), slots.end(),
+    // Both blank: nobody but dmsetup may have had the store.
+    return std::any_of(slots.begin(), slots.end(),
                        [](const Slot& slot) { return slot.header.state == SlotState::Damaged; });
 }
 
@@ -120,6 +121,9 @@ void checkSlots(Checker& checker, const std::vector<Slot>& slots) {
         if (slot.header.state == SlotState::Damaged) {
             checker.add(unusable, "metadata slot", block,
                         fmt::format("slot {}: {}", i, slot.header.damage));
+        } else if (slot.header.state == SlotState::Blank &&
+                   (unusable || newestSlot(slots) != nullptr)) {
+            checker.add(unusable, "metadata slot", block, fmt::format("slot {}: it is blank", i));
         } else if (unusable && &slot == newestSlot(slots)) {
             try {
                 parseMetadata(slot.header.schema, slot.body);

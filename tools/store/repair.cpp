@@ -263,10 +263,10 @@ void Repairer::mendSlots() {
                            image.data()),
              "the metadata slots cannot be written");
     };
-    if (!slotsUnusable(slots)) {
-        const Slot* newest = newestSlot(slots);
+    const Slot* newest = newestSlot(slots);
+    if (!slotsUnusable(slots) && (newest != nullptr || !metadata_)) {
         for (std::uint64_t i = 0; i < slots.size() && newest != nullptr; ++i) {
-            if (slots[i].header.state != SlotState::Damaged)
+            if (slots[i].header.state == SlotState::Valid)
                 continue;
             write(i, encodeSlot(Uuid(uuid), newest->header.generation + 1, newest->header.schema,
                                 newest->body));
@@ -335,12 +335,27 @@ void Repairer::run() {
 
 }  // namespace
 
+namespace {
+
+/// No damage: a store that only dmsetup had is so. Whoever knows what they said may write them.
+bool slotsAreBlank(ShadowBlocks& shadow) {
+    Engine engine(shadow);
+    if (engine.probe() != 0)
+        return false;
+    const auto slots = readSlots(shadow, engine.get().super);
+    return std::all_of(slots.begin(), slots.end(),
+                       [](const Slot& slot) { return slot.header.state == SlotState::Blank; });
+}
+
+}  // namespace
+
 RepairPlan planRepair(ShadowBlocks& shadow, const CheckOptions& options,
                       const std::optional<Metadata>& metadata) {
     RepairPlan plan;
     plan.before = check(shadow, options);
     plan.after = plan.before;
-    if (plan.before.findings.empty())
+    plan.fills_slots = metadata && slotsAreBlank(shadow);
+    if (plan.before.findings.empty() && !plan.fills_slots)
         return plan;
     Repairer(shadow, plan, options, metadata).run();
     return plan;

@@ -25,18 +25,19 @@ struct RepairPlan {
     Report before;
     std::vector<std::string> steps;  ///< what is done, in words
     std::vector<Dropped> dropped;
-    Report after;  ///< of the shadow, once all is done
+    Report after;              ///< of the shadow, once all is done
+    bool fills_slots = false;  ///< both metadata slots were blank, and are written
 
     /// There is something to repair, and repairing it makes a difference.
     bool needed() const {
-        return !before.passed() || after.findings.size() < before.findings.size();
+        return !before.passed() || fills_slots || after.findings.size() < before.findings.size();
     }
 };
 
 /// Repairs the shadow. Throws Error: MetadataCorrupt if what is left proves nothing, and as
 /// check() does. options.data: snapshots that would return damaged data are dropped too.
-/// metadata: what the slots said once, for the case that both are damaged; InvalidArgument if it is
-/// of another store.
+/// metadata: what the slots said once, for the case that both are damaged, or blank;
+/// InvalidArgument if it is of another store.
 RepairPlan planRepair(ShadowBlocks& shadow, const CheckOptions& options = {},
                       const std::optional<Metadata>& metadata = {});
 
