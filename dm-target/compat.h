@@ -47,7 +47,14 @@ static inline void cow_bdev_thaw(struct block_device *bdev)
 static inline int cow_register_direct(struct ftrace_ops *ops, unsigned long address)
 {
 #ifdef COW_HAVE_DIRECT_MULTI
-	return register_ftrace_direct_multi(ops, address);
+	int r = register_ftrace_direct_multi(ops, address);
+
+	/* when it fails it leaves these, and refuses whoever has them */
+	if (r) {
+		ops->func = NULL;
+		ops->trampoline = 0;
+	}
+	return r;
 #else
 	return register_ftrace_direct(ops, address);
 #endif
