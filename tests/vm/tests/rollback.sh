@@ -103,11 +103,11 @@ now=$(sum /dev/mapper/raw)
 writes_take 300
 check "a rollback that is to be cancelled" message rollback 1 3 12
 check "it is written meanwhile" dd if=/dev/urandom of=/dev/mapper/raw bs=64k seek=400 count=1 oflag=direct status=none
-[[ $(sum /dev/mapper/raw) != "${sums[3]}" ]] || fail "what was written is not shown"
 same "it is not done" running "$(status_word raw 6)"
+[[ $(sum /dev/mapper/raw) != "${sums[3]}" ]] || fail "what was written is not shown"
 check "it is cancelled" message cancel 1
-same "the origin shows what was before" "$now" "$(sum /dev/mapper/raw)"
 same "that is not done at once either" running "$(status_word raw 6)"
+same "the origin shows what was before" "$now" "$(sum /dev/mapper/raw)"
 refused "what is being cancelled is not cancelled" message cancel 1
 writes_take 0
 rolled_back raw
