@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "bed.h"
@@ -26,7 +27,7 @@ std::vector<std::uint32_t> allSnapshots(const Report& report) {
     return ids;
 }
 
-/// A header of a batch with data in a segment of the newest snapshot of origin 1.
+/// The header of the last batch with data for the newest snapshot of origin 1.
 struct FoundBatch {
     std::uint64_t block = 0;
     cow_batch_info info{};
@@ -43,7 +44,7 @@ FoundBatch batchIn(sim::World& world) {
         if (segment != COW_NONE_SEGMENT &&
             cow_batch_decode(data.data(), super.uuid, super.segment_blocks, &info) == COW_VALID &&
             info.origin == 1 && info.blocks != 0 && info.segment == segment &&
-            info.epoch >= found.info.epoch)
+            std::pair(info.epoch, info.sequence) > std::pair(found.info.epoch, found.info.sequence))
             found = {block, info};
     }
     REQUIRE(found.block != 0);
@@ -137,7 +138,7 @@ TEST_CASE("both copies of a block of the segment table are damage to all who may
 }
 
 TEST_CASE("a batch that was durable and is damaged is named with the snapshots it touches") {
-    sim::World world = usedWorld(2, {Idle::Marked, 16, 250});
+    sim::World world = usedWorld(2, {Idle::Marked, 32, 250});
     const FoundBatch batch = batchIn(world);
     flip(world, batch.block, 40);
     const Report report = checked(world);
