@@ -208,7 +208,7 @@ int cow_hook_get(void)
 	if (cow_interpose_fails(COW_STEP_HOOK))
 		return -EIO;
 	if (!IS_ENABLED(CONFIG_TASKS_RCU)) {
-		DMERR("interpose: this kernel has no CONFIG_TASKS_RCU, to tell when a hook is left");
+		DMERR("interpose: this kernel has no CONFIG_TASKS_RCU: no hook can end");
 		return -EOPNOTSUPP;
 	}
 	mutex_lock(&hook_mutex);
