@@ -269,19 +269,21 @@ static void undrain(struct target *target)
 	lockdep_on();
 }
 
+static void release(struct target *target)
+{
+	if (!target->drained)
+		return;
+	if (target->interposer)
+		cow_gate_open(target->interposer);
+	else
+		undrain(target);
+	target->drained = false;
+}
+
 static void release_all(struct target *targets, u32 count)
 {
-	while (count-- > 0) {
-		struct target *target = &targets[count];
-
-		if (!target->drained)
-			continue;
-		if (target->interposer)
-			cow_gate_open(target->interposer);
-		else
-			undrain(target);
-		target->drained = false;
-	}
+	while (count-- > 0)
+		release(&targets[count]);
 }
 
 static void flushed(struct bio *bio)
@@ -349,12 +351,9 @@ static int stop_stacked(struct cow_engine *engine, struct target *targets, u32 c
 
 static void open_gates(struct target *targets, u32 count)
 {
-	while (count-- > 0) {
-		if (targets[count].interposer && targets[count].drained) {
-			cow_gate_open(targets[count].interposer);
-			targets[count].drained = false;
-		}
-	}
+	while (count-- > 0)
+		if (targets[count].interposer)
+			release(&targets[count]);
 }
 
 static void move_to_front(struct target *targets, u32 i)

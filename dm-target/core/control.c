@@ -317,20 +317,25 @@ u64 cow_store_last_set(const struct cow_store *store)
 	return store->next_set;
 }
 
+/* Does a rollback run whose undo snapshot is of that set? */
+static bool began_with(struct cow_store *store, const struct cow_origin *origin, u64 set)
+{
+	const struct cow_snapshot *undo = cow_snapshot_find(store, origin->rollback.undo);
+
+	return origin->rollback.state == COW_ROLLBACK_RUNNING && undo && undo->set == set;
+}
+
 /*
  * Rollbacks that began with the last set: what could not be recorded was their beginning.
  * Later sets have greater numbers: it was not a failure later.
  */
 static u32 never_began(struct cow_store *store, u64 last_set, struct cow_op *ops)
 {
-	struct cow_snapshot *undo;
 	struct cow_origin *origin;
 	u32 count = 0;
 
 	list_for_each_entry(origin, &store->origins, list) {
-		undo = cow_snapshot_find(store, origin->rollback.undo);
-		if (origin->rollback.state != COW_ROLLBACK_RUNNING || !undo ||
-		    undo->set != last_set)
+		if (!began_with(store, origin, last_set))
 			continue;
 		ops[count].op = COWSNAP_OP_ROLLBACK_END;
 		ops[count].origin = origin->id;
@@ -362,15 +367,11 @@ static u32 lose_in_memory(struct cow_store *store, u64 last_set, struct cow_op *
 /* Of which never_began() would end a rollback under those who copy for it. */
 static struct cow_origin *rolls_back_attached(struct cow_store *store, u64 last_set)
 {
-	struct cow_snapshot *undo;
 	struct cow_origin *origin;
 
-	list_for_each_entry(origin, &store->origins, list) {
-		undo = cow_snapshot_find(store, origin->rollback.undo);
-		if (origin->shell && origin->rollback.state == COW_ROLLBACK_RUNNING && undo &&
-		    undo->set == last_set)
+	list_for_each_entry(origin, &store->origins, list)
+		if (origin->shell && began_with(store, origin, last_set))
 			return origin;
-	}
 	return NULL;
 }
 
