@@ -211,6 +211,75 @@ TEST_CASE("repair asks, and without a terminal needs --yes") {
     CHECK(ran.output.find("nothing to repair") != std::string::npos);
 }
 
+TEST_CASE("repair --json is one document, which says whether the store was repaired") {
+    const Directory directory;
+    sim::World world = usedWorld(2, {Idle::Marked, 16, 200});
+    const cow_super super = superOf(world);
+    flip(world, super.region[0].table_block, 100);
+    flip(world, super.region[0].table_block + 1, 100);
+    save(world, directory / "image");
+    const std::string before = readFile(directory / "image");
+    const auto repair = [&](std::vector<std::string> options, int code) {
+        options.insert(options.begin(), {"repair", "--json"});
+        options.push_back(directory / "image");
+        const Ran ran = run(directory, options);
+        INFO(ran.output << ran.errors);
+        CHECK(ran.code == code);
+        CHECK(ran.errors.empty());
+        return nlohmann::json::parse(ran.output);
+    };
+    auto json = repair({"--dry-run"}, 8);
+    CHECK(json.at("version") == 1);
+    CHECK(json.at("needed") == true);
+    CHECK(json.at("repaired") == false);
+    CHECK_FALSE(json.at("steps").empty());
+    CHECK(json.at("dropped").size() == 8);
+    CHECK(json.at("dropped").at(0).at("id") == 1);
+    CHECK(json.at("dropped").at(0).at("name") == "snap-1");
+    CHECK(json.at("before").at("passed") == false);
+    CHECK(json.at("after").at("passed") == true);
+    json = repair({}, 4);
+    CHECK(json.at("error").at("name") == "NotAuthorized");
+    CHECK(json.at("error").at("message").get<std::string>().find("--yes") != std::string::npos);
+    CHECK(readFile(directory / "image") == before);
+    json = repair({"--yes"}, 0);
+    CHECK(json.at("repaired") == true);
+    CHECK(json.at("dropped").size() == 8);
+    json = repair({"--yes"}, 0);
+    CHECK(json.at("needed") == false);
+    CHECK(json.at("repaired") == false);
+    CHECK(json.at("before").at("passed") == true);
+}
+
+TEST_CASE("restore --json counts what was restored, and names what is wrong") {
+    const Directory directory;
+    const sim::World world = usedWorld(2, {Idle::Marked, 16, 200});
+    save(world, directory / "image");
+    REQUIRE(run(directory, {"dump", directory / "image", "--output", directory / "dump"}).code ==
+            0);
+    REQUIRE(
+        run(directory, {"dump", "--no-data", directory / "image", "--output", directory / "bare"})
+            .code == 0);
+    const auto restore = [&](const std::string& dump, int code) {
+        const Ran ran =
+            run(directory, {"restore", "--json", "--yes", directory / "copy", "--input", dump});
+        INFO(ran.output << ran.errors);
+        CHECK(ran.code == code);
+        CHECK(ran.errors.empty());
+        return nlohmann::json::parse(ran.output);
+    };
+    auto json = restore(directory / "dump", 0);
+    CHECK(json.at("version") == 1);
+    CHECK(json.at("with_data") == true);
+    CHECK(json.at("segments").get<int>() > 0);
+    CHECK(json.at("lost_snapshots") == 0);
+    json = restore(directory / "bare", 0);
+    CHECK(json.at("with_data") == false);
+    CHECK(json.at("lost_snapshots").get<int>() > 0);
+    json = restore(directory / "image", 2);
+    CHECK(json.at("error").at("name") == "InvalidArgument");
+}
+
 TEST_CASE("on a terminal repair asks, and only yes is an answer") {
     const Directory directory;
     sim::World world = usedWorld(2, {Idle::Marked, 16, 200});

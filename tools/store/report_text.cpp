@@ -128,13 +128,14 @@ std::string planText(const RepairPlan& plan) {
     return text;
 }
 
-Json planJson(const RepairPlan& plan, const DeviceBlocks& devices) {
+Json planJson(const RepairPlan& plan, const DeviceBlocks& devices, bool repaired) {
     Json dropped = Json::array();
     for (const auto& item : plan.dropped)
         dropped.push_back(
             {{"id", item.snapshot.id}, {"name", item.snapshot.name}, {"reason", item.reason}});
     return {{"version", kReportVersion},
             {"needed", plan.needed()},
+            {"repaired", repaired},
             {"steps", plan.steps},
             {"dropped", dropped},
             {"before", reportJson(plan.before, devices)},

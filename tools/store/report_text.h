@@ -20,7 +20,8 @@ std::string reportText(const Report& report, const DeviceBlocks& devices);
 nlohmann::ordered_json reportJson(const Report& report, const DeviceBlocks& devices);
 
 std::string planText(const RepairPlan& plan);
-nlohmann::ordered_json planJson(const RepairPlan& plan, const DeviceBlocks& devices);
+/// What is to be done to a store that is on these devices, and whether it has been done.
+nlohmann::ordered_json planJson(const RepairPlan& plan, const DeviceBlocks& devices, bool repaired);
 
 }  // namespace cowsnap::store
 

@@ -229,19 +229,31 @@ ExitCode runRepair(const CommonOptions& common, const RepairOptions& repair) {
             metadata = metadataIn(repair.metadata);
         plan = planRepair(shadow, options, metadata);
     }
-    if (common.json)
-        std::cout << planJson(plan, devices).dump(2) << '\n';
-    else
-        std::cout << reportText(plan.before, devices);
-    if (!plan.needed()) {
+    // JSON is one document, printed at the end: where the repair fails, it is that of the error.
+    const auto say = [&](const std::string& text) {
         if (!common.json)
-            std::cout << "there is nothing to repair\n";
+            std::cout << text << std::flush;
+    };
+    const auto sayJson = [&](bool repaired) {
+        if (common.json)
+            std::cout << planJson(plan, devices, repaired).dump(2) << '\n';
+    };
+    say(reportText(plan.before, devices));
+    if (!plan.needed()) {
+        say("there is nothing to repair\n");
+        sayJson(false);
         return ExitCode::Done;
     }
-    if (!common.json)
-        std::cout << planText(plan) << std::flush;
-    if (repair.dry_run)
+    say(planText(plan));
+    if (repair.dry_run) {
+        sayJson(false);
         return plan.before.passed() ? ExitCode::Done : ExitCode::Damaged;
+    }
+    if (common.json && !common.yes)
+        fail(ErrorKind::NotAuthorized,
+             "with --json nothing is asked, so nothing was changed: look at the plan with "
+             "--dry-run, then give "
+             "--yes");
     if (!confirmed(common, plan.dropped.empty()
                                ? std::string("Repair the store?")
                                : fmt::format("Drop {} snapshots and repair the store?",
@@ -252,8 +264,8 @@ ExitCode runRepair(const CommonOptions& common, const RepairOptions& repair) {
     const Report after = check(devices, {});
     if (!after.passed())
         fail(ErrorKind::Failed, "the store is damaged still; run repair again");
-    if (!common.json)
-        std::cout << "the store is repaired\n";
+    say("the store is repaired\n");
+    sayJson(true);
     return ExitCode::Done;
 }
 
