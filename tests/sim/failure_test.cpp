@@ -122,6 +122,25 @@ TEST_CASE("a snapshot that is made while the store breaks is lost") {
     CHECK(made > 0);
 }
 
+// Its log is woken when the loss is recorded, although nobody can see the snapshot any more.
+TEST_CASE("who writes to a snapshot that is dropped meanwhile is let go when the store fails") {
+    sim::World world = sim::make_world();
+    Machine machine(world, 1);
+    REQUIRE(machine.open() == 0);
+    REQUIRE(machine.create({{1, 1}, {2, 2}}) == 0);
+    machine.overlay_write(1, 0, 4);
+    const auto is_batch = [](const sim::Io& io) { return io.kind == IoKind::batch; };
+    while (std::none_of(machine.pending().begin(), machine.pending().end(), is_batch)) {
+        REQUIRE(machine.step());
+    }
+    REQUIRE(machine.remove({1}, true) == 0);
+    REQUIRE(machine.writers() == 1);
+    machine.fails = [](IoKind) { return true; };
+    machine.drain();
+    CHECK(machine.store().failed);
+    CHECK(machine.writers() == 0);
+}
+
 // The store takes no writes for a while, so that its loss is recorded outside it; it comes back
 // after a power cut, which may happen again while it is told.
 TEST_CASE("a store that missed writes and comes back has only lost snapshots") {
