@@ -20,7 +20,7 @@ namespace {
 std::uint64_t secondsOf(const std::optional<Job::Time>& time) {
     if (!time)
         return 0;
-    return static_cast<std::uint64_t>(std::chrono::system_clock::to_time_t(*time));
+    return static_cast<std::uint64_t>(std::chrono::system_clock::to_time_t(time->wall));
 }
 
 ObjectPath jobPath(std::uint64_t number) {
@@ -111,18 +111,18 @@ void JobObjects::showEnd(const Job& job) {
 
 void JobObjects::start(JobRequest request, const StoreSet& stores, Work work,
                        std::function<void(const Outcome&)> done) {
-    const Job& job = jobs_.add(std::move(request), Job::Time::clock::now());
+    const Job& job = jobs_.add(std::move(request), Job::Time::now());
     const std::uint64_t number = job.number;
     show(job);
     const auto report = [this, number](const Amount& amount, bool can_stop) {
         asio::post(loop_, [this, number, amount, can_stop] {
-            show(jobs_.report(number, amount, can_stop, Job::Time::clock::now()));
+            show(jobs_.report(number, amount, can_stop, Job::Time::now()));
             then_send_();
         });
     };
     Runner::Task task;
     task.work = std::move(work);
-    task.begun = [this, number] { show(jobs_.begin(number, Job::Time::clock::now())); };
+    task.begun = [this, number] { show(jobs_.begin(number, Job::Time::now())); };
     task.done = [this, number](const Outcome& outcome) { end(number, outcome); };
     task.progress = std::make_shared<Progress>(report);
     task.log_fields = logFieldsOf(job);
@@ -134,7 +134,7 @@ void JobObjects::start(JobRequest request, const StoreSet& stores, Work work,
 void JobObjects::end(std::uint64_t number, const Outcome& outcome) {
     const auto running = running_.extract(number);
     const Job& job = jobs_.end(number, {outcome.error_name, outcome.error_text, outcome.cancelled},
-                               objectsIn(outcome.answer), Job::Time::clock::now());
+                               objectsIn(outcome.answer), Job::Time::now());
     showEnd(job);
     const std::string state = jobStateName(job.state);
     const bool cancelled = job.state == JobState::Cancelled;
@@ -176,7 +176,7 @@ const JobRequest* JobObjects::runningAt(const ObjectPath& object,
 
 std::uint64_t JobObjects::follow(JobRequest request, const Amount& amount, bool can_cancel,
                                  std::function<void(Cancelled)> cancel) {
-    const auto now = Job::Time::clock::now();
+    const auto now = Job::Time::now();
     const std::uint64_t number = jobs_.add(std::move(request), now).number;
     jobs_.begin(number, now, amount);
     running_[number].cancel = std::move(cancel);
@@ -185,12 +185,12 @@ std::uint64_t JobObjects::follow(JobRequest request, const Amount& amount, bool 
 }
 
 void JobObjects::reportFollowed(std::uint64_t number, const Amount& amount, bool can_cancel) {
-    show(jobs_.report(number, amount, can_cancel, Job::Time::clock::now()));
+    show(jobs_.report(number, amount, can_cancel, Job::Time::now()));
 }
 
 void JobObjects::endFollowed(std::uint64_t number, const JobError& error) {
     running_.erase(number);
-    const Job& job = jobs_.end(number, error, {}, Job::Time::clock::now());
+    const Job& job = jobs_.end(number, error, {}, Job::Time::now());
     showEnd(job);
     forgetOld();
 }
@@ -235,7 +235,7 @@ void JobObjects::dropWaiting() {
         if (!running.task || !runner_.withdraw(running.task))
             continue;
         const Job& job =
-            jobs_.end(number, {dropped.busName(), dropped.what()}, {}, Job::Time::clock::now());
+            jobs_.end(number, {dropped.busName(), dropped.what()}, {}, Job::Time::now());
         logEnd(job, spdlog::level::warn);
         dropped_jobs.push_back(&job);
     }
@@ -264,7 +264,7 @@ JobCounts JobObjects::counts() const {
 }
 
 void JobObjects::forgetOld() {
-    for (const std::uint64_t number : jobs_.forgetOld(limits_, Job::Time::clock::now()))
+    for (const std::uint64_t number : jobs_.forgetOld(limits_, Job::Time::now()))
         objects_.remove(jobPath(number).path);
 }
 

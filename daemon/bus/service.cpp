@@ -287,6 +287,11 @@ void Service::serve(Message call, std::optional<Sender> known_sender) {
             checkIsThere(call.path());
         // Before the id is taken note of: what is refused here can be put right and sent again.
         Operation operation = readCall(call, common.dry_run);
+        if (common.background && common.dry_run)
+            fail(ErrorKind::InvalidArgument,
+                 "with the option \"dry_run\" nothing is done, in the background neither: leave "
+                 "\"{}\" out, the answer comes at once",
+                 kBackgroundOption);
         if (common.background && operation.job.empty())
             fail(ErrorKind::InvalidArgument,
                  "the option \"{}\" is for jobs, and this call is none: it changes nothing",

@@ -39,8 +39,7 @@ std::optional<Job::Time> Job::expectedEnd() const {
     const double all = static_cast<double>(std::max(amount.total, amount.done) - done_before);
     const double seconds =
         secondsBetween(*began, *reported) * all / static_cast<double>(amount.done - done_before);
-    return *began +
-           std::chrono::duration_cast<Time::duration>(std::chrono::duration<double>(seconds));
+    return *began + std::chrono::duration_cast<Time::Span>(std::chrono::duration<double>(seconds));
 }
 
 const Job& Jobs::add(JobRequest request, Time now) {
@@ -96,8 +95,9 @@ std::vector<std::uint64_t> Jobs::forgetOld(const Limits& limits, Time now) {
     for (const auto& [number, job] : jobs_)
         if (job.over())
             over.push_back(&job);
-    std::stable_sort(over.begin(), over.end(),
-                     [](const Job* one, const Job* other) { return *one->ended < *other->ended; });
+    std::stable_sort(over.begin(), over.end(), [](const Job* one, const Job* other) {
+        return one->ended->steady < other->ended->steady;
+    });
     std::vector<std::uint64_t> forgotten;
     for (std::size_t i = 0; i < over.size(); ++i)
         if (over.size() - i > limits.count || now - *over[i]->ended >= limits.age)

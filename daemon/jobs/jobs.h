@@ -40,8 +40,27 @@ struct JobError {
     bool cancelled = false;  ///< it ended so because it was to, whatever it had done until then
 };
 
+/// An instant by two clocks: the wall's, which is shown, and one that nobody sets, by which spans
+/// are measured.
+struct Moment {
+    using Span = std::chrono::steady_clock::duration;
+
+    std::chrono::system_clock::time_point wall;
+    std::chrono::steady_clock::time_point steady;
+
+    static Moment now() {
+        return {std::chrono::system_clock::now(), std::chrono::steady_clock::now()};
+    }
+    Moment operator+(Span span) const {
+        return {wall + std::chrono::duration_cast<std::chrono::system_clock::duration>(span),
+                steady + span};
+    }
+    Span operator-(const Moment& earlier) const { return steady - earlier.steady; }
+    bool operator==(const Moment& other) const = default;
+};
+
 struct Job {
-    using Time = std::chrono::system_clock::time_point;
+    using Time = Moment;
 
     std::uint64_t number = 0;
     JobRequest request;

@@ -528,9 +528,14 @@ Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string&
     store.devices = identitiesOf(described);
     try {
         bringUp(store, origins, [&] { nameOpened(store, name); });
-    } catch (const Error&) {
-        if (!ran_before)
-            assembly_.takeApart(store.uuid);
+    } catch (const Error& error) {
+        try {
+            if (!ran_before)
+                assembly_.takeApart(store.uuid);
+        } catch (const Error& stays) {
+            // Origins that were attached are used by now: the next start finds the store as it is.
+            fail(error.kind(), "{}; its devices stay as they are: {}", error.what(), stays.what());
+        }
         throw;
     }
     stores_.insert_or_assign(header->uuid, std::move(store));

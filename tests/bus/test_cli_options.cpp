@@ -2,6 +2,10 @@
 // How snapd-cli reads its words.
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+#include <set>
+#include <sstream>
+
 #include "bus_bed.h"
 #include "cli_checks.h"
 
@@ -86,4 +90,27 @@ TEST_CASE("the last change of modify is not waited for if nobody wants to wait")
     checkDone(runCli({"job", "wait", "5"}), "tag");
     checkDone(runCli({"list", "-o", "description,tags", "--no-headings"}), "why  x\n");
     checkDone(runCli({"modify", "a", "--untag", "x", "--dry-run"}), "it can be done");
+}
+
+TEST_CASE("snapshots that are made in the same second without a name get different ones") {
+    BusBed bed;
+    checkDone(runCli({"store", "create", "/dev/store", "--name", "main"}), "created");
+    checkDone(runCli({"origin", "attach", "/dev/one"}), "attached");
+    constexpr std::size_t kCreated = 8;  // in less than so many seconds
+    for (std::size_t i = 0; i < kCreated; ++i)
+        checkDone(runCli({"create", "one"}), "created one-");
+    const CliResult listed = runCli({"list", "-o", "name", "--no-headings"});
+    std::istringstream lines(listed.output);
+    std::set<std::string> names;
+    for (std::string line; std::getline(lines, line);)
+        names.insert(line);
+    INFO(listed.output);
+    CHECK(names.size() == kCreated);
+    CHECK(std::any_of(names.begin(), names.end(),
+                      [](const std::string& name) { return name.ends_with("-2"); }));
+    // A name that was chosen is not changed.
+    checkDone(runCli({"create", "one", "--name", "chosen"}), "created chosen");
+    const CliResult taken = runCli({"create", "one", "--name", "chosen"});
+    CHECK(taken.code == 1);
+    CHECK_THAT(taken.errors, Contains("chosen"));
 }

@@ -80,6 +80,31 @@ TEST_CASE("cancelling the job of a rollback asks what cancelling the rollback as
     CHECK_THAT(over.errors, Contains("over already"));
 }
 
+TEST_CASE("a rollback that cannot begin now is scheduled if that is agreed to, and would help") {
+    TerminalBed bed;
+    SECTION("its origin is in use") {
+        bed.createSnapshots({{{bed.origin}, "old"}});
+        bed.machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
+        OnTerminal cli(cliWords({"rollback", "old"}));
+        REQUIRE(cli.waitFor("becomes a snapshot. [y/N] "));
+        cli.type("y\n");
+        REQUIRE(cli.waitFor("Schedule it? [y/N] "));
+        CHECK(bed.machine.rollbackOf(1) == COWSNAP_ROLLBACK_NONE);
+        cli.type("y\n");
+        CHECK(cli.end() == 0);
+        CHECK_THAT(cli.output(), Contains("mounted on /one") && Contains("scheduled: one"));
+        CHECK(bed.machine.rollbackOf(1) == COWSNAP_ROLLBACK_SCHEDULED);
+    }
+    SECTION("there is one already") {
+        bed.rollBack();
+        OnTerminal cli(cliWords({"rollback", "old"}));
+        REQUIRE(cli.waitFor("becomes a snapshot. [y/N] "));
+        cli.type("y\n");
+        CHECK(cli.end() == 5);
+        CHECK_THAT(cli.output(), Contains("has a rollback already") && !Contains("Schedule it?"));
+    }
+}
+
 TEST_CASE("states and errors have colors on a terminal, and only there") {
     TerminalBed bed;
     bed.createSnapshots({{{bed.origin}, "old"}});

@@ -195,7 +195,7 @@ TEST_CASE("a dry run gives the error that the call itself would give") {
     CHECK_THAT(bed.failureOfCall(bed.snapshot, kSnapshotInterface, "Delete", nullptr,
                                  {{"dry_run", true}, {"background", true}})
                    .message,
-               Contains("changes nothing"));
+               Contains("\"dry_run\" nothing is done") && Contains("leave \"background\" out"));
 }
 
 TEST_CASE("a dry run is no answer to the request with its id") {

@@ -9,7 +9,13 @@ using namespace cowsnap;
 
 namespace {
 
-const Job::Time kNow = Job::Time(std::chrono::seconds(1'700'000'000));
+const Job::Time kNow{std::chrono::system_clock::time_point(std::chrono::seconds(1'700'000'000)),
+                     std::chrono::steady_clock::time_point(std::chrono::hours(1))};
+
+/// As much later, on a machine whose clock has been set back meanwhile.
+Job::Time laterSetBack(std::chrono::seconds seconds) {
+    return {kNow.wall - std::chrono::hours(24), kNow.steady + seconds};
+}
 
 JobError cancelled() {
     return {Error(ErrorKind::Cancelled, "").busName(), "it was cancelled"};
@@ -80,4 +86,19 @@ TEST_CASE("jobs that are over are forgotten, the oldest first, and no others") {
     CHECK(jobs.all().size() == 2);
     // Numbers are not used again.
     CHECK(jobs.add({"create", {}, ""}, kNow).number == 7);
+}
+
+TEST_CASE("a clock that is set changes what is shown, not how long something takes") {
+    using std::chrono::seconds;
+    Jobs jobs;
+    const auto number = jobs.add({"rollback", {}, "one"}, kNow).number;
+    jobs.begin(number, kNow);
+    jobs.report(number, {250, 1000, true}, true, laterSetBack(seconds(10)));
+    const Job& job = *jobs.find(number);
+    CHECK(job.rate() == 25);
+    CHECK(job.expectedEnd() == kNow + seconds(40));
+    jobs.end(number, {}, {}, laterSetBack(seconds(20)));
+    const Jobs::Limits limits{10, seconds(100)};
+    CHECK(jobs.forgetOld(limits, kNow + seconds(119)).empty());
+    CHECK(jobs.forgetOld(limits, kNow + seconds(120)) == std::vector<std::uint64_t>{number});
 }

@@ -101,7 +101,11 @@ public:
     Message callJob(const std::string& path, const std::string& interface,
                     const std::string& member, const std::function<void(Message&)>& append,
                     const Dictionary& options = {});
-    /// The same, but waits for the end although the mode is not to: something else comes after it.
+    /// Has the daemon check such a call: a Failure if it would refuse it. Nothing changes.
+    void onlyCheck(const std::string& path, const std::string& interface, const std::string& member,
+                   const std::function<void(Message&)>& append, Dictionary options);
+    /// As callJob(), but waits for the end although the mode is not to: something else comes after
+    /// it.
     Message callStep(const std::string& path, const std::string& interface,
                      const std::string& member, const std::function<void(Message&)>& append,
                      const Dictionary& options = {});
@@ -124,8 +128,6 @@ private:
     Message tryCall(const std::string& path, const std::string& interface,
                     const std::string& member, const std::function<void(Message&)>& append,
                     const Dictionary& options);
-    void onlyCheck(const std::string& path, const std::string& interface, const std::string& member,
-                   const std::function<void(Message&)>& append, Dictionary options);
     Object propertiesOf(const std::string& job, std::uint64_t timeout_us);
     /// Nothing if it is not there, or not yet.
     std::optional<Object> jobOf(const std::string& request_id);

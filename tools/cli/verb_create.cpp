@@ -9,6 +9,7 @@
 
 #include <fmt/chrono.h>
 
+#include "base/error.h"
 #include "cli/exit.h"
 #include "cli/times.h"
 #include "cli/verbs.h"
@@ -24,24 +25,42 @@ struct Arguments {
     NewSnapshot snapshot;
 };
 
+/// So many snapshots of an origin get a name by themselves in one second.
+constexpr int kMostInASecond = 100;
+
 std::string nameByTime(const std::string& origin_name) {
     return fmt::format("{}-{:%Y%m%d-%H%M%S}", origin_name, fmt::localtime(std::time(nullptr)));
 }
 
+/// Under its name by time, or where that is taken, under it with a number.
+void createByTime(Session& session, const std::string& origin, const Dictionary& options,
+                  bool activate, const std::vector<AttachedNow>& attached) {
+    const std::string by_time = nameByTime(session.client.objects().nameOf(origin));
+    std::string name = by_time;
+    for (int number = 2;; ++number) {
+        try {
+            createAndPrint(session, {{ObjectPath{origin}, name}}, options, activate, attached);
+            return;
+        } catch (const Failure& failure) {
+            // What was attached for it is detached again by now.
+            const bool is_taken = failure.name() == errorKindName(ErrorKind::Exists);
+            if (!is_taken || !attached.empty() || number > kMostInASecond)
+                throw;
+        }
+        name = fmt::format("{}-{}", by_time, number);
+    }
+}
+
 void create(Session& session, const Arguments& arguments) {
     const Dictionary options = optionsOf(arguments.snapshot);
-    Objects objects = session.client.objects();
     std::vector<AttachedNow> attached;
-    const std::string origin =
-        originOrAttach(session, objects, arguments.origin, arguments.store, attached);
-    std::string name = arguments.name;
-    if (name.empty()) {
-        if (!attached.empty())
-            objects = session.client.objects();
-        name = nameByTime(objects.nameOf(origin));
-    }
-    createAndPrint(session, {{ObjectPath{origin}, name}}, options, arguments.snapshot.activate,
-                   attached);
+    const std::string origin = originOrAttach(session, session.client.objects(), arguments.origin,
+                                              arguments.store, attached);
+    if (arguments.name.empty())
+        createByTime(session, origin, options, arguments.snapshot.activate, attached);
+    else
+        createAndPrint(session, {{ObjectPath{origin}, arguments.name}}, options,
+                       arguments.snapshot.activate, attached);
 }
 
 }  // namespace

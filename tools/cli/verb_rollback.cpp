@@ -19,8 +19,7 @@ struct Arguments {
     bool force = false;
 };
 
-std::string callRollback(Session& session, const Object& snapshot, const Arguments& arguments,
-                         bool schedule) {
+Dictionary optionsOf(const Arguments& arguments, bool schedule) {
     Dictionary options;
     if (!arguments.undo_name.empty())
         options["undo_name"] = arguments.undo_name;
@@ -28,11 +27,29 @@ std::string callRollback(Session& session, const Object& snapshot, const Argumen
         options["schedule"] = true;
     if (arguments.force)
         options["force"] = true;
+    return options;
+}
+
+std::string callRollback(Session& session, const Object& snapshot, const Arguments& arguments,
+                         bool schedule) {
     return session.client
         .callJob(
-            snapshot.path, kSnapshotInterface, "Rollback", [](Message&) {}, options)
+            snapshot.path, kSnapshotInterface, "Rollback", [](Message&) {},
+            optionsOf(arguments, schedule))
         .readObjectPath()
         .path;
+}
+
+/// Whether it could be scheduled as things are. What is busy may also be the daemon, or a store
+/// whose rollback is copied back: that is not helped by waiting for the next boot.
+bool canBeScheduled(Session& session, const Object& snapshot, const Arguments& arguments) {
+    try {
+        session.client.onlyCheck(snapshot.path, kSnapshotInterface, "Rollback", nullptr,
+                                 optionsOf(arguments, true));
+        return true;
+    } catch (const Failure&) {
+        return false;
+    }
 }
 
 /// Asks before it is scheduled instead, if that was not asked for.
@@ -43,7 +60,7 @@ std::string rollBackOrSchedule(Session& session, const Object& snapshot,
     } catch (const Failure& failure) {
         const bool may_schedule = !arguments.schedule && !session.output.yes &&
                                   !session.output.dry_run && failure.code() == ExitCode::Busy;
-        if (!may_schedule)
+        if (!may_schedule || !canBeScheduled(session, snapshot, arguments))
             throw;
         confirm(session.output, fmt::format("{}.\nSchedule it?", failure.what()));
     }
