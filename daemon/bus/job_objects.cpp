@@ -175,7 +175,7 @@ const JobRequest* JobObjects::runningAt(const ObjectPath& object,
 }
 
 std::uint64_t JobObjects::follow(JobRequest request, const Amount& amount, bool can_cancel,
-                                 std::function<void(Cancelled)> cancel) {
+                                 Cancel cancel) {
     const auto now = Job::Time::now();
     const std::uint64_t number = jobs_.add(std::move(request), now).number;
     jobs_.begin(number, now, amount);
@@ -195,7 +195,7 @@ void JobObjects::endFollowed(std::uint64_t number, const JobError& error) {
     forgetOld();
 }
 
-void JobObjects::cancel(const ObjectPath& path, Cancelled on_cancelled) {
+void JobObjects::cancel(const ObjectPath& path, const JobRequest& by, Cancelled on_cancelled) {
     const Job* const job = find(path);
     if (job == nullptr)
         fail(ErrorKind::NotFound, "there is no job {}", path.path);
@@ -207,7 +207,7 @@ void JobObjects::cancel(const ObjectPath& path, Cancelled on_cancelled) {
         if (!job->can_cancel)
             fail(ErrorKind::Busy, "the job {} ({}) cannot be cancelled: it will be finished",
                  job->number, job->request.operation);
-        running.cancel(std::move(on_cancelled));
+        running.cancel(by, std::move(on_cancelled));
         return;
     }
     if (runner_.withdraw(running.task)) {

@@ -26,6 +26,8 @@ class JobObjects {
 public:
     /// What becomes of a wish to cancel; nothing: the job was cancelled.
     using Cancelled = std::function<void(const std::optional<Error>&)>;
+    /// Does what cancels a job; of what is asked for, only by whom matters.
+    using Cancel = std::function<void(const JobRequest& by, Cancelled)>;
 
     JobObjects(boost::asio::io_context& loop, Objects& objects, Runner& runner,
                std::function<void()> then_send);
@@ -38,15 +40,14 @@ public:
                std::function<void(const Outcome&)> done);
     /// A job that the kernel does, and goes on with whoever is there, until endFollowed().
     /// amount: what was done of it before. cancel is called when somebody wants it cancelled.
-    std::uint64_t follow(JobRequest request, const Amount& amount, bool can_cancel,
-                         std::function<void(Cancelled)> cancel);
+    std::uint64_t follow(JobRequest request, const Amount& amount, bool can_cancel, Cancel cancel);
     void reportFollowed(std::uint64_t number, const Amount& amount, bool can_cancel);
     /// An error with no name: it was done.
     void endFollowed(std::uint64_t number, const JobError& error);
 
     /// Calls on_cancelled at once, or when the job is over. NotFound, Busy or Failed if the job
     /// cannot be cancelled.
-    void cancel(const ObjectPath& job, Cancelled on_cancelled);
+    void cancel(const ObjectPath& job, const JobRequest& by, Cancelled on_cancelled);
     /// What was asked for, and by whom; null if there is no such job.
     const JobRequest* requestOf(const ObjectPath& job) const;
     /// The first running one that does this with, or for, an object; null if there is none.
@@ -66,7 +67,7 @@ public:
 private:
     struct Running {
         Runner::Handle task;  ///< null: it is followed
-        std::function<void(Cancelled)> cancel;
+        Cancel cancel;
         std::function<void(const Outcome&)> done;
         std::vector<Cancelled> cancelling;
     };

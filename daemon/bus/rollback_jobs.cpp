@@ -59,7 +59,7 @@ void RollbackJobs::follow(const PublishedObject& origin) {
     const ObjectPath path{origin.path};
     const JobRequest* asked = jobs_.runningAt(object("RollbackTarget"), "rollback");
     if (asked == nullptr)
-        asked = jobs_.runningAt(path, "cancel-rollback");
+        asked = jobs_.runningAt(path, kCancelRollback);
     if (asked != nullptr)
         request = {{}, {}, {}, {}, asked->user_id, asked->process_id, asked->bus_name};
     request.operation = kCopyBack;
@@ -70,9 +70,10 @@ void RollbackJobs::follow(const PublishedObject& origin) {
             request.objects.push_back(snapshot);
     copying.undo = undo;
     copying.done_bytes = amount.done;
-    copying.job =
-        jobs_.follow(std::move(request), amount, can_cancel,
-                     [this, path](JobObjects::Cancelled done) { cancel_(path, std::move(done)); });
+    copying.job = jobs_.follow(std::move(request), amount, can_cancel,
+                               [this, path](const JobRequest& by, JobObjects::Cancelled done) {
+                                   cancel_(path, by, std::move(done));
+                               });
 }
 
 void RollbackJobs::end(const std::string& origin, const JobError& error) {

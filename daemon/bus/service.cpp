@@ -75,10 +75,9 @@ Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, Devic
           loop, queue, engine, mapper, [this](const Outcome& outcome) { takeIn(outcome); },
           [this] { pump_.process(); }),
       jobs_(loop, objects_, runner_, [this] { pump_.process(); }),
-      rollback_jobs_(jobs_,
-                     [this](const ObjectPath& origin, JobObjects::Cancelled done) {
-                         cancelRollback(origin, std::move(done));
-                     }),
+      rollback_jobs_(
+          jobs_, [this](const ObjectPath& origin, const JobRequest& by,
+                        const JobObjects::Cancelled& done) { cancelRollback(origin, by, done); }),
       event_source_(loop, mapper),
       event_timer_(loop),
       refresh_timer_(loop),
@@ -156,7 +155,8 @@ void Service::takeIn(const Outcome& outcome) {
         autoextend(store);
 }
 
-void Service::cancelRollback(const ObjectPath& origin, const JobObjects::Cancelled& done) {
+void Service::cancelRollback(const ObjectPath& origin, const JobRequest& by,
+                             const JobObjects::Cancelled& done) {
     const Work cancel = [uuid = uuidInPath(origin, "origin")](Engine& engine) {
         engine.cancelRollback(uuid);
         return std::nullopt;
@@ -164,7 +164,12 @@ void Service::cancelRollback(const ObjectPath& origin, const JobObjects::Cancell
     const auto cancelled = [done](const Outcome& outcome) { done(errorOf(outcome)); };
     Operation operation;
     operation.objects = {origin};
-    runner_.run(storesOf(operation), {cancel, cancelled});
+    JobRequest request{{}, {}, {}, {}, by.user_id, by.process_id, by.bus_name};
+    request.operation = kCancelRollback;
+    request.objects = operation.objects;
+    if (const auto* const published = objects_.find(origin.path))
+        request.subject = std::get<std::string>(published->properties.at("Name"));
+    jobs_.start(std::move(request), storesOf(operation), cancel, cancelled);
 }
 
 void Service::autoextend(const Uuid& store) {
@@ -337,16 +342,21 @@ StoreSet Service::storesOf(const Operation& operation) const {
     return stores;
 }
 
+JobRequest Service::askedBy(const Message& call, const Sender& sender) {
+    JobRequest request;
+    request.user_id = sender.user_id;
+    request.process_id = sender.process_id;
+    request.bus_name = call.sender();
+    return request;
+}
+
 JobRequest Service::jobRequestOf(const Message& call, const Operation& operation,
                                  const Sender& sender, const CommonOptions& common) const {
-    JobRequest request;
+    JobRequest request = askedBy(call, sender);
     request.operation = operation.job;
     request.objects = operation.objects;
     request.subject = operation.subject;
     request.request_id = common.request_id.value_or("");
-    request.user_id = sender.user_id;
-    request.process_id = sender.process_id;
-    request.bus_name = call.sender();
     if (!request.subject.empty())
         return request;
     for (const auto& object : operation.objects)
@@ -396,12 +406,13 @@ bool Service::performHere(const Message& call, const Operation& operation, const
             answer(call, std::nullopt);
             return true;
         case Operation::About::CancelJob:
-            jobs_.cancel(operation.objects.front(), [this, call](const auto& error) {
-                if (error)
-                    refuse(call, error->busName(), error->what());
-                else
-                    answer(call, std::nullopt);
-            });
+            jobs_.cancel(operation.objects.front(), askedBy(call, sender),
+                         [this, call](const auto& error) {
+                             if (error)
+                                 refuse(call, error->busName(), error->what());
+                             else
+                                 answer(call, std::nullopt);
+                         });
             return true;
         case Operation::About::Objects:
         case Operation::About::UnknownStores:

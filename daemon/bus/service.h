@@ -76,6 +76,8 @@ private:
     /// The same for what is no work for the engine; false if it is.
     bool performHere(const Message& call, const Operation& operation, const Sender& sender);
     void answerMetrics(const Message& call);
+    /// Only by whom something is asked for.
+    static JobRequest askedBy(const Message& call, const Sender& sender);
     JobRequest jobRequestOf(const Message& call, const Operation& operation, const Sender& sender,
                             const CommonOptions& common) const;
     /// A call that is answered when all is checked, and not done.
@@ -110,7 +112,8 @@ private:
     void showSilent();
 
     /// For who wants a job of rollback_jobs_ cancelled.
-    void cancelRollback(const ObjectPath& origin, const JobObjects::Cancelled& done);
+    void cancelRollback(const ObjectPath& origin, const JobRequest& by,
+                        const JobObjects::Cancelled& done);
     /// Extends a store that gets full, unless that is being done.
     void autoextend(const Uuid& store);
     /// What of it is this object's and its parts' affair.

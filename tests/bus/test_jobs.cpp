@@ -336,6 +336,14 @@ TEST_CASE("what is copied back after a rollback is a job until all of it is") {
         REQUIRE(back != bed.job);
         CHECK(textOf(bed.jobProperties(back), "Operation") == "copy-back");
         CHECK(textOf(bed.jobProperties(back), "State") == "running");
+        // Both were asked for by who cancelled it.
+        const auto all = bed.jobs();
+        const ObjectPath cancelling = all.at(all.size() - 2);
+        CHECK(textOf(bed.jobProperties(cancelling), "Operation") == "cancel-rollback");
+        CHECK(textOf(bed.jobProperties(cancelling), "Subject") == "one");
+        for (const auto& asked_for : {cancelling, back})
+            CHECK(bed.jobProperties(asked_for).at("ProcessId") ==
+                  Value(static_cast<std::uint32_t>(::getpid())));
         CHECK(bed.cancel(back).name == kErrors + "Busy");
         bed.machine.endRollback(1);
         CHECK(bed.waitForJob(back, "State", Value(std::string("done"))));
