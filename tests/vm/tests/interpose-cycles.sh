@@ -63,9 +63,20 @@ load_begins() {
 		--io_size=1t --runtime=3600 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --randseed="$SEED" \
 		--output=/run/fio.log --eta=never &
 	load=$!
+	# fio first: while it begins, the other one could write enough for both
+	until_written "$1" $((before + 200)) $load
 	"$BUILD/tests/vm/programs/stamped-writes" "$other" $first 8192 "$SEED" >/run/stamped.log 2>&1 &
 	stamped=$!
-	while load_goes_on && (($(writes_to "$1") < before + 400)); do
+	until_written "$1" $((before + 600)) $load $stamped
+}
+
+# until_written DEVICE WRITES PID...: or until one of the processes has ended.
+until_written() {
+	local pid
+	while (($(writes_to "$1") < $2)); do
+		for pid in "${@:3}"; do
+			kill -0 "$pid" 2>/dev/null || return 0
+		done
 		sleep 0.1
 	done
 }
