@@ -108,6 +108,15 @@ void save(const sim::World& world, const std::string& path, std::uint64_t first 
     }
 }
 
+/// An image of a store both copies of a block of whose segment table are damaged.
+void saveWithDamagedTable(const std::string& path) {
+    sim::World world = usedWorld(2, {Idle::Marked, 16, 200});
+    const cow_super super = superOf(world);
+    flip(world, super.region[0].table_block, 100);
+    flip(world, super.region[0].table_block + 1, 100);
+    save(world, path);
+}
+
 }  // namespace
 
 TEST_CASE("check exits with 0 or 8 and leaves the image as it was") {
@@ -189,11 +198,7 @@ TEST_CASE("wrong words, missing and foreign files have exit codes of their own")
 
 TEST_CASE("repair asks, and without a terminal needs --yes") {
     const Directory directory;
-    sim::World world = usedWorld(2, {Idle::Marked, 16, 200});
-    const cow_super super = superOf(world);
-    flip(world, super.region[0].table_block, 100);
-    flip(world, super.region[0].table_block + 1, 100);
-    save(world, directory / "image");
+    saveWithDamagedTable(directory / "image");
     const std::string before = readFile(directory / "image");
     Ran ran = run(directory, {"repair", "--dry-run", directory / "image"});
     CHECK(ran.code == 8);
@@ -213,11 +218,7 @@ TEST_CASE("repair asks, and without a terminal needs --yes") {
 
 TEST_CASE("repair --json is one document, which says whether the store was repaired") {
     const Directory directory;
-    sim::World world = usedWorld(2, {Idle::Marked, 16, 200});
-    const cow_super super = superOf(world);
-    flip(world, super.region[0].table_block, 100);
-    flip(world, super.region[0].table_block + 1, 100);
-    save(world, directory / "image");
+    saveWithDamagedTable(directory / "image");
     const std::string before = readFile(directory / "image");
     const auto repair = [&](std::vector<std::string> options, int code) {
         options.insert(options.begin(), {"repair", "--json"});
@@ -282,11 +283,7 @@ TEST_CASE("restore --json counts what was restored, and names what is wrong") {
 
 TEST_CASE("on a terminal repair asks, and only yes is an answer") {
     const Directory directory;
-    sim::World world = usedWorld(2, {Idle::Marked, 16, 200});
-    const cow_super super = superOf(world);
-    flip(world, super.region[0].table_block, 100);
-    flip(world, super.region[0].table_block + 1, 100);
-    save(world, directory / "image");
+    saveWithDamagedTable(directory / "image");
     const std::string before = readFile(directory / "image");
     for (const char* const no : {"n", "x", "yesterday"}) {
         const Ran ran = runOnTerminal({"repair", directory / "image"}, no);
