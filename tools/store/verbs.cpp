@@ -249,11 +249,6 @@ ExitCode runRepair(const CommonOptions& common, const RepairOptions& repair) {
         sayJson(false);
         return plan.before.passed() ? ExitCode::Done : ExitCode::Damaged;
     }
-    if (common.json && !common.yes)
-        fail(ErrorKind::NotAuthorized,
-             "with --json nothing is asked, so nothing was changed: look at the plan with "
-             "--dry-run, then give "
-             "--yes");
     if (!confirmed(common, plan.dropped.empty()
                                ? std::string("Repair the store?")
                                : fmt::format("Drop {} snapshots and repair the store?",
@@ -280,6 +275,11 @@ void refuseUsed(const std::vector<std::string>& paths) {
 bool confirmed(const CommonOptions& options, const std::string& question) {
     if (options.yes)
         return true;
+    if (options.json)
+        fail(ErrorKind::NotAuthorized,
+             "with --json nothing is asked, so nothing was changed; --yes answers the question "
+             "\"{}\"",
+             question);
     if (!canAsk())
         fail(ErrorKind::NotAuthorized,
              "there is no terminal to ask on, so nothing was changed; --yes answers the question "
