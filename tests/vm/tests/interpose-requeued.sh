@@ -69,4 +69,38 @@ same "it is" "$before" "$(sum /dev/mapper/snap)"
 dmsetup remove snap
 dmsetup message store 0 delete 50
 dmsetup remove origin
+dmsetup message store 0 forget 1
+
+# Each part of these writes but the first ones waits for room in the pool, so it is certain that parts are requeued. They come back
+# while the gate is closed for detaching, which waits for the writes they are parts of.
+note "what waits for room in a pool is requeued, and comes back while the origin is detached"
+check "the thin volume goes" dmsetup remove thin
+check "the pool goes" dmsetup remove pool
+dd if=/dev/zero of=/dev/mapper/meta bs=64k count=1 oflag=direct status=none
+pool=(thin-pool /dev/mapper/meta /dev/mapper/data 128 0)
+check "a small pool" dmsetup create pool --table "0 4096 ${pool[*]}"
+dmsetup message pool 0 create_thin 0
+dmsetup create thin --table "0 32768 thin /dev/mapper/pool 0"
+origin_interpose origin store 1 /dev/mapper/thin
+check "a snapshot" dmsetup message store 0 create 60 1
+fio --name=provision --filename=/dev/mapper/thin --size=8M --rw=write --bs=1M --direct=1 --ioengine=libaio --iodepth=8 \
+	--verify=crc32c --verify_fatal=1 --output=/run/provision.log --eta=never &
+load=$!
+for ((i = 0; i < 100; i++)); do
+	[[ $(dmsetup status pool) != *out_of_data_space* ]] || break
+	sleep 0.1
+done
+((i < 100)) || fail "the pool does not get full"
+check "it is suspended" dmsetup suspend --noflush thin
+timeout 60 dmsetup remove origin &
+detached=$!
+sleep 0.5
+kill -0 $detached || fail "it is detached under writes that have not ended"
+dmsetup suspend pool
+dmsetup reload pool --table "0 32768 ${pool[*]}"
+check "the pool gets larger" dmsetup resume pool
+check "it is resumed" dmsetup resume thin
+wait $detached || fail "it is not detached"
+wait $load || { tail -20 /run/provision.log; fail "a write failed"; }
+dmsetup message store 0 delete 60
 free_all store
