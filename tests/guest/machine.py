@@ -45,10 +45,12 @@ class MachineError(Exception):
 
 
 class Machine:
-    def __init__(self, work_dir, disks):
-        """disks: the paths of images; the guest finds them as /dev/disk/by-id/virtio-DISK0 and so on."""
+    def __init__(self, work_dir, disks, takes_turns=False):
+        """disks: the paths of images; the guest finds them as /dev/disk/by-id/virtio-DISK0 and so on. takes_turns: see
+        qemu.command()."""
         self.work_dir = pathlib.Path(work_dir)
         self.disks = list(disks)
+        self._takes_turns = takes_turns
         self._process = None
         self._terminal = None
         self._unread = b""
@@ -74,7 +76,8 @@ class Machine:
         self._console_lines, self._report, self._trouble_at, self._unread = [], None, None, b""
         self._terminal, guest_end = socket.socketpair()
         reader, writer = os.pipe()
-        command = [*qemu.command(qemu.SMALL_MACHINE[0], MEMORY_MIB), "-kernel", str(vmlinux), "-initrd", str(initramfs),
+        command = [*qemu.command(qemu.SMALL_MACHINE[0], MEMORY_MIB, takes_turns=self._takes_turns),
+                   "-kernel", str(vmlinux), "-initrd", str(initramfs),
                    "-append", " ".join([*qemu.kernel_words(), *PATIENCE_WORDS, f"root=UUID={image.ROOT_UUID}", "ro"]),
                    "-chardev", f"file,id=console,path=/dev/fd/{writer}", "-serial", "chardev:console",
                    "-device", "virtio-serial-device", "-chardev", f"socket,id=terminal,fd={guest_end.fileno()}",

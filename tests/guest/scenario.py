@@ -38,8 +38,8 @@ class Versions:
 
 
 class Scenario:
-    def __init__(self, work_dir, disks, versions, say):
-        self.machine = machine.Machine(work_dir, disks)
+    def __init__(self, work_dir, disks, versions, say, takes_turns=False):
+        self.machine = machine.Machine(work_dir, disks, takes_turns)
         self.versions = versions
         self.facts_path = pathlib.Path(work_dir) / "facts.json"
         self._say = say

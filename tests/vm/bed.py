@@ -131,7 +131,7 @@ class Guest:
 
     def __init__(self, kernel, work_dir, program, *, disks=(), env=None, memory_mib=1024, timeout_s=300, seed=None,
                  volatile_cache=False, log_writes=False, on_cut=None, on_output=None,
-                 shell=False, hotplug=False, root_disk=None, counts_instructions=False, kernel_words=()):
+                 shell=False, hotplug=False, root_disk=None, counts_instructions=False, takes_turns=False, kernel_words=()):
         """
         kernel          a series ("6.12"), or "debug"
         work_dir        a directory for disks, share and logs; what is there already is used again
@@ -147,6 +147,7 @@ class Guest:
         hotplug         the machine has a PCI bus, from which the guest can have disks removed; it takes longer to boot
         counts_instructions
                         the machine's clock counts the instructions of its one CPU, a nanosecond each
+        takes_turns     its CPUs run one after the other, see qemu.command(): for what the emulator has failed at
         root_disk       one of ROOT_DEVICES: from the second phase on the root file system is that of disk 0, found that way and mounted
                         by an initramfs of Debian's, with cowsnap in it and share/lib-cowsnap as its list of stores; see guest/root.sh
         kernel_words    more words on the kernel's command line, in each boot
@@ -166,6 +167,7 @@ class Guest:
         self.hotplug = hotplug
         self.root_disk = root_disk
         self.counts_instructions = counts_instructions
+        self.takes_turns = takes_turns
         self._boots_root_disk = False
         self._own_kernel_words = tuple(kernel_words)
         self._kernel_words = ()  # of the next boot alone
@@ -347,7 +349,7 @@ class Guest:
         cache = build_dir() / "vm"
         machine, bus = qemu.PCI_MACHINE if self.hotplug else qemu.SMALL_MACHINE
         command = [
-            *qemu.command(machine, self.memory_mib, self.counts_instructions),
+            *qemu.command(machine, self.memory_mib, self.counts_instructions, self.takes_turns),
             "-kernel", str(kernel_image.vmlinux(self.kernel, cache)),
             "-initrd", str(self._own_initramfs if self._boots_root_disk else
                            kernel_image.initramfs(self.kernel, HERE / "guest" / "initramfs-init", cache)),

@@ -38,9 +38,10 @@ TROUBLE = re.compile("|".join((
 # A virtual CPU of QEMU's emulator at times runs a breakpoint that the kernel, patching itself, has already taken away:
 # one CPU translates what another one is writing to. No module can cause what the kernel reports then, so what was run is to be
 # repeated. It dies of the breakpoint (a BUG is an invalid opcode); or a CPU stays for good before the first instruction of a
-# function, where memory has no breakpoint but what ftrace has there before or behind it, a no-op or a call.
+# function, where memory has no breakpoint but what ftrace has there before or behind it, a no-op or a call: the kernel reports
+# that CPU, or a task that waits for it.
 EMULATOR_FAULT = re.compile(r"\bint3: 0000 |"
-                            r"(?:soft lockup|\bstall)(?:.*\n)+?.*\bRIP: 0010:\w+\+0x[04]/(?:.*\n){1,6}?"
+                            r"(?:soft lockup|\bstall|blocked for more than)(?:.*\n)+?.*\bRIP: 0010:\w+\+0x[04]/(?:.*\n){1,6}?"
                             r".*\bCode: [0-9a-f ]*<(?:0f> 1f 44 00 00|e8>)")
 
 _TIMESTAMP = re.compile(r"^\[ *\d+\.\d+\] ?(\[[^]]*\] ?)?")
@@ -50,6 +51,15 @@ def trouble(line):
     """The console line without its time if it shows trouble, else None."""
     text = _TIMESTAMP.sub("", line.strip())
     return text if TROUBLE.search(text) else None
+
+
+def telling_lines(log, most):
+    """Of the lines of a log at most so many: from the first that shows trouble on, where a report has its cause, or else the last."""
+    lines = log.splitlines()
+    for number, line in enumerate(lines):
+        if trouble(line):
+            return lines[number:number + most]
+    return lines[-most:]
 
 
 def emulator_fault(report):

@@ -30,15 +30,18 @@ def _cpu():
     return (int(float(mhz[1]) * 1000) if mhz else None, virtualizes and os.access("/dev/kvm", os.R_OK | os.W_OK))
 
 
-def command(machine, memory_mib, counts_instructions=False):
-    """The first words of a command line: a machine with memory and CPUs, and nothing else."""
+def command(machine, memory_mib, counts_instructions=False, takes_turns=False):
+    """The first words of a command line: a machine with memory and CPUs, and nothing else. Emulated CPUs run side by side or, if the
+    machine takes turns, one after the other on one CPU of the host, a slice of time each: slower, and two of them are never at
+    the same few instructions. But a kernel that patches itself is safe there: QEMU 7.2 else keeps, at times and for good, what one
+    CPU has translated of code that another one was just writing, see console.EMULATOR_FAULT."""
     kvm = _cpu()[1] and not counts_instructions
     words = [
         # QEMU must not outlive who started it.
         "setpriv", "--pdeathsig", "KILL",
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
         "-M", machine, "-cpu", "host" if kvm else EMULATED_CPU,
-        "-accel", "kvm" if kvm else "tcg,thread=single" if counts_instructions else "tcg,thread=multi",
+        "-accel", "kvm" if kvm else "tcg,thread=single" if counts_instructions or takes_turns else "tcg,thread=multi",
         "-smp", "1" if counts_instructions else "2", "-m", str(memory_mib),
     ]
     if counts_instructions:
@@ -53,6 +56,8 @@ def kernel_words(slowness=1, counts_instructions=False):
         "console=ttyS0", "loglevel=7", "panic=-1", "oops=panic", "reboot=t", "nokaslr", "mitigations=off",
         "tsc=reliable", "no_timer_check", "random.trust_cpu=on",
         f"sysctl.kernel.hung_task_timeout_secs={60 * slowness}", "sysctl.kernel.hung_task_warnings=-1",
+        # Whom a task waits for may be what another CPU does.
+        "sysctl.kernel.hung_task_all_cpu_backtrace=1",
         # Emulated CPUs stand still for seconds when the host is busy.
         f"sysctl.kernel.watchdog_thresh={min(60, 30 * slowness)}",
         f"rcupdate.rcu_cpu_stall_timeout={60 * slowness}",
