@@ -43,9 +43,9 @@ PublishedObject publishJob(const Job& job) {
                 {"Began", secondsOf(job.began)},
                 {"ExpectedEnd", secondsOf(job.expectedEnd())},
                 {"Ended", secondsOf(job.ended)},
-                {"UserId", std::uint32_t{job.request.user_id}},
-                {"ProcessId", static_cast<std::uint32_t>(job.request.process_id)},
-                {"Sender", job.request.bus_name},
+                {"UserId", std::uint32_t{job.request.caller.user_id}},
+                {"ProcessId", static_cast<std::uint32_t>(job.request.caller.process_id)},
+                {"Sender", job.request.caller.bus_name},
                 {"RequestId", job.request.request_id},
                 {"Results", job.results},
                 {"ErrorName", job.error.name},
@@ -56,10 +56,10 @@ PublishedObject publishJob(const Job& job) {
 LogFields::Fields logFieldsOf(const Job& job) {
     LogFields::Fields fields{{kLogJob, std::to_string(job.number)},
                              {kLogOperation, job.request.operation}};
-    if (job.request.user_id != kUnknownUser)
-        fields.emplace_back(kLogUserId, std::to_string(job.request.user_id));
-    if (!job.request.bus_name.empty())
-        fields.emplace_back(kLogSender, job.request.bus_name);
+    if (job.request.caller.user_id != kUnknownUser)
+        fields.emplace_back(kLogUserId, std::to_string(job.request.caller.user_id));
+    if (!job.request.caller.bus_name.empty())
+        fields.emplace_back(kLogSender, job.request.caller.bus_name);
     return fields;
 }
 
@@ -195,7 +195,7 @@ void JobObjects::endFollowed(std::uint64_t number, const JobError& error) {
     forgetOld();
 }
 
-void JobObjects::cancel(const ObjectPath& path, const JobRequest& by, Cancelled on_cancelled) {
+void JobObjects::cancel(const ObjectPath& path, const Caller& by, Cancelled on_cancelled) {
     const Job* const job = find(path);
     if (job == nullptr)
         fail(ErrorKind::NotFound, "there is no job {}", path.path);

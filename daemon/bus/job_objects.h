@@ -27,7 +27,7 @@ public:
     /// What becomes of a wish to cancel; nothing: the job was cancelled.
     using Cancelled = std::function<void(const std::optional<Error>&)>;
     /// Does what cancels a job; of what is asked for, only by whom matters.
-    using Cancel = std::function<void(const JobRequest& by, Cancelled)>;
+    using Cancel = std::function<void(const Caller& by, Cancelled)>;
 
     JobObjects(boost::asio::io_context& loop, Objects& objects, Runner& runner,
                std::function<void()> then_send);
@@ -47,7 +47,7 @@ public:
 
     /// Calls on_cancelled at once, or when the job is over. NotFound, Busy or Failed if the job
     /// cannot be cancelled.
-    void cancel(const ObjectPath& job, const JobRequest& by, Cancelled on_cancelled);
+    void cancel(const ObjectPath& job, const Caller& by, Cancelled on_cancelled);
     /// What was asked for, and by whom; null if there is no such job.
     const JobRequest* requestOf(const ObjectPath& job) const;
     /// The first running one that does this with, or for, an object; null if there is none.

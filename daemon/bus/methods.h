@@ -13,6 +13,10 @@
 
 namespace cowsnap {
 
+/// Kinds of job that others must know.
+inline constexpr const char* kRollback = "rollback";
+inline constexpr const char* kCancelRollback = "cancel-rollback";
+
 /// What a call asks for.
 struct Operation {
     /// Which stores it needs for itself.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "bus/methods.h"
 #include "cowsnap_dm.h"
 
 namespace cowsnap {
@@ -57,11 +58,11 @@ void RollbackJobs::follow(const PublishedObject& origin) {
     JobRequest request;
     // who asked for the rollback, if that was just now
     const ObjectPath path{origin.path};
-    const JobRequest* asked = jobs_.runningAt(object("RollbackTarget"), "rollback");
+    const JobRequest* asked = jobs_.runningAt(object("RollbackTarget"), kRollback);
     if (asked == nullptr)
         asked = jobs_.runningAt(path, kCancelRollback);
     if (asked != nullptr)
-        request = {{}, {}, {}, {}, asked->user_id, asked->process_id, asked->bus_name};
+        request.caller = asked->caller;
     request.operation = kCopyBack;
     request.subject = text("Name");
     request.objects = {path};
@@ -71,7 +72,7 @@ void RollbackJobs::follow(const PublishedObject& origin) {
     copying.undo = undo;
     copying.done_bytes = amount.done;
     copying.job = jobs_.follow(std::move(request), amount, can_cancel,
-                               [this, path](const JobRequest& by, JobObjects::Cancelled done) {
+                               [this, path](const Caller& by, JobObjects::Cancelled done) {
                                    cancel_(path, by, std::move(done));
                                });
 }

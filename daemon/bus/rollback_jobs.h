@@ -17,14 +17,12 @@ namespace cowsnap {
 
 /// The operation of these jobs.
 inline constexpr std::string_view kCopyBack = "copy-back";
-/// The operation of who cancels a rollback, by the origin or by the job.
-inline constexpr std::string_view kCancelRollback = "cancel-rollback";
 
 class RollbackJobs {
 public:
     /// Cancels the rollback of an origin, for somebody.
     using Cancel =
-        std::function<void(const ObjectPath& origin, const JobRequest& by, JobObjects::Cancelled)>;
+        std::function<void(const ObjectPath& origin, const Caller& by, JobObjects::Cancelled)>;
 
     RollbackJobs(JobObjects& jobs, Cancel cancel);
     RollbackJobs(const RollbackJobs&) = delete;

@@ -76,7 +76,7 @@ Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, Devic
           [this] { pump_.process(); }),
       jobs_(loop, objects_, runner_, [this] { pump_.process(); }),
       rollback_jobs_(
-          jobs_, [this](const ObjectPath& origin, const JobRequest& by,
+          jobs_, [this](const ObjectPath& origin, const Caller& by,
                         const JobObjects::Cancelled& done) { cancelRollback(origin, by, done); }),
       event_source_(loop, mapper),
       event_timer_(loop),
@@ -155,7 +155,7 @@ void Service::takeIn(const Outcome& outcome) {
         autoextend(store);
 }
 
-void Service::cancelRollback(const ObjectPath& origin, const JobRequest& by,
+void Service::cancelRollback(const ObjectPath& origin, const Caller& by,
                              const JobObjects::Cancelled& done) {
     const Work cancel = [uuid = uuidInPath(origin, "origin")](Engine& engine) {
         engine.cancelRollback(uuid);
@@ -164,7 +164,8 @@ void Service::cancelRollback(const ObjectPath& origin, const JobRequest& by,
     const auto cancelled = [done](const Outcome& outcome) { done(errorOf(outcome)); };
     Operation operation;
     operation.objects = {origin};
-    JobRequest request{{}, {}, {}, {}, by.user_id, by.process_id, by.bus_name};
+    JobRequest request;
+    request.caller = by;
     request.operation = kCancelRollback;
     request.objects = operation.objects;
     if (const auto* const published = objects_.find(origin.path))
@@ -178,8 +179,7 @@ void Service::autoextend(const Uuid& store) {
     JobRequest request;
     request.operation = "autoextend";
     // nobody else asked for it
-    request.user_id = ::geteuid();
-    request.process_id = ::getpid();
+    request.caller = {::geteuid(), ::getpid()};
     request.objects = {storePath(store)};
     if (const auto* const published = objects_.find(request.objects.front().path))
         request.subject = std::get<std::string>(published->properties.at("Name"));
@@ -247,7 +247,7 @@ std::string_view Service::neededAction(const Message& call, const Sender& sender
     const JobRequest* const job = jobs_.requestOf({call.path()});
     if (job != nullptr && job->operation == kCopyBack)
         return neededActions().at({kOriginInterface, "CancelRollback"});
-    return job != nullptr && job->user_id == sender.user_id ? kNoAction : found->second;
+    return job != nullptr && job->caller.user_id == sender.user_id ? kNoAction : found->second;
 }
 
 void Service::handle(const Message& call) {
@@ -342,17 +342,14 @@ StoreSet Service::storesOf(const Operation& operation) const {
     return stores;
 }
 
-JobRequest Service::askedBy(const Message& call, const Sender& sender) {
-    JobRequest request;
-    request.user_id = sender.user_id;
-    request.process_id = sender.process_id;
-    request.bus_name = call.sender();
-    return request;
+Caller Service::callerOf(const Message& call, const Sender& sender) {
+    return {sender.user_id, sender.process_id, call.sender()};
 }
 
 JobRequest Service::jobRequestOf(const Message& call, const Operation& operation,
                                  const Sender& sender, const CommonOptions& common) const {
-    JobRequest request = askedBy(call, sender);
+    JobRequest request;
+    request.caller = callerOf(call, sender);
     request.operation = operation.job;
     request.objects = operation.objects;
     request.subject = operation.subject;
@@ -406,7 +403,7 @@ bool Service::performHere(const Message& call, const Operation& operation, const
             answer(call, std::nullopt);
             return true;
         case Operation::About::CancelJob:
-            jobs_.cancel(operation.objects.front(), askedBy(call, sender),
+            jobs_.cancel(operation.objects.front(), callerOf(call, sender),
                          [this, call](const auto& error) {
                              if (error)
                                  refuse(call, error->busName(), error->what());

@@ -77,7 +77,7 @@ private:
     bool performHere(const Message& call, const Operation& operation, const Sender& sender);
     void answerMetrics(const Message& call);
     /// Only by whom something is asked for.
-    static JobRequest askedBy(const Message& call, const Sender& sender);
+    static Caller callerOf(const Message& call, const Sender& sender);
     JobRequest jobRequestOf(const Message& call, const Operation& operation, const Sender& sender,
                             const CommonOptions& common) const;
     /// A call that is answered when all is checked, and not done.
@@ -112,7 +112,7 @@ private:
     void showSilent();
 
     /// For who wants a job of rollback_jobs_ cancelled.
-    void cancelRollback(const ObjectPath& origin, const JobRequest& by,
+    void cancelRollback(const ObjectPath& origin, const Caller& by,
                         const JobObjects::Cancelled& done);
     /// Extends a store that gets full, unless that is being done.
     void autoextend(const Uuid& store);

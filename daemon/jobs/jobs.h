@@ -21,15 +21,20 @@ namespace cowsnap {
 /// Of what was asked for before the daemon was started.
 inline constexpr uid_t kUnknownUser = static_cast<uid_t>(-1);
 
+/// Who asks for something.
+struct Caller {
+    uid_t user_id = kUnknownUser;
+    pid_t process_id = 0;    ///< 0 if it is not known
+    std::string bus_name{};  ///< the unique name on the bus
+};
+
 /// What is asked for, and by whom.
 struct JobRequest {
     std::string operation;
     std::vector<ObjectPath> objects;  ///< what it is about
     std::string subject;              ///< the same in words
     std::string request_id{};         ///< empty if there is none
-    uid_t user_id = kUnknownUser;
-    pid_t process_id = 0;    ///< 0 if it is not known
-    std::string bus_name{};  ///< the unique name of the caller
+    Caller caller{};
 };
 
 enum class JobState { Queued, Running, Done, Failed, Cancelled };
