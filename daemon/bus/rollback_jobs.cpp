@@ -88,4 +88,11 @@ void RollbackJobs::forget(const std::string& path) {
         end(path, asJobError(Error(ErrorKind::NotFound, "its origin is gone")));
 }
 
+std::vector<std::string> RollbackJobs::origins() const {
+    std::vector<std::string> paths;
+    for (const auto& copying : copying_)
+        paths.push_back(copying.first);
+    return paths;
+}
+
 }  // namespace cowsnap

@@ -9,6 +9,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "bus/job_objects.h"
 #include "model/published.h"
@@ -32,6 +33,8 @@ public:
     void follow(const PublishedObject& origin);
     /// An object is not there any more.
     void forget(const std::string& path);
+    /// The paths of the origins at which something is copied back.
+    std::vector<std::string> origins() const;
 
 private:
     struct Copying {

@@ -82,6 +82,7 @@ Service::Service(asio::io_context& loop, WorkQueue& queue, Engine& engine, Devic
       event_timer_(loop),
       refresh_timer_(loop),
       start_timer_(loop),
+      copying_timer_(loop),
       source_(std::move(source)),
       refreshes_([this](const Uuid& store, auto done) { refresh(store, std::move(done)); }),
       recordings_([this](const Uuid& store, auto done) { recordLosses(store, std::move(done)); }) {
@@ -151,6 +152,8 @@ void Service::takeIn(const Outcome& outcome) {
     for (const auto& published : outcome.objects)
         if (published.interface == kOriginInterface)
             rollback_jobs_.follow(published);
+    if (!watches_copying_)
+        watchCopying();
     for (const Uuid& store : outcome.extend)
         autoextend(store);
 }

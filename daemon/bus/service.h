@@ -108,6 +108,8 @@ private:
     /// Reads the idle stores again. Then calls done; but soon, even if some do not answer.
     void refreshIdle(const std::function<void()>& done);
     void scheduleRefresh();
+    /// Reads stores more often while something is copied back, until nothing is.
+    void watchCopying();
     /// Says of stores that do not answer that they do not.
     void showSilent();
 
@@ -136,6 +138,8 @@ private:
     boost::asio::steady_timer event_timer_;
     boost::asio::steady_timer refresh_timer_;
     boost::asio::steady_timer start_timer_;
+    boost::asio::steady_timer copying_timer_;
+    bool watches_copying_ = false;
     ConfigurationSource source_;
     Configuration configuration_;
     std::multiset<Uuid> operations_at_;  ///< the stores of operations that are not done

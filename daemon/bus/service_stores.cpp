@@ -20,6 +20,8 @@ namespace {
 constexpr std::chrono::seconds kStartPatience{1};
 /// How long a store may take to tell its state.
 constexpr std::chrono::seconds kRefreshPatience{2};
+/// How old a progress of copying back may be that is shown.
+constexpr std::chrono::seconds kProgressAge{1};
 
 constexpr std::string_view kSilentText =
     "it has not told its state for some time, and what is known of it is old: one of its devices "
@@ -185,6 +187,27 @@ void Service::scheduleRefresh() {
             if (!refreshes_.since(store))
                 refreshes_.ask(store);
         pump_.process();
+    });
+}
+
+void Service::watchCopying() {
+    watches_copying_ = !rollback_jobs_.origins().empty();
+    if (!watches_copying_)
+        return;
+    copying_timer_.expires_after(kProgressAge);
+    copying_timer_.async_wait([this](const boost::system::error_code& error) {
+        if (error)
+            return;
+        const StoreSet idle = idleStores();
+        for (const auto& origin : rollback_jobs_.origins()) {
+            const auto* const published = objects_.find(origin);
+            if (published == nullptr || !published->store)
+                continue;
+            const Uuid store = *published->store;
+            if (idle.contains(store) && !refreshes_.since(store))
+                refreshes_.ask(store);
+        }
+        watchCopying();
     });
 }
 

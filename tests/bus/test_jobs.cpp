@@ -306,6 +306,12 @@ TEST_CASE("what is copied back after a rollback is a job until all of it is") {
     CHECK(numberOf(job, "Rate") > 0);
     CHECK(numberOf(job, "ExpectedEnd") >= numberOf(job, "Began"));
     CHECK(std::get<double>(job.at("Progress")) > 0);
+    SECTION("how far it is, is read more often than all else") {
+        bed.directory.write("cowsnapd.conf", R"({"refresh_interval_seconds": 3600})");
+        bed.call(kRoot, kManager, "Reload", nullptr);
+        bed.machine.copyBack(1, 2000);
+        CHECK(bed.waitForJob(bed.job, "Bytes", Value(std::uint64_t{2000 * kBlock})));
+    }
     SECTION("it ends") {
         bed.machine.endRollback(1);
         REQUIRE(bed.waitForJob(bed.job, "State", Value(std::string("done"))));
