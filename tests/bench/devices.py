@@ -156,13 +156,6 @@ class Devices:
             self._images[image] = f"image{next(self._image_numbers)}"
         return self.extra(self._images[image], self.store_mib, lambda device: unpack(image, device.path))
 
-    def renew(self, image):
-        """store_of() gets a new device for it the next time."""
-        name = self._images.pop(image, None)
-        if name:
-            self.counted.pop(name).close()
-            del self._extra[name]
-
     def close(self):
         dm_remove(*self.parts)
         for device in self.counted.values():

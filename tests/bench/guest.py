@@ -32,9 +32,6 @@ def measure(devices, spec):
     peer = PEERS[spec["peer"]](devices, spec["snapshots"], writable=operation == "write_snapshot", between=between, image=image)
     if operation == "activate":
         return large.activate(peer, spec, stamped)
-    if operation == "delete":
-        # of which an earlier round has deleted something
-        devices.renew(image)
     tops = peer.setup()
     try:
         if reads:

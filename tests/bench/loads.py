@@ -40,9 +40,9 @@ def difference(after, before):
 
 
 def fio_words(spec):
-    """Of all jobs."""
+    """Of all jobs. fio takes a seed only if it is not to repeat its own choices."""
     return ["fio", "--name=global", "--direct=1", "--ioengine=libaio", f"--iodepth={spec['depth']}", f"--rw={spec['rw']}",
-            f"--bs={spec['bs']}", f"--randseed={spec['seed']}", "--output-format=json", f"--output={OUTPUT}",
+            f"--bs={spec['bs']}", "--randrepeat=0", f"--randseed={spec['seed']}", "--output-format=json", f"--output={OUTPUT}",
             f"--exec_prerun=cp {STAT} {STAT_BEFORE}", f"--exec_postrun=cp {STAT} {STAT_AFTER}"]
 
 

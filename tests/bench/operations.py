@@ -92,7 +92,7 @@ def roll_back(peer, tops, spec):
     top = tops[0]
     expected = checksum(top)
     words = ["fio", "--name=change", f"--filename={top}", "--direct=1", "--ioengine=libaio", "--iodepth=64", "--rw=randwrite",
-             "--bs=4k", f"--randseed={spec['seed']}", f"--io_size={WRITTEN_BLOCKS * BLOCK}"]
+             "--bs=4k", "--randrepeat=0", f"--randseed={spec['seed']}", f"--io_size={WRITTEN_BLOCKS * BLOCK}"]
     run(*words)
     if checksum(top) == expected:
         raise Failed("nothing was written")

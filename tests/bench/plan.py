@@ -63,7 +63,7 @@ class Cell:
     store_mib: int = 0             # of a store beside origins that are large and zeros; 0: as large as needed, with random data
     exceptions: int | None = None  # of the oldest snapshot, in a store that was made before; none: it is made empty
     durable: bool = False
-    family: str = ""               # cells of one are compared with each other: round by round
+    family: str = ""               # cells of one take turns and have new devices each round
     counted: bool = False          # in a machine whose clock counts the instructions of its one CPU
     most_rounds: int = 99
     quick: dict = dataclasses.field(default_factory=dict)  # the same as peers, of a quick run; none: not in it
@@ -159,7 +159,7 @@ CELLS = [
     _creates("many", "4 GiB, 1,000 snapshots", 4 * KIB, 1000),
     _with_a_million("activate", "activation with 1 million random 4K exceptions", {SNAPSHOT_4K: [1], COW: [1]}, "activate", depth=1),
     _with_a_million("delete", "random 4K writes, depth 32, while the oldest of 64 snapshots is deleted, with 1 million exceptions",
-                    {COW: [64]}, "delete"),
+                    {COW: [64]}, "delete", family="delete"),
     Cell("rollback", "copying blocks of 4K back, 1 ms a command", {SNAPSHOT_4K: [1], COW: [1]}, operation="roll_back",
          depth=2, delay_ns=MS, quick={SNAPSHOT_4K: [1], COW: [1]}),
     *(Cell(f"depth-{depth}", f"random 4K first writes, depth {depth}", {LINEAR: [0], SNAPSHOT_4K: [1], THIN: [1], COW: [1]},

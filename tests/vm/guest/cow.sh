@@ -128,9 +128,10 @@ tree_sum() {
 	(cd "$1" && find . -type f -print0 | sort -z | xargs -0 xxhsum -q -H2 | sum_of_input)
 }
 
-# fio_verify FILE SIZE RW [OPTIONS...]: writes that size there, random or not, and reads all back, with checksums.
+# fio_verify FILE SIZE RW [OPTIONS...]: writes that size there, random or not, and reads all back, with checksums. (fio takes a
+# seed only if it is not to repeat its own choices: randrepeat=0.)
 fio_verify() {
 	fio --name=verify --filename="$1" --size="$2" --rw="$3" --ioengine=libaio --iodepth=8 --direct=1 \
-		--bsrange=4k-32k --verify=crc32c --verify_fatal=1 --randseed="$SEED" --output-format=terse \
+		--bsrange=4k-32k --verify=crc32c --verify_fatal=1 --randrepeat=0 --randseed="$SEED" --output-format=terse \
 		--output=/dev/null --eta=never "${@:4}"
 }

@@ -16,7 +16,7 @@ load_engine=(--ioengine=libaio)
 verified_load() {
 	fio --name=load --filename="$1" --rw=randwrite --bs=4k --direct=1 "${load_engine[@]}" --iodepth=16 \
 		--size=75% --io_size=1t --runtime="$2" --verify=crc32c --verify_backlog=32 --verify_fatal=1 \
-		--randseed="$SEED" --output=/run/fio.log --eta=never
+		--randrepeat=0 --randseed="$SEED" --output=/run/fio.log --eta=never
 }
 
 # preserved DEVICE TOP: interposes an origin on DEVICE while TOP, which is DEVICE or above it, is written to; a snapshot

@@ -23,7 +23,7 @@ origin_written=$(counter "$DISK0" 7)
 store_written=$(counter "$DISK1" 7)
 blocks=$(($(sectors /dev/mapper/origin) / 8))
 check "every block is written twice at random" fio --name=w --filename=/dev/mapper/origin --rw=randwrite --bs=4k \
-	--direct=1 --ioengine=libaio --iodepth=16 --randseed="$SEED" --loops=2 --minimal --output=/dev/null
+	--direct=1 --ioengine=libaio --iodepth=16 --randrepeat=0 --randseed="$SEED" --loops=2 --minimal --output=/dev/null
 origin_read=$(($(counter "$DISK0" 3) - origin_read))
 origin_written=$(($(counter "$DISK0" 7) - origin_written))
 store_written=$(($(counter "$DISK1" 7) - store_written))

@@ -17,7 +17,7 @@ message() {
 # load_start: fio on the origin; it takes errors.
 load_start() {
 	fio --name=load --filename=/dev/mapper/origin --rw=randwrite --bsrange=4k-32k --direct=1 --ioengine=libaio \
-		--iodepth=8 --time_based --runtime=100 --randseed="$SEED" --continue_on_error=all --output=/run/fio.log &
+		--iodepth=8 --time_based --runtime=100 --randrepeat=0 --randseed="$SEED" --continue_on_error=all --output=/run/fio.log &
 	load=$!
 	sleep 1
 }

@@ -58,7 +58,7 @@ same "the older one is as before" "$equal $unreadable 0" "$(compare /run/first /
 # everything comes and goes, under a load that takes errors; a snapshot made meanwhile is there or not
 below_flakey below "$DISK0" 1 1
 fio --name=load --filename="$top" --rw=randwrite --bsrange=4k-32k --direct=1 --ioengine=libaio \
-	--iodepth=8 --time_based --runtime=7 --randseed="$SEED" --continue_on_error=all --output=/run/fio.log &
+	--iodepth=8 --time_based --runtime=7 --randrepeat=0 --randseed="$SEED" --continue_on_error=all --output=/run/fio.log &
 load=$!
 made=0
 for id in 11 12 13 14; do

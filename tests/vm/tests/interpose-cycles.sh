@@ -60,7 +60,7 @@ load_begins() {
 	before=$(writes_to "$1")
 	# as verified_load, which says why
 	fio --name=load --filename="$file" --size=12M --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=8 \
-		--io_size=1t --runtime=3600 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --randseed="$SEED" \
+		--io_size=1t --runtime=3600 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --randrepeat=0 --randseed="$SEED" \
 		--output=/run/fio.log --eta=never &
 	load=$!
 	# fio first: while it begins, the other one could write enough for both

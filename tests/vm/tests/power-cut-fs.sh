@@ -136,7 +136,7 @@ if ((round < ${ROUNDS:-5})); then
 	# at a rate that leaves the emulated CPUs time for what goes on meanwhile
 	for mounted in ext4 xfs; do
 		fio --name=load --filename="/run/$mounted/load" --size=4M --rw=randwrite --bsrange=4k-32k --fsync=32 --rate_iops=300 \
-			--time_based --runtime=1000 --output=/dev/null &
+			--time_based --runtime=1000 --randrepeat=0 --randseed=$((SEED + round)) --output=/dev/null &
 	done
 	check "a set is created and acknowledged" change_sets
 	check "another one" change_sets

@@ -29,7 +29,7 @@ store_make store "$store_disk"
 origin_make origin store 1 "$origin_disk"
 check "a snapshot" dmsetup message store 0 create 1 1
 check "random writes" fio --name=w --filename=/dev/mapper/origin --rw=randwrite --bs=4k --direct=1 --ioengine=libaio \
-	--iodepth=64 --io_size=$((BLOCKS * 4))k --size=256m --norandommap=0 --randseed="$SEED" --minimal --output=/dev/null
+	--iodepth=64 --io_size=$((BLOCKS * 4))k --size=256m --norandommap=0 --randrepeat=0 --randseed="$SEED" --minimal --output=/dev/null
 changed=$(status_word origin 3)
 begin=$(date +%s%N)
 check "a rollback" dmsetup message store 0 rollback 1 1 2

@@ -20,7 +20,7 @@ snap_make_rw() {
 	check "snapshot $1" dmsetup message store 0 create "$1" 1
 }
 fio --name=load --filename=/dev/mapper/origin --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=8 \
-	--io_size=1t --runtime=15 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --randseed="$SEED" \
+	--io_size=1t --runtime=15 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --randrepeat=0 --randseed="$SEED" \
 	--output=/tmp/fio.log &
 load=$!
 id=2

@@ -25,7 +25,7 @@ fill "$DISK0" 1
 origin_any origin store 1 "$DISK0"
 note_down ready
 fio --name=load --filename="$top" --rw=randwrite --bsrange=512-24k --blockalign=512 --direct=1 \
-	--ioengine=libaio --iodepth=8 --fsync=40 --time_based --runtime=1000 --randseed="$SEED" --output=/run/fio.log &
+	--ioengine=libaio --iodepth=8 --fsync=40 --time_based --runtime=1000 --randrepeat=0 --randseed="$SEED" --output=/run/fio.log &
 load=$!
 first=1
 for ((id = 1; id <= ${SNAPSHOTS:-14}; id++)); do
