@@ -20,7 +20,8 @@ check "partitions" sfdisk --quiet /dev/md9 <<<$'label: dos\nstart=2048,size=1638
 udevadm settle 2>/dev/null
 first=/dev/md9p1 second=/dev/md9p2
 for part in $first $second; do
-	[[ -b $part ]] || mknod "$part" b $(tr : " " <"/sys/class/block/${part#/dev/}/dev")
+	IFS=: read -r major minor <"/sys/class/block/${part#/dev/}/dev"
+	[[ -b $part ]] || mknod "$part" b "$major" "$minor"
 done
 
 note "written: the first partition; what is watched: the second"
