@@ -165,7 +165,7 @@ CELLS = [
     *(Cell(f"depth-{depth}", f"random 4K first writes, depth {depth}", {LINEAR: [0], SNAPSHOT_4K: [1], THIN: [1], COW: [1]},
            depth=depth, seconds=3) for depth in (4, 16)),
     Cell("becoming", "random 4K writes while the device becomes preserved, depth 32",
-         {LINEAR: [0], SNAPSHOT_4K: [1], THIN: [1], COW: [1]}, seconds=40, series=500, origin_mib=16, over_and_over=True,
+         {LINEAR: [0], SNAPSHOT_4K: [1], THIN: [1], COW: [1]}, seconds=8, series=250, origin_mib=16, over_and_over=True,
          most_rounds=1),
 ]
 DEPTH_CELLS = [cell for cell in CELLS if cell.name.startswith("depth-") or cell.name in ("first-1", "first-32")]
