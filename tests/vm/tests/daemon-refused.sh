@@ -178,7 +178,8 @@ dd if="$DISK0" of=/tmp/super bs=4096 count=17 iflag=direct status=none
 cli_status 1 "version not known" store open "$DISK0" "$DISK4"
 dd if=/tmp/super of="$DISK0" bs=4096 count=17 oflag=direct status=none
 for block in 0 16; do
-	printf '\377' | dd of="$DISK0" bs=1 seek=$((block * 4096 + 20)) count=1 conv=notrunc,fsync status=none
+	# all of the UUID: one byte of it may have any value before
+	dd if=/dev/zero of="$DISK0" bs=1 seek=$((block * 4096 + 16)) count=16 conv=notrunc,fsync status=none
 done
 cli_status 8 "superblocks are damaged" store open "$DISK0" "$DISK4"
 cli_status 8 "superblocks are damaged" store create "$DISK0" --name x
