@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What all peers are set up on: null_blk devices with memory behind them, that take a given time for each command."""
 
-import itertools
 import os
 import pathlib
 import struct
@@ -111,7 +110,6 @@ class Devices:
         self.counted = {}
         self._extra = {}
         self._images = {}
-        self._image_numbers = itertools.count()
         self.parts = []
         if together:
             # one device for both, each a part of it
@@ -152,9 +150,8 @@ class Devices:
 
     def store_of(self, image):
         """The store with what is packed in that file; each file has a device of its own."""
-        if image not in self._images:
-            self._images[image] = f"image{next(self._image_numbers)}"
-        return self.extra(self._images[image], self.store_mib, lambda device: unpack(image, device.path))
+        name = self._images.setdefault(image, f"image{len(self._images)}")
+        return self.extra(name, self.store_mib, lambda device: unpack(image, device.path))
 
     def close(self):
         dm_remove(*self.parts)

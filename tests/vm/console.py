@@ -44,6 +44,9 @@ EMULATOR_FAULT = re.compile(r"\bint3: 0000 |"
                             r"(?:soft lockup|\bstall|blocked for more than)(?:.*\n)+?.*\bRIP: 0010:\w+\+0x[04]/(?:.*\n){1,6}?"
                             r".*\bCode: [0-9a-f ]*<(?:0f> 1f 44 00 00|e8>)")
 
+# Of a log, where it is shown.
+MOST_LINES = 40
+
 _TIMESTAMP = re.compile(r"^\[ *\d+\.\d+\] ?(\[[^]]*\] ?)?")
 
 
@@ -53,13 +56,23 @@ def trouble(line):
     return text if TROUBLE.search(text) else None
 
 
-def telling_lines(log, most):
-    """Of the lines of a log at most so many: from the first that shows trouble on, where a report has its cause, or else the last."""
+def _telling_lines(log):
+    """Of the lines of a log some: from the first that shows trouble on, where a report has its cause, or else the last."""
     lines = log.splitlines()
     for number, line in enumerate(lines):
         if trouble(line):
-            return lines[number:number + most]
-    return lines[-most:]
+            return lines[number:number + MOST_LINES]
+    return lines[-MOST_LINES:]
+
+
+def told(logs):
+    """What a machine's output.log and console.log in that directory say of a failure, in lines."""
+    lines = []
+    for name in ("output.log", "console.log"):
+        path = logs / name
+        if path.exists():
+            lines += [f"--- of {path}", *_telling_lines(path.read_text(errors="replace"))]
+    return lines
 
 
 def emulator_fault(report):
