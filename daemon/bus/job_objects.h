@@ -26,7 +26,7 @@ class JobObjects {
 public:
     /// What becomes of a wish to cancel; nothing: the job was cancelled.
     using Cancelled = std::function<void(const std::optional<Error>&)>;
-    /// Does what cancels a job; of what is asked for, only by whom matters.
+    /// Does what cancels a job, for somebody.
     using Cancel = std::function<void(const Caller& by, Cancelled)>;
 
     JobObjects(boost::asio::io_context& loop, Objects& objects, Runner& runner,

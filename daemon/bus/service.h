@@ -76,7 +76,7 @@ private:
     /// The same for what is no work for the engine; false if it is.
     bool performHere(const Message& call, const Operation& operation, const Sender& sender);
     void answerMetrics(const Message& call);
-    /// Only by whom something is asked for.
+    /// By whom something is asked for.
     static Caller callerOf(const Message& call, const Sender& sender);
     JobRequest jobRequestOf(const Message& call, const Operation& operation, const Sender& sender,
                             const CommonOptions& common) const;
@@ -108,6 +108,8 @@ private:
     /// Reads the idle stores again. Then calls done; but soon, even if some do not answer.
     void refreshIdle(const std::function<void()>& done);
     void scheduleRefresh();
+    /// Those of these idle stores that are not being read anyway are to be read again.
+    void refreshSoon(const StoreSet& idle);
     /// Reads stores more often while something is copied back, until nothing is.
     void watchCopying();
     /// Says of stores that do not answer that they do not.

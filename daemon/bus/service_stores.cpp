@@ -183,11 +183,15 @@ void Service::scheduleRefresh() {
         scheduleRefresh();
         jobs_.forgetOld();
         showSilent();
-        for (const Uuid& store : idleStores())
-            if (!refreshes_.since(store))
-                refreshes_.ask(store);
+        refreshSoon(idleStores());
         pump_.process();
     });
+}
+
+void Service::refreshSoon(const StoreSet& idle) {
+    for (const Uuid& store : idle)
+        if (!refreshes_.since(store))
+            refreshes_.ask(store);
 }
 
 void Service::watchCopying() {
@@ -198,15 +202,12 @@ void Service::watchCopying() {
     copying_timer_.async_wait([this](const boost::system::error_code& error) {
         if (error)
             return;
-        const StoreSet idle = idleStores();
-        for (const auto& origin : rollback_jobs_.origins()) {
-            const auto* const published = objects_.find(origin);
-            if (published == nullptr || !published->store)
-                continue;
-            const Uuid store = *published->store;
-            if (idle.contains(store) && !refreshes_.since(store))
-                refreshes_.ask(store);
-        }
+        StoreSet idle;
+        for (const auto& origin : rollback_jobs_.origins())
+            if (const auto* const published = objects_.find(origin);
+                published && published->store && !operations_at_.contains(*published->store))
+                idle.insert(*published->store);
+        refreshSoon(idle);
         watchCopying();
     });
 }
