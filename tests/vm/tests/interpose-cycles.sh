@@ -12,13 +12,15 @@
 
 cycles=${CYCLES:-4}
 reloads=${RELOADS:-2}
+# Who uses the device meanwhile, as much as is left: for many cycles in as long as a few.
+user=(${NICENESS:+nice -n "$NICENESS"})
 
 # openers DEVICE: until /run/stop is there. On a "change" udevd opens it, too.
 openers() {
 	while [[ ! -e /run/stop ]]; do
-		blkid -p "$1" >/dev/null
-		xfs_db -r -c 'sb 0' "$1" >/dev/null 2>&1
-		udevadm trigger --settle --action=change "$1"
+		"${user[@]}" blkid -p "$1" >/dev/null
+		"${user[@]}" xfs_db -r -c 'sb 0' "$1" >/dev/null 2>&1
+		"${user[@]}" udevadm trigger --settle --action=change "$1"
 	done
 }
 
@@ -59,13 +61,13 @@ load_begins() {
 	fi
 	before=$(writes_to "$1")
 	# as verified_load, which says why
-	fio --name=load --filename="$file" --size=12M --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=8 \
+	"${user[@]}" fio --name=load --filename="$file" --size=12M --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=8 \
 		--io_size=1t --runtime=3600 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --randrepeat=0 --randseed="$SEED" \
 		--output=/run/fio.log --eta=never &
 	load=$!
 	# fio first: while it begins, the other one could write enough for both
 	until_written "$1" $((before + 200)) $load
-	"$BUILD/tests/vm/programs/stamped-writes" "$other" $first 8192 "$SEED" >/run/stamped.log 2>&1 &
+	"${user[@]}" "$BUILD/tests/vm/programs/stamped-writes" "$other" $first 8192 "$SEED" >/run/stamped.log 2>&1 &
 	stamped=$!
 	until_written "$1" $((before + 600)) $load $stamped
 }
@@ -124,7 +126,7 @@ cycles_of() {
 modprobe -a ext4 xfs
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 load_module
-/lib/systemd/systemd-udevd --daemon || fail "udevd does not start"
+"${user[@]}" /lib/systemd/systemd-udevd --daemon || fail "udevd does not start"
 before=$(references)
 store_make store "$DISK1" 2 segment_sectors 256
 origin_interpose keeper store 9 "$DISK2"
