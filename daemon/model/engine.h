@@ -9,6 +9,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <map>
 #include <optional>
 #include <set>
@@ -24,6 +25,7 @@
 #include "meta/registry.h"
 #include "model/backup_writer.h"
 #include "model/claims.h"
+#include "model/registered_stores.h"
 #include "model/retention.h"
 #include "model/stepping_out.h"
 #include "model/store_state.h"
@@ -232,6 +234,7 @@ private:
     void registerStore(StoreState& store);
     void registerClosed(StoreState& store);
     void addDevices(StoreState& store, const std::vector<BlockDevice>& described);
+    void finishRegistering(const StoreState& store, std::future<void> registered);
     void requireTurn(const StoreState& store) const;
     StoreState& usableStore(const Uuid& uuid);
     StoreState& storeOfOrigin(const Uuid& origin);
@@ -335,7 +338,7 @@ private:
     SteppingOutDevices devices_;
     VolumeGroups& groups_;  ///< its calls step out
     StoreAssembly assembly_;
-    StoreRegistry registry_;
+    RegisteredStores registry_;
     LossRecords losses_;
     ToldEvents told_events_;
     BackupWriter backups_;

@@ -23,12 +23,15 @@ Engine::Engine(DeviceMapper& mapper, BlockDevices& devices, VolumeGroups& groups
       devices_(devices, turns_),
       groups_(groups),
       assembly_(mapper_, devices_),
-      registry_(std::move(registry)),
+      registry_(std::move(registry), turns_),
       losses_(registry_.directory()),
       told_events_(run_directory),
       backups_(MetadataBackups(registry_.directory())) {}
 
 namespace {
+
+/// Less than who writes to a full store waits, see COWSNAP_FULL_WAIT_DEFAULT_MS.
+constexpr std::chrono::seconds kRegistryPatience{2};
 
 /// Removes the data devices of stores that do not run and are none of these: an interrupted
 /// opening left them, of a store that nobody knew before.
@@ -570,11 +573,17 @@ void Engine::addDevices(StoreState& store, const std::vector<BlockDevice>& descr
     turns_.checked();
     const RegisteredStore before{store.uuid, store.name, store.devices,
                                  failClosedOrigins(store.metadata)};
-    // Registered first: assemble() at the next start finishes an interrupted extension.
-    registry_.put({store.uuid, store.name, identitiesOf(all), before.closed});
+    // Registered first: assemble() at the next start finishes an interrupted extension. But what it
+    // is written to may wait for the very room that this makes; then it ends afterwards.
+    std::future<void> registered =
+        registry_.begin({store.uuid, store.name, identitiesOf(all), before.closed});
+    if (registry_.ends(registered, kRegistryPatience))
+        registered.get();
     try {
         assembly_.assemble(store.uuid, all);
     } catch (const Error&) {
+        if (registered.valid())
+            registry_.finish(std::move(registered));
         registry_.put(before);
         throw;
     }
@@ -585,6 +594,17 @@ void Engine::addDevices(StoreState& store, const std::vector<BlockDevice>& descr
     dropTakenSpares(changed);
     persist(store, std::move(changed));
     load(store);
+    if (registered.valid())
+        finishRegistering(store, std::move(registered));
+}
+
+void Engine::finishRegistering(const StoreState& store, std::future<void> registered) {
+    const LogFields about(logFieldsOf(store));
+    try {
+        registry_.finish(std::move(registered));
+    } catch (const std::exception& error) {
+        spdlog::warn("the store {} will not be activated at boot: {}", store.name, error.what());
+    }
 }
 
 void Engine::closeStore(const Uuid& uuid, bool force) {
