@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // snapd-cli watch: what it tells, and that it goes on.
+#include <fmt/format.h>
+
 #include <catch2/catch.hpp>
 
 #include <chrono>
@@ -60,8 +62,18 @@ TEST_CASE("watch tells how full a store is, and at its first look when it will b
     checkDone(text, "main: active, 20.0 MiB of ");
     checkDone(text, " a second more: full in ");
     checkDone(runCli({"rollback", "old", "--yes"}), "shows old");
-    checkDone(runCli({"watch", "--count", "1"}), "one goes back to old: running");
-    const json rolling = lookOf(runCli({"watch", "--json", "--count", "1"})).at("rollbacks").at(0);
+    const CliResult copying = runCli({"watch", "--count", "1"});
+    checkDone(copying, "one goes back to old: running");
+    const json look_again = lookOf(runCli({"watch", "--json", "--count", "1"}));
+    const json rolling = look_again.at("rollbacks").at(0);
+    const json job = look_again.at("jobs").at(0);
+    CHECK(job.at("operation") == "copy-back");
+    CHECK(job.at("done_bytes") == 32 * 4096);
+    const auto share = job.at("progress").get<double>();
+    CHECK(share > 0);
+    CHECK(share < 1);
+    checkDone(copying, fmt::format("copy-back {}, running, {:.0f} %",
+                                   job.at("subject").get<std::string>(), share * 100));
     CHECK(rolling.at("done_bytes") == 32 * 4096);
     CHECK(rolling.at("size_bytes") == kOriginSectors * 512);
     checkFailed(runCli({"watch", "--interval", "0"}), 2, "--interval");

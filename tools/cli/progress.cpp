@@ -8,6 +8,7 @@
 #include <ctime>
 #include <iostream>
 #include <memory>
+#include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -33,18 +34,8 @@ public:
 
 private:
     static std::string lineOf(const Object& job) {
-        nlohmann::ordered_json line = {{"schema", kJsonSchema},
-                                       {"job", job.number("Number")},
-                                       {"operation", job.text("Operation")},
-                                       {"state", job.text("State")},
-                                       {"progress", nullptr},
-                                       {"done_bytes", job.number("Bytes")},
-                                       {"bytes_per_second", job.number("Rate")},
-                                       {"expected_end", nullptr}};
-        if (job.real("Progress") >= 0)
-            line["progress"] = job.real("Progress");
-        if (const auto end = job.number("ExpectedEnd"); end != 0)
-            line["expected_end"] = end;
+        nlohmann::ordered_json line = {{"schema", kJsonSchema}};
+        line.update(progressOf(job));
         return line.dump();
     }
 
@@ -73,14 +64,8 @@ private:
             return fmt::format("{}: {}", job.text("Operation"), job.text("State"));
         constexpr int width = 30;
         const auto full = static_cast<std::size_t>(std::clamp(share, 0.0, 1.0) * width);
-        std::string text = fmt::format("{} [{:<{}}] {:.0f} %", job.text("Operation"),
-                                       std::string(full, '#'), width, share * 100);
-        if (const auto rate = job.number("Rate"); rate != 0)
-            text += fmt::format(", {} a second", sizeText(rate));
-        const auto now = static_cast<std::uint64_t>(std::time(nullptr));
-        if (const auto end = job.number("ExpectedEnd"); end > now)
-            text += fmt::format(", {} s left", end - now);
-        return text;
+        return fmt::format("{} [{:<{}}] {}", job.text("Operation"), std::string(full, '#'), width,
+                           progressText(job));
     }
 
     Clock::time_point began_ = Clock::now();
@@ -88,6 +73,33 @@ private:
 };
 
 }  // namespace
+
+nlohmann::ordered_json progressOf(const Object& job) {
+    nlohmann::ordered_json progress = {{"job", job.number("Number")},
+                                       {"operation", job.text("Operation")},
+                                       {"state", job.text("State")},
+                                       {"progress", nullptr},
+                                       {"done_bytes", job.number("Bytes")},
+                                       {"bytes_per_second", job.number("Rate")},
+                                       {"expected_end", nullptr}};
+    if (job.real("Progress") >= 0)
+        progress["progress"] = job.real("Progress");
+    if (const auto end = job.number("ExpectedEnd"); end != 0)
+        progress["expected_end"] = end;
+    return progress;
+}
+
+std::string progressText(const Object& job) {
+    std::vector<std::string> known;
+    if (const double share = job.real("Progress"); share >= 0)
+        known.push_back(fmt::format("{:.0f} %", share * 100));
+    if (const auto rate = job.number("Rate"); rate != 0)
+        known.push_back(fmt::format("{} a second", sizeText(rate)));
+    const auto now = static_cast<std::uint64_t>(std::time(nullptr));
+    if (const auto end = job.number("ExpectedEnd"); end > now)
+        known.push_back(fmt::format("{} s left", end - now));
+    return fmt::format("{}", fmt::join(known, ", "));
+}
 
 std::function<void(const Object& job)> progressShower(const std::string& how, bool json) {
     if (how == "json") {

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "base/size_text.h"
+#include "cli/progress.h"
 #include "cli/verbs.h"
 
 namespace cowsnap::cli {
@@ -59,15 +60,15 @@ public:
                                               {"done_bytes", origin.number("RollbackDoneBytes")},
                                               {"size_bytes", origin.number("SizeBytes")}});
         for (const auto& job : objects.jobs)
-            if (!isOver(job))
-                state["jobs"].push_back({{"job", job.number("Number")},
-                                         {"operation", job.text("Operation")},
-                                         {"state", job.text("State")},
-                                         {"subject", job.text("Subject")}});
+            if (!isOver(job)) {
+                Json line = progressOf(job);
+                line["subject"] = job.text("Subject");
+                state["jobs"].push_back(std::move(line));
+            }
         if (session_.output.json)
             std::cout << state.dump() << std::endl;
         else
-            print(state);
+            print(state, objects);
     }
 
 private:
@@ -89,7 +90,7 @@ private:
         return json;
     }
 
-    void print(const Json& state) const {
+    static void print(const Json& state, const Objects& objects) {
         if (::isatty(STDOUT_FILENO) != 0)
             std::cout << "\033[H\033[J";
         if (state.at("stores").empty())
@@ -102,15 +103,23 @@ private:
                                      textOf(rollback, "state"),
                                      sizeText(rollback.at("done_bytes").get<std::uint64_t>()),
                                      sizeText(rollback.at("size_bytes").get<std::uint64_t>()));
-        for (const auto& job : state.at("jobs"))
-            std::cout << fmt::format("job {}: {} {}, {}\n", job.at("job").get<std::uint64_t>(),
-                                     textOf(job, "operation"), textOf(job, "subject"),
-                                     textOf(job, "state"));
+        for (const auto& job : objects.jobs)
+            if (!isOver(job))
+                std::cout << jobText(job) << '\n';
         std::cout << std::flush;
     }
 
     static std::string textOf(const Json& object, const char* key) {
         return printable(object.at(key).get<std::string>());
+    }
+
+    static std::string jobText(const Object& job) {
+        std::string text =
+            printable(fmt::format("job {}: {} {}, {}", job.number("Number"), job.text("Operation"),
+                                  job.text("Subject"), job.text("State")));
+        if (const std::string progress = progressText(job); !progress.empty())
+            text += ", " + progress;
+        return text;
     }
 
     static std::string storeText(const Json& store) {
