@@ -428,6 +428,17 @@ Operation setTags(Message& call) {
     });
 }
 
+Operation changeTags(Message& call) {
+    const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
+    const auto added = call.readStrings();
+    const auto removed = call.readStrings();
+    Options(call).finish();
+    return aboutItself(call, [=](Engine& engine) {
+        engine.changeTags(snapshot, added, removed);
+        return std::nullopt;
+    });
+}
+
 Operation setExpiry(Message& call) {
     const Uuid snapshot = uuidInPath({call.path()}, "snapshot");
     const auto expires = call.readUint64();
@@ -535,6 +546,7 @@ const std::map<std::pair<std::string, std::string>, Method> kMethods{
     {{kSnapshotInterface, "Rename"}, {renameSnapshot, "rename"}},
     {{kSnapshotInterface, "SetDescription"}, {setDescription, "describe"}},
     {{kSnapshotInterface, "SetTags"}, {setTags, "tag"}},
+    {{kSnapshotInterface, "ChangeTags"}, {changeTags, "tag"}},
     {{kSnapshotInterface, "SetExpiry"}, {setExpiry, "expire"}},
     {{kSnapshotInterface, "Hold"}, {holdSnapshot, "hold"}},
     {{kSnapshotInterface, "Release"}, {releaseSnapshot, "release"}},

@@ -36,6 +36,7 @@ const std::map<std::pair<std::string, std::string>, std::string_view>& neededAct
         {{kSnapshotInterface, "Rename"}, kActionModify},
         {{kSnapshotInterface, "SetDescription"}, kActionModify},
         {{kSnapshotInterface, "SetTags"}, kActionModify},
+        {{kSnapshotInterface, "ChangeTags"}, kActionModify},
         {{kSnapshotInterface, "SetExpiry"}, kActionModify},
         {{kSnapshotInterface, "Hold"}, kActionModify},
         {{kSnapshotInterface, "Release"}, kActionModify},

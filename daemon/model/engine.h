@@ -171,6 +171,9 @@ public:
     void setDescription(const Uuid& snapshot, const std::string& description);
     /// Replaces all tags.
     void setTags(const Uuid& snapshot, const std::vector<std::string>& tags);
+    /// Adds some, and takes others away; the rest stay. NotFound if it has one not that is to go.
+    void changeTags(const Uuid& snapshot, const std::vector<std::string>& added,
+                    const std::vector<std::string>& removed);
     /// When prune() deletes it, in seconds since 1970; 0: never.
     void setExpiry(const Uuid& snapshot, std::uint64_t expires);
     /// Adds a hold with this name to all of the snapshots, or to none. A snapshot may have several

@@ -21,6 +21,11 @@ struct ChangedRecords {
     std::vector<std::string> texts;
 };
 
+std::string tagsText(const std::set<std::string>& tags) {
+    return tags.empty() ? std::string("has no tags")
+                        : fmt::format("has the tags {}", fmt::join(tags, ", "));
+}
+
 }  // namespace
 
 /// change says in words what it changes.
@@ -87,8 +92,22 @@ void Engine::setTags(const Uuid& snapshot, const std::vector<std::string>& tags)
         checkName("tag", tag);
     changeRecords({snapshot}, [&](const StoreState&, Metadata&, auto& record) {
         record.tags = std::set<std::string>(tags.begin(), tags.end());
-        return tags.empty() ? std::string("has no tags")
-                            : fmt::format("has the tags {}", fmt::join(record.tags, ", "));
+        return tagsText(record.tags);
+    });
+}
+
+void Engine::changeTags(const Uuid& snapshot, const std::vector<std::string>& added,
+                        const std::vector<std::string>& removed) {
+    for (const auto& tag : added)
+        checkName("tag", tag);
+    if (added.empty() && removed.empty())
+        fail(ErrorKind::InvalidArgument, "name at least one tag to add or to remove");
+    changeRecords({snapshot}, [&](const StoreState&, Metadata&, auto& record) {
+        for (const auto& tag : removed)
+            if (record.tags.erase(tag) == 0)
+                fail(ErrorKind::NotFound, "the snapshot {} has no tag \"{}\"", record.name, tag);
+        record.tags.insert(added.begin(), added.end());
+        return tagsText(record.tags);
     });
 }
 

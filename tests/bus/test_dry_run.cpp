@@ -88,6 +88,7 @@ struct DryRunBed : BusBed {
             {"Rename", values({text})},
             {"SetDescription", values({text})},
             {"SetTags", values({std::vector<std::string>{text}})},
+            {"ChangeTags", values({std::vector<std::string>{text}, std::vector<std::string>{}})},
             {"SetExpiry", values({std::uint64_t{5000000000}})},
             {"Hold", values({text})},
             {"Release", values({text})},

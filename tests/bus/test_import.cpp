@@ -198,3 +198,43 @@ TEST_CASE("a store with the name of one that is open is taken under another name
     bed.startDaemon();
     CHECK(runCli({"store", "list", "-o", "name", "--no-headings"}).output == "main\nother\n");
 }
+
+TEST_CASE("an import that fails says why, and leaves what is attached by then to the next start") {
+    unsigned failed = 0;
+    unsigned stayed = 0;
+    for (unsigned step = 0;; ++step) {
+        INFO("step " << step);
+        EngineBed bed;
+        const Uuid store = bed.makeStore();
+        const Uuid origin = bed.engine->attach("/dev/one", store, "one");
+        bed.engine->createSnapshots({{origin, "a"}}, {});
+        bed.engine.reset();
+        bed.machine.reboot();
+        std::filesystem::remove_all(bed.directory.path());
+        bed.machine.renameDisk("/dev/store", "/dev/imported");
+        bed.restart();
+        bed.machine.plan(Accident::Fail, step);
+        const Refusal refusal = refusalOf(
+            [&] { bed.engine->openStore({"/dev/imported"}, "", Recognize::ByTheirMarks); });
+        const bool happened = bed.machine.accidentHappened();
+        bed.machine.planNothing();
+        if (!happened)
+            break;
+        INFO(refusal.message);
+        if (refusal.kind) {
+            ++failed;
+            CHECK_THAT(refusal.message, Contains("a planned failure"));
+            const bool stays = !bed.machine.mappedNames().empty();
+            CHECK(stays == (refusal.message.find("stay as they are: ") != std::string::npos));
+            stayed += stays ? 1 : 0;
+            bed.restart();
+            if (!stays)
+                bed.engine->openStore({"/dev/imported"}, "", Recognize::ByTheirMarks);
+        }
+        REQUIRE(bed.engine->stores().size() == 1);
+        CHECK(bed.store().problem.empty());
+        CHECK(bed.snapshotNamed("a").has_value());
+    }
+    CHECK(failed > stayed);
+    CHECK(stayed > 0);
+}

@@ -139,6 +139,19 @@ TEST_CASE("description, tags and expiry are given at creation or later, and kept
     CHECK(bed.record(bed.a).tags == Names{"x", "y"});
     CHECK(bed.record(bed.a).expires == 5);
     bed.engine->setDescription(bed.a, "");
+    bed.engine->changeTags(bed.a, {"z", "x"}, {"y"});
+    CHECK(bed.record(bed.a).tags == Names{"x", "z"});
+    bed.engine->changeTags(bed.a, {}, {"x"});
+    bed.engine->changeTags(bed.a, {"w"}, {});
+    bed.restart();
+    CHECK(bed.record(bed.a).tags == Names{"w", "z"});
+    checkRefused(bed, ErrorKind::NotFound, "has no tag \"y\"", [&] {
+        bed.engine->changeTags(bed.a, {"v"}, {"w", "y"});
+    });
+    checkRefused(bed, ErrorKind::InvalidArgument, "name of a tag",
+                 [&] { bed.engine->changeTags(bed.a, {""}, {"w"}); });
+    checkRefused(bed, ErrorKind::InvalidArgument, "at least one tag",
+                 [&] { bed.engine->changeTags(bed.a, {}, {}); });
     bed.engine->setTags(bed.a, {});
     bed.engine->setExpiry(bed.a, 0);
     bed.restart();

@@ -24,28 +24,20 @@ struct Arguments {
     std::string expires;
 };
 
-std::vector<std::string> changedTags(const Object& snapshot, const Arguments& arguments) {
-    std::vector<std::string> tags = snapshot.texts("Tags");
-    for (const auto& tag : arguments.removed_tags)
-        if (std::erase(tags, tag) == 0)
-            throw Failure(
-                ExitCode::NotFound, "NotFound",
-                fmt::format("the snapshot {} has no tag \"{}\"", snapshot.text("Name"), tag));
-    tags.insert(tags.end(), arguments.added_tags.begin(), arguments.added_tags.end());
-    return tags;
-}
-
 struct Change {
     const char* what;
     const char* method;
-    Value value;
+    std::vector<Value> values;
 };
 
 /// One after the other; nobody has to wait for the last one.
 void make(Session& session, const Object& snapshot, const std::vector<Change>& changes) {
     std::string done;
     for (const auto& change : changes) {
-        const auto append = [&](Message& message) { message.append(change.value); };
+        const auto append = [&](Message& message) {
+            for (const auto& value : change.values)
+                message.append(value);
+        };
         const bool is_last = &change == &changes.back();
         try {
             if (is_last)
@@ -72,15 +64,14 @@ void modify(Session& session, const Arguments& arguments) {
                                   : std::optional(timeFrom(arguments.expires, std::time(nullptr)));
     const Objects objects = session.client.objects();
     const Object& snapshot = objects.snapshot(arguments.snapshot);
-    const auto tags = tags_change ? changedTags(snapshot, arguments) : std::vector<std::string>();
     const std::string name = snapshot.text("Name");
     std::vector<Change> changes;
     if (arguments.describe)
-        changes.push_back({"description", "SetDescription", arguments.description});
+        changes.push_back({"description", "SetDescription", {arguments.description}});
     if (tags_change)
-        changes.push_back({"tags", "SetTags", tags});
+        changes.push_back({"tags", "ChangeTags", {arguments.added_tags, arguments.removed_tags}});
     if (expires)
-        changes.push_back({"expiry", "SetExpiry", *expires});
+        changes.push_back({"expiry", "SetExpiry", {*expires}});
     make(session, snapshot, changes);
     printDone(session.output, fmt::format("modified {}", name), {{"snapshot", name}});
 }
