@@ -102,10 +102,14 @@ void JobObjects::show(const Job& job) {
     objects_.put(publishJob(job));
 }
 
-void JobObjects::showEnd(const Job& job) {
+void JobObjects::tellEnd(const Job& job) {
     show(job);
     objects_.emit(jobPath(job.number).path, "Completed",
                   {jobStateName(job.state), job.error.name, job.error.message});
+}
+
+void JobObjects::showEnd(const Job& job) {
+    tellEnd(job);
     logEnd(job);
 }
 
@@ -241,7 +245,7 @@ void JobObjects::dropWaiting() {
     }
     // Last, as the bus may be gone.
     for (const Job* const job : dropped_jobs)
-        show(*job);
+        tellEnd(*job);
 }
 
 std::vector<ObjectPath> JobObjects::list(const std::optional<std::string>& request_id) const {

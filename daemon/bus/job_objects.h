@@ -74,6 +74,7 @@ private:
 
     void show(const Job& job);
     /// It is over: shown, signalled and logged.
+    void tellEnd(const Job& job);
     void showEnd(const Job& job);
     /// Null if it is not there.
     const Job* find(const ObjectPath& job) const;

@@ -14,6 +14,8 @@ namespace cowsnap {
 Requests::Verdict Requests::begin(const Key& key, Message call, bool waits, Clock::time_point now) {
     checkName(kRequestIdOption, key.second);
     forgetOld(now);
+    if (!requests_.contains(key))
+        makeRoom();
     const std::string what =
         fmt::format("{}.{} of {}", call.interface(), call.member(), call.path());
     // Whoever waits for a job that was begun in the background asks for the same.
@@ -64,6 +66,9 @@ void Requests::forgetOld(Clock::time_point now) {
     std::erase_if(requests_, [&](const auto& entry) {
         return entry.second.done && now - entry.second.finished >= limits_.age;
     });
+}
+
+void Requests::makeRoom() {
     while (requests_.size() >= limits_.count) {
         auto oldest = requests_.end();
         for (auto request = requests_.begin(); request != requests_.end(); ++request)

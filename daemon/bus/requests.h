@@ -65,6 +65,8 @@ private:
     };
 
     void forgetOld(Clock::time_point now);
+    /// For one more. Busy if all that are remembered are being performed.
+    void makeRoom();
 
     std::map<Key, Request> requests_;
     Limits limits_;

@@ -50,9 +50,8 @@ void RollbackJobs::follow(const PublishedObject& origin) {
     const auto [found, is_new] = copying_.try_emplace(origin.path);
     Copying& copying = found->second;
     if (!is_new) {
-        if (copying.done_bytes != amount.done)
-            jobs_.reportFollowed(copying.job, amount, can_cancel);
-        copying.done_bytes = amount.done;
+        // Also where nothing was copied since: then it is slower than it was.
+        jobs_.reportFollowed(copying.job, amount, can_cancel);
         return;
     }
     JobRequest request;
@@ -70,7 +69,6 @@ void RollbackJobs::follow(const PublishedObject& origin) {
         if (snapshot != kNoObject)
             request.objects.push_back(snapshot);
     copying.undo = undo;
-    copying.done_bytes = amount.done;
     copying.job = jobs_.follow(std::move(request), amount, can_cancel,
                                [this, path](const Caller& by, JobObjects::Cancelled done) {
                                    cancel_(path, by, std::move(done));

@@ -34,6 +34,12 @@
 
 namespace cowsnap {
 
+/// By what the devices of a store's origins are known again.
+enum class Recognize {
+    AsBefore,      ///< also by their paths: this machine attached them before
+    ByTheirMarks,  ///< only by serial number or link in by-id: the store is from another machine
+};
+
 struct SnapshotOptions {
     bool writable = false;
     std::string description;
@@ -165,7 +171,7 @@ public:
     /// Deletes snapshots. Those of a store go in parts of COWSNAP_DELETE_MAX, each of them wholly
     /// or not at all, also over a crash. Held if one of them is; then all stay. PartlyDone, with
     /// what is gone, if it fails, or is cancelled, after a part; cancelled can it be between
-    /// stores, as prune().
+    /// parts.
     void deleteSnapshots(const std::vector<Uuid>& snapshots);
     void renameSnapshot(const Uuid& snapshot, const std::string& name);
     void setDescription(const Uuid& snapshot, const std::string& description);
@@ -231,9 +237,9 @@ private:
     static void checkFormatOptions(const StoreOptions& options);
     void checkBlank(const std::string& path);
     void checkOpenedDevice(const BlockDevice& device, const Uuid& opened);
-    void takeActive(StoreState& store, ActiveStore&& active);
-    void bringUp(StoreState& store, Recognize origins, const std::function<void()>& named = {});
-    void nameOpened(StoreState& store, const std::string& wanted);
+    void takeActive(StoreState& store, ActiveStore&& active, Metadata initial);
+    void bringUp(StoreState& store, const std::function<void()>& known = {});
+    void takeOver(StoreState& store, const std::string& wanted_name, Recognize origins);
     void registerStore(StoreState& store);
     void registerClosed(StoreState& store);
     void addDevices(StoreState& store, const std::vector<BlockDevice>& described);
@@ -293,10 +299,11 @@ private:
                               const std::string& wanted, const Uuid& uuid) const;
     std::string freeMappedName(std::string_view prefix, const std::string& name, const Uuid& uuid);
     void finishDetach(StoreState& store, const Uuid& origin);
-    void attachAgain(StoreState& store, Recognize origins);
+    void attachAgain(StoreState& store);
 
     // engine_snapshots.cpp
-    void deleteInStore(StoreState& store, const std::vector<Uuid>& snapshots);
+    void deleteInStore(StoreState& store, const std::vector<Uuid>& snapshots,
+                       const Amount& parts = {});
     void deletePart(StoreState& store, std::span<const SnapshotRecord> snapshots);
     void writeDeleted(StoreState& store, std::span<const SnapshotRecord> gone);
     void removeSnapshotDevice(const StoreState& store, const SnapshotRecord& snapshot);
@@ -318,6 +325,9 @@ private:
 
     // engine_refresh.cpp
     void persist(StoreState& store, Metadata metadata);
+    static void checkFits(const StoreState& store, const Metadata& metadata);
+    static SnapshotRecord undoRecord(const Metadata& metadata, const OriginRecord& origin);
+    void persistFound(StoreState& store, Metadata found);
     void load(StoreState& store);
     void readKernel(StoreState& store, const std::vector<MappedDevice>& devices);
     void checkSpace(StoreState& store);

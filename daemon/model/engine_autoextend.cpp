@@ -125,6 +125,7 @@ void Engine::changeAutoextend(const Uuid& uuid, const AutoextendChange& change) 
     StoreState& store = usableStore(uuid);
     Metadata changed = store.metadata;
     changed.autoextend = changedAutoextend(uuid, changed.autoextend, store.devices, change);
+    checkFits(store, changed);
     turns_.checked();
     persist(store, std::move(changed));
     retryAutoextend(store);

@@ -215,10 +215,11 @@ Uuid Engine::attach(const std::string& path, const Uuid& store_uuid, const std::
     origin.boot_policy = policy.value_or(BootPolicy::FailOpen);
     if (origin.id > COWSNAP_ID_MAX)
         fail(ErrorKind::Overflowed, "the store {} has used up its ids", store.name);
-    turns_.checked();
     Metadata changed = store.metadata;
     ++changed.next_origin_id;
     changed.origins.push_back(origin);
+    checkFits(store, changed);
+    turns_.checked();
     persist(store, std::move(changed));
     try {
         putInFront(store, origin, device);
@@ -289,6 +290,7 @@ void Engine::setBootPolicy(const Uuid& uuid, BootPolicy policy) {
     if (record == nullptr)
         fail(ErrorKind::NotFound, "there is no origin {} any more", uuid.dashed());
     record->boot_policy = policy;
+    checkFits(store, changed);
     turns_.checked();
     persist(store, std::move(changed));
     requireRegistered(store, uuid);
@@ -363,9 +365,8 @@ void Engine::finishDetach(StoreState& store, const Uuid& uuid) {
     persist(store, std::move(changed));
 }
 
-void Engine::attachAgain(StoreState& store, Recognize recognize) {
-    const auto problems =
-        attachOrigins(mapper_, devices_, *store.mapped, store.metadata, recognize);
+void Engine::attachAgain(StoreState& store) {
+    const auto problems = attachOrigins(mapper_, devices_, *store.mapped, store.metadata);
     load(store);
     for (const auto& problem : problems) {
         const OriginRecord* const origin = store.metadata.origin(problem.origin);

@@ -48,6 +48,8 @@ void Engine::changeRecords(
         texts.push_back(change(store, metadata, *record));
         records.push_back(*record);
     }
+    for (const auto& [uuid, in_store] : changed)
+        checkFits(stores_.at(uuid), in_store.metadata);
     turns_.checked();
     DoneSoFar done;
     for (auto& [uuid, in_store] : changed) {

@@ -97,6 +97,11 @@ void Engine::persist(StoreState& store, Metadata metadata) {
     registerClosed(store);
 }
 
+/// NoSpace if persist() would fail for want of room: asked before anything is changed.
+void Engine::checkFits(const StoreState& store, const Metadata& metadata) {
+    store.slots->checkFits(formatMetadata(metadata).size());
+}
+
 void Engine::load(StoreState& store) {
     readKernel(store, mapper_.devices());
     checkSpace(store);
@@ -294,18 +299,6 @@ std::string Engine::dropReason(const StoreState& store, const SnapshotRecord& sn
 
 namespace {
 
-/// What is there before a rollback is called as whoever asked for that wanted.
-bool isUndo(const OriginRecord& origin, const Metadata& metadata, SnapshotRecord& snapshot) {
-    if (!origin.rollback || origin.rollback->undo_id != snapshot.id)
-        return false;
-    snapshot.uuid = origin.rollback->undo;
-    snapshot.name = origin.rollback->undo_name;
-    if (const auto* const target = metadata.snapshot(origin.rollback->target))
-        snapshot.description =
-            fmt::format("what was there before the rollback to {}", target->name);
-    return true;
-}
-
 /// What became of a rollback. False if that was known. Only a cow-origin tells.
 bool takeInRollback(const StoreState& store, OriginRecord& origin) {
     const auto state = store.origins.find(origin.id);
@@ -352,19 +345,20 @@ void Engine::reconcile(StoreState& store) {
             record->set = state.line.set;
             continue;
         }
-        SnapshotRecord snapshot;
-        snapshot.uuid = Uuid::random();
-        snapshot.id = id;
         const auto* const origin = changed.originWithId(state.line.origin);
         if (origin == nullptr)
             fail(ErrorKind::Failed,
                  "the kernel has a snapshot {} of an origin {} that it does not have", id,
                  state.line.origin);
+        const bool is_undo = origin->rollback && origin->rollback->undo_id == id;
+        SnapshotRecord snapshot = is_undo ? undoRecord(changed, *origin) : SnapshotRecord();
+        snapshot.id = id;
         snapshot.origin = origin->uuid;
         snapshot.created = state.line.created;
         snapshot.set = state.line.set;
         snapshot.writable = state.line.overlay_blocks > 0;
-        if (!isUndo(*origin, changed, snapshot)) {
+        if (!is_undo) {
+            snapshot.uuid = Uuid::random();
             snapshot.name = fmt::format("recovered-{}", id);
             while (changed.snapshotNameTaken(snapshot.name))
                 snapshot.name += "-" + snapshot.uuid.brief();
@@ -402,9 +396,25 @@ void Engine::reconcile(StoreState& store) {
         return true;
     });
     if (different)
-        persist(store, std::move(changed));
+        persistFound(store, std::move(changed));
     else
         store.metadata = std::move(changed);
+}
+
+/// What is there already is known, whether or not there is room to write it down: else nothing
+/// could be deleted to make room. It is found again at the next start, and written with what comes
+/// next.
+void Engine::persistFound(StoreState& store, Metadata found) {
+    try {
+        persist(store, found);
+    } catch (const Error& error) {
+        if (error.kind() != ErrorKind::NoSpace)
+            throw;
+        const LogFields about(logFieldsOf(store));
+        spdlog::error("what is known of the store {} is not written down: {}", store.name,
+                      error.what());
+        store.metadata = std::move(found);
+    }
 }
 
 void Engine::finishInterrupted(StoreState& store) {

@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <ctime>
 
 #include "base/names.h"
 #include "cowsnap_dm.h"
@@ -60,6 +61,18 @@ std::string Engine::useOf(const OriginRecord& origin, const OriginState& state) 
     return {};
 }
 
+/// What is there before a rollback, called as whoever asked for that wanted.
+SnapshotRecord Engine::undoRecord(const Metadata& metadata, const OriginRecord& origin) {
+    SnapshotRecord undo;
+    undo.uuid = origin.rollback->undo;
+    undo.id = origin.rollback->undo_id;
+    undo.name = origin.rollback->undo_name;
+    undo.origin = origin.uuid;
+    if (const auto* const target = metadata.snapshot(origin.rollback->target))
+        undo.description = fmt::format("what was there before the rollback to {}", target->name);
+    return undo;
+}
+
 Uuid Engine::rollback(const Uuid& snapshot, const RollbackOptions& options) {
     requireRollback(mapper_);
     StoreState& store = storeOfSnapshot(snapshot);
@@ -100,6 +113,11 @@ Uuid Engine::rollback(const Uuid& snapshot, const RollbackOptions& options) {
     const bool stack_first = use.empty() && state.method == AttachMethod::Interposed;
     const std::string message = rollbackMessage(origin.id, target_id, record.undo_id, options.force,
                                                 record.scheduled || stack_first);
+    Metadata begun = changed;
+    SnapshotRecord undo = undoRecord(begun, origin);
+    undo.created = static_cast<std::uint64_t>(std::time(nullptr));
+    begun.snapshots.push_back(std::move(undo));
+    checkFits(store, begun);
     turns_.checked();
     persist(store, std::move(changed));
     try {

@@ -125,6 +125,7 @@ std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std:
         created.push_back(snapshot.uuid);
         changed.snapshots.push_back(std::move(snapshot));
     }
+    checkFits(store, changed);
     turns_.checked();
     persist(store, std::move(changed));
     try {
@@ -147,6 +148,15 @@ std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std:
     }
     return created;
 }
+
+namespace {
+
+/// In how many parts so many snapshots of a store are deleted.
+std::size_t partsOf(std::size_t snapshots) {
+    return (snapshots + COWSNAP_DELETE_MAX - 1) / COWSNAP_DELETE_MAX;
+}
+
+}  // namespace
 
 void Engine::deleteSnapshots(const std::vector<Uuid>& snapshots) {
     if (snapshots.empty())
@@ -171,12 +181,15 @@ void Engine::deleteSnapshots(const std::vector<Uuid>& snapshots) {
     }
     turns_.checked();
     DoneSoFar done;
+    Amount parts;
+    for (const auto& [uuid, members] : by_store)
+        parts.total += partsOf(members.size());
     for (const auto& [uuid, members] : by_store) {
         try {
-            turns_.step({done.size(), by_store.size()});
             StoreState& store = usableStore(uuid);
             std::string deleted = deletedText(store, recordsOf(store.metadata, members));
-            deleteInStore(store, members);
+            deleteInStore(store, members, parts);
+            parts.done += partsOf(members.size());
             done.add(std::move(deleted));
         } catch (const Error& error) {
             done.rethrow(error);
@@ -191,19 +204,26 @@ void Engine::removeSnapshotDevice(const StoreState& store, const SnapshotRecord&
     mapper_.remove(state->second.mapped->name, Visibility::Hidden);
 }
 
-/// In parts, as many at once as the kernel takes. The records say what is to go, so that the next
-/// start goes on where this was interrupted.
-void Engine::deleteInStore(StoreState& store, const std::vector<Uuid>& snapshots) {
+/// In parts, as many at once as the kernel takes; each is a step after those that parts has, if it
+/// has any. The records say what is to go, so that the next start goes on where this was
+/// interrupted.
+void Engine::deleteInStore(StoreState& store, const std::vector<Uuid>& snapshots,
+                           const Amount& parts) {
     const std::set<Uuid> chosen(snapshots.begin(), snapshots.end());
     const auto going = recordsOf(store.metadata, snapshots);
     Metadata changed = store.metadata;
     for (auto& record : changed.snapshots)
         record.deleting |= chosen.contains(record.uuid);
-    persist(store, std::move(changed));
+    if (parts.total > 0)
+        turns_.step(parts);
+    // Deleting is what makes room; without any, the next start does not know that these were to go.
+    persistFound(store, std::move(changed));
     const std::span<const SnapshotRecord> all(going);
     std::size_t gone = 0;
     try {
         while (gone < all.size()) {
+            if (gone > 0 && parts.total > 0)
+                turns_.step({parts.done + partsOf(gone), parts.total});
             const auto part =
                 all.subspan(gone, std::min<std::size_t>(COWSNAP_DELETE_MAX, all.size() - gone));
             deletePart(store, part);

@@ -112,7 +112,7 @@ void Engine::startStore(const Uuid& uuid) {
     StoreState& store = stores_.at(uuid);
     const LogFields about(logFieldsOf(store));
     try {
-        bringUp(store, Recognize::AsBefore);
+        bringUp(store);
     } catch (const Error& error) {
         store.problem = error.what();
         store.problem_kind = error.kind();
@@ -146,7 +146,8 @@ void checkNeverWritten(const ActiveStore& active, const MetadataBackups& backups
 
 }  // namespace
 
-void Engine::takeActive(StoreState& store, ActiveStore&& active) {
+/// If it has no metadata yet it gets this, of a store that is made.
+void Engine::takeActive(StoreState& store, ActiveStore&& active, Metadata initial) {
     checkNeverWritten(active, MetadataBackups(registry_.directory()));
     store.mapped = active.device;
     store.data_table = std::move(active.data_table);
@@ -158,7 +159,7 @@ void Engine::takeActive(StoreState& store, ActiveStore&& active) {
         store.name = store.metadata.name;
         return;
     }
-    store.metadata = Metadata();
+    store.metadata = std::move(initial);
     store.metadata.store = store.uuid;
     if (store.name.empty())
         store.name = "store-" + store.uuid.brief();
@@ -181,9 +182,10 @@ void dropTakenSpares(Metadata& metadata) {
 
 }  // namespace
 
-/// What a store that is opened is called is known when its metadata is read.
-void Engine::nameOpened(StoreState& store, const std::string& wanted) {
-    const std::string name = wanted.empty() ? store.name : wanted;
+/// What a store that is opened is called, and where it comes from, is known when its metadata is
+/// read. Both are written before anything is done with it.
+void Engine::takeOver(StoreState& store, const std::string& wanted_name, Recognize origins) {
+    const std::string name = wanted_name.empty() ? store.name : wanted_name;
     for (const auto& [uuid, other] : stores_)
         if (uuid != store.uuid && other.name == name)
             fail(
@@ -191,18 +193,23 @@ void Engine::nameOpened(StoreState& store, const std::string& wanted) {
                 "there is a store named \"{}\" already ({}): open this one ({}) under another name "
                 "(--name)",
                 name, uuid.dashed(), store.uuid.dashed());
-    if (name == store.metadata.name)
-        return;
     Metadata changed = store.metadata;
     changed.name = name;
+    bool different = name != store.metadata.name;
+    if (origins == Recognize::ByTheirMarks)
+        for (auto& origin : changed.origins)
+            different |= !std::exchange(origin.device.elsewhere, true);
+    if (!different)
+        return;
     persist(store, std::move(changed));
-    spdlog::info("the store {} ({}) is called {} from now on", store.name, store.uuid.dashed(),
-                 name);
+    if (name != store.name)
+        spdlog::info("the store {} ({}) is called {} from now on", store.name, store.uuid.dashed(),
+                     name);
     store.name = name;
 }
 
-/// named is called when the name in its metadata is known, before anything else is done with it.
-void Engine::bringUp(StoreState& store, Recognize origins, const std::function<void()>& named) {
+/// known is called when its metadata is known, before anything else is done with it.
+void Engine::bringUp(StoreState& store, const std::function<void()>& known) {
     requireModule(mapper_);
     assembly_.resumeInterrupted(store.uuid);
     if (const auto running = assembly_.find(store.uuid, COWSNAP_DM_ROLE_STORE))
@@ -210,8 +217,15 @@ void Engine::bringUp(StoreState& store, Recognize origins, const std::function<v
     else
         told_events_.forget(store.uuid);
     try {
-        takeActive(store, activateStore(mapper_, devices_, losses_,
-                                        {store.uuid, store.name, store.devices}));
+        ActiveStore active =
+            activateStore(mapper_, devices_, losses_, {store.uuid, store.name, store.devices});
+        Metadata initial;
+        if (!active.metadata) {
+            AutoextendChange as_by_default;
+            as_by_default.enabled = true;
+            initial.autoextend = changedAutoextend(store.uuid, {}, store.devices, as_by_default);
+        }
+        takeActive(store, std::move(active), std::move(initial));
     } catch (const Error& error) {
         store.mapped = assembly_.find(store.uuid, COWSNAP_DM_ROLE_STORE);
         if (error.kind() != ErrorKind::MetadataCorrupt)
@@ -220,11 +234,11 @@ void Engine::bringUp(StoreState& store, Recognize origins, const std::function<v
         fail(error.kind(), "{}. {}", error.what(), repairAdvice(store));
     }
     const bool damaged = store.metadata_damaged;
-    if (named)
-        named();
+    if (known)
+        known();
     load(store);
     finishInterrupted(store);
-    attachAgain(store, origins);
+    attachAgain(store);
     store.problem.clear();
     if (store.metadata.devices != store.devices) {
         Metadata changed = store.metadata;
@@ -450,11 +464,11 @@ Uuid Engine::createStore(const std::vector<std::string>& paths, const std::strin
     store.devices = identitiesOf(described);
     registerStore(store);
     try {
-        takeActive(store, activateStore(mapper_, devices_, losses_, {uuid, name, store.devices}));
-        Metadata changed = store.metadata;
-        changed.autoextend = record;
-        changed.full_wait_ms = options.full_wait_ms;
-        persist(store, std::move(changed));
+        Metadata initial;
+        initial.autoextend = record;
+        initial.full_wait_ms = options.full_wait_ms;
+        takeActive(store, activateStore(mapper_, devices_, losses_, {uuid, name, store.devices}),
+                   std::move(initial));
         if (options.full_wait_ms)
             assembly_.setFullWait(*store.mapped, *options.full_wait_ms);
         load(store);
@@ -530,7 +544,7 @@ Uuid Engine::openStore(const std::vector<std::string>& paths, const std::string&
     store.name = name;
     store.devices = identitiesOf(described);
     try {
-        bringUp(store, origins, [&] { nameOpened(store, name); });
+        bringUp(store, [&] { takeOver(store, name, origins); });
     } catch (const Error& error) {
         try {
             if (!ran_before)

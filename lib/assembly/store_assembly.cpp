@@ -378,25 +378,14 @@ ActiveStore activateStore(DeviceMapper& mapper, BlockDevices& devices, const Los
 }
 
 std::vector<OriginProblem> attachOrigins(DeviceMapper& mapper, BlockDevices& devices,
-                                         const MappedDevice& store, const Metadata& metadata,
-                                         Recognize recognize) {
+                                         const MappedDevice& store, const Metadata& metadata) {
     StoreAssembly assembly(mapper, devices);
     std::vector<OriginProblem> problems;
     for (const auto& origin : metadata.origins) {
         if (origin.detaching || assembly.find(origin.uuid, COWSNAP_DM_ROLE_ORIGIN))
             continue;
         try {
-            if (recognize == Recognize::ByTheirMarks && origin.device.serial.empty() &&
-                origin.device.id_link.empty())
-                fail(ErrorKind::NotFound,
-                     "its device was {} ({}) on the machine where it was attached and has no "
-                     "serial number to know it by",
-                     origin.device.path, sizeText(origin.device.size_sectors * kSectorBytes));
             const BlockDevice device = findOriginDevice(devices, origin);
-            if (recognize == Recognize::ByTheirMarks && origin.device.serial.empty() &&
-                device.identity.id_link != origin.device.id_link)
-                fail(ErrorKind::NotFound, "its device was {}, which is not here",
-                     origin.device.id_link);
             const auto user = devices.user(device.identity.path);
             if (user && origin.method == AttachMethod::Stacked)
                 fail(ErrorKind::Busy, "{} is {}", device.identity.path, user->text);

@@ -99,17 +99,10 @@ struct ActiveStore {
 ActiveStore activateStore(DeviceMapper& mapper, BlockDevices& devices, const LossRecords& losses,
                           const RegisteredStore& store);
 
-/// By what the devices of origins are known again.
-enum class Recognize {
-    AsBefore,      ///< also by their paths: this machine attached them before
-    ByTheirMarks,  ///< only by serial number or link in by-id: the store is from another machine
-};
-
 /// Attaches all origins of a store that are not, each as it was before, but stacked where a
 /// rollback is scheduled or goes on. Origins in the middle of a detach are left alone.
 std::vector<OriginProblem> attachOrigins(DeviceMapper& mapper, BlockDevices& devices,
-                                         const MappedDevice& store, const Metadata& metadata,
-                                         Recognize recognize = Recognize::AsBefore);
+                                         const MappedDevice& store, const Metadata& metadata);
 
 /// The device of an origin, as findDevice(): a logical volume that is interposed, and whose
 /// snapshots are of its size of then, may have been extended.

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/size_text.h"
 
 namespace cowsnap {
 
@@ -34,6 +35,12 @@ std::string mismatch(const BlockDevice& device, const DeviceIdentity& identity, 
 }  // namespace
 
 BlockDevice findDevice(BlockDevices& devices, const DeviceIdentity& identity, FoundSize size) {
+    const bool only_by_link = identity.elsewhere && identity.serial.empty();
+    if (only_by_link && identity.id_link.empty())
+        fail(ErrorKind::NotFound,
+             "its device was {} ({}) on the machine where it was attached and has no serial number "
+             "to know it by",
+             identity.path, sizeText(identity.size_sectors * kSectorBytes));
     std::string reasons;
     const auto try_path = [&](const std::string& path) -> std::optional<BlockDevice> {
         try {
@@ -50,6 +57,9 @@ BlockDevice findDevice(BlockDevices& devices, const DeviceIdentity& identity, Fo
     if (!identity.id_link.empty())
         if (auto device = try_path(identity.id_link))
             return *device;
+    if (only_by_link)
+        fail(ErrorKind::NotFound, "its device was {}, which is not here{}", identity.id_link,
+             reasons);
     if (auto device = try_path(identity.path))
         return *device;
     if (!identity.serial.empty())
@@ -67,7 +77,7 @@ bool sameDevice(const DeviceIdentity& identity, const DeviceIdentity& device) {
         return identity.serial == device.serial;
     if (!identity.id_link.empty() && identity.id_link == device.id_link)
         return true;
-    return identity.path == device.path;
+    return !identity.elsewhere && !device.elsewhere && identity.path == device.path;
 }
 
 bool standsOn(BlockDevices& devices, DeviceNumber upper, DeviceNumber lower,

@@ -25,6 +25,7 @@ struct DeviceIdentity {
     std::string serial;      ///< of its disk, or its device-mapper UUID; empty if it has none
     unsigned partition = 0;  ///< number of the partition, 0 for a whole device
     std::uint64_t size_sectors = 0;
+    bool elsewhere = false;  ///< path is that of another machine, and says nothing of this one
     bool operator==(const DeviceIdentity&) const = default;
 };
 

@@ -301,11 +301,14 @@ bool Metadata::snapshotNameTaken(std::string_view wanted) const {
 }
 
 json toJson(const DeviceIdentity& identity) {
-    return {{"path", identity.path},
-            {"id_link", identity.id_link},
-            {"serial", identity.serial},
-            {"partition", identity.partition},
-            {"size_sectors", identity.size_sectors}};
+    json object = {{"path", identity.path},
+                   {"id_link", identity.id_link},
+                   {"serial", identity.serial},
+                   {"partition", identity.partition},
+                   {"size_sectors", identity.size_sectors}};
+    if (identity.elsewhere)
+        object["elsewhere"] = true;
+    return object;
 }
 
 DeviceIdentity deviceIdentityFromJson(const json& object) {
@@ -315,6 +318,8 @@ DeviceIdentity deviceIdentityFromJson(const json& object) {
     identity.serial = object.at("serial").get<std::string>();
     identity.partition = numberFrom<unsigned>(object.at("partition"));
     identity.size_sectors = numberFrom<std::uint64_t>(object.at("size_sectors"));
+    if (object.contains("elsewhere"))
+        identity.elsewhere = object.at("elsewhere").get<bool>();
     return identity;
 }
 

@@ -85,17 +85,21 @@ std::string MetadataSlots::damage() {
     return text;
 }
 
+void MetadataSlots::checkFits(std::size_t body_bytes) const {
+    const std::uint64_t room_bytes = slot_bytes_ - COWSNAP_SLOT_HEADER_BYTES;
+    if (body_bytes > room_bytes)
+        fail(ErrorKind::NoSpace,
+             "the metadata of the store {} needs {} bytes, a slot has room for {}: delete "
+             "snapshots or shorten descriptions",
+             store_.dashed(), body_bytes, room_bytes);
+}
+
 void MetadataSlots::write(std::uint32_t schema, const std::string& body) {
     if (!was_read_)
         fail(ErrorKind::MetadataCorrupt,
              "the metadata of the store {} could not be read, so it is not overwritten",
              store_.dashed());
-    const std::uint64_t room_bytes = slot_bytes_ - COWSNAP_SLOT_HEADER_BYTES;
-    if (body.size() > room_bytes)
-        fail(ErrorKind::NoSpace,
-             "the metadata of the store {} needs {} bytes, a slot has room for {}: delete "
-             "snapshots or shorten descriptions",
-             store_.dashed(), body.size(), room_bytes);
+    checkFits(body.size());
     const auto data = encodeSlot(store_, generation_ + 1, schema, body);
     devices_.get().write(path_, offset_bytes_ + next_slot_ * slot_bytes_, data);
     ++generation_;

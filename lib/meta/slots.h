@@ -43,6 +43,8 @@ public:
     /// Writes body over the older slot, durably, with the next generation. read() must
     /// have succeeded before. NoSpace if body is too long for a slot.
     void write(std::uint32_t schema, const std::string& body);
+    /// NoSpace if a body of so many bytes is too large to be written.
+    void checkFits(std::size_t body_bytes) const;
     /// Of what was read or written last.
     std::uint64_t generation() const { return generation_; }
 

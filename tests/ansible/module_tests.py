@@ -34,6 +34,18 @@ def test_a_store_is_made_extended_and_closed(bed):
     expect(not bed.cli("store", "list")["stores"], bed.state())
 
 
+def test_check_mode_fails_where_the_daemon_would_refuse(bed):
+    bed.tell("use /dev/store mounted on /srv")
+    used, used_checked = bed.tasks(store(devices=["/dev/store"]), store(check=True, devices=["/dev/store"]))
+    expect_failure(used, "Busy", "mounted on /srv")
+    expect_failure(used_checked, "Busy", "mounted on /srv")
+    bed.tell("free /dev/store")
+    bed.tell("use /dev/one mounted on /home")
+    made, stacked = bed.tasks(store(devices=["/dev/store"]), origin(check=True, device="/dev/one", method="stack"))
+    expect_changed(made)
+    expect_failure(stacked, "Busy", "mounted on /home")
+
+
 def test_what_a_store_is_extended_with_is_what_was_said(bed):
     made = {"name": "main", "devices": ["/dev/store"], "spares": ["/dev/spare"], "max_size": "200M"}
     other = {"name": "main", "devices": ["/dev/store"], "spares": ["/dev/two"], "max_size": 0}
@@ -53,6 +65,12 @@ def test_what_a_store_is_extended_with_is_what_was_said(bed):
     # A spare that became a device need not be named among these.
     became, checked = bed.tasks(store(devices=["/dev/store"], spares=["/dev/spare"]), store(check=True, devices=["/dev/store"], spares=["/dev/spare"]))
     expect_same(became, checked)
+    # Nor need a volume that the daemon has made for it.
+    bed.tell("add /dev/mapper/group-main_cowsnap1")
+    bed.cli("store", "extend", "main", "/dev/mapper/group-main_cowsnap1")
+    extended, checked = bed.tasks(store(devices=["/dev/store"], spares=["/dev/spare"]), store(check=True, devices=["/dev/store"], spares=["/dev/spare"]))
+    expect_same(extended, checked)
+    expect(len(extended["store"]["devices"]) == 3, extended)
     wrong, no_size = bed.tasks(store(devices=["/dev/store"], spares=["/dev/spare", "/dev/nothing"]), store(max_size="much"))
     expect_failure(wrong, "NotFound", "/dev/nothing", "extended with")
     expect(no_size["outcome"] == "failed" and "max_size" in no_size["msg"], no_size)

@@ -5,6 +5,7 @@
 //
 //   use DEVICE HOW      the device is in use, such as "mounted on /srv"
 //   free DEVICE         it is not any more
+//   add DEVICE          there is one more, blank and as large as that of a store
 //   copied ORIGIN-ID    all of the rollback is copied back
 //   unseen ORIGIN-ID    the origin was written while nothing was in front of it
 //   stop, start         the daemon
@@ -37,6 +38,8 @@ void obey(BusBed& bed, const std::string& line) {
         bed.machine.setUser(subject, rest);
     else if (verb == "free")
         bed.machine.setUser(subject, "");
+    else if (verb == "add")
+        bed.machine.addDisk(subject, cowsnap::test::kStoreSectors);
     else if (verb == "copied")
         bed.machine.endRollback(numberFrom(subject));
     else if (verb == "unseen")

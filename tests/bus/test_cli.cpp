@@ -171,11 +171,21 @@ TEST_CASE("a store that cannot be pruned is told, and it was done in part") {
     const CliResult looked = runCli({"prune", "--keep", "last=1", "--dry-run"});
     checkFailed(looked, 7, "not deleted: second (the store cannot be used: ");
     CHECK_THAT(looked.output, Contains("delete"));
+    const CliResult said = runCli({"prune", "--keep", "last=1", "--dry-run", "--json"});
+    CHECK(said.code == 7);
+    CHECK(jsonOf(said).at("error").at("name") == "PartlyDone");
+    CHECK(jsonOf(said).at("pruned").size() == 3);
     const CliResult pruned = runCli({"prune", "--keep", "last=1", "--yes", "--json"});
     CHECK(pruned.code == 7);
     CHECK(jsonOf(pruned).at("error").at("name") == "PartlyDone");
     CHECK_THAT(pruned.output, Contains("not deleted: second") && Contains("deleted: a"));
-    checkDone(runCli({"list", "-o", "name", "--no-headings"}), "b\n");
+    CHECK(jsonOf(pruned).at("pruned").size() == 3);
+    const CliResult listed = runCli({"list", "-o", "name", "--no-headings"});
+    checkDone(listed, "b\n");
+    CHECK_THAT(listed.errors, Contains("the store second cannot be used"));
+    CHECK(runCli({"list", "--store", "first"}).errors.empty());
+    CHECK_THAT(runCli({"store", "list"}).errors, Contains("the store second cannot be used"));
+    CHECK(runCli({"store", "check", "second"}).code == 1);
     // One that was not asked about is no part of it.
     const CliResult other = runCli({"prune", "one", "--keep", "last=1", "--yes"});
     checkDone(other, "nothing to delete");

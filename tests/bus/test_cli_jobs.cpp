@@ -288,15 +288,15 @@ TEST_CASE("job wait tells how far a job is, as the command that began it would")
     std::vector<json> told;
     for (std::string line; std::getline(lines, line);)
         told.push_back(json::parse(line));
-    // A line when something is new, and none else.
-    REQUIRE(told.size() == 3);
+    // A line when something is new; how fast it goes is with each reading.
+    REQUIRE(told.size() >= 3);
     for (const auto& line : told)
         CHECK(line.at("operation") == "copy-back");
     CHECK(told[0].at("state") == "running");
     CHECK(told[0].at("done_bytes") == 32 * 4096);
     CHECK(told[1].at("done_bytes") == 1000 * 4096);
-    CHECK(told[2].at("state") == "done");
-    CHECK(told[2].at("progress") == 1.0);
+    CHECK(told.back().at("state") == "done");
+    CHECK(told.back().at("progress") == 1.0);
 }
 
 TEST_CASE("a job that is forgotten while it is waited for is told as that") {

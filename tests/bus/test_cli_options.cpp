@@ -114,3 +114,42 @@ TEST_CASE("snapshots that are made in the same second without a name get differe
     CHECK(taken.code == 1);
     CHECK_THAT(taken.errors, Contains("chosen"));
 }
+
+TEST_CASE("a column that there is not is refused before anything is changed") {
+    BusBed bed;
+    const auto refused = [](const std::vector<std::string>& words) {
+        const CliResult result = runCli(words);
+        CHECK(result.code == 2);
+        CHECK_THAT(result.output, Contains("there is no column"));
+    };
+    refused({"store", "create", "/dev/store", "--json", "-o", "odd"});
+    CHECK(bed.machine.mappedNames().empty());
+    bed.createStore();
+    refused({"create", "/dev/one", "--json", "-o", "odd"});
+    refused({"set", "create", "/dev/one=a", "--json", "-o", "odd"});
+    refused({"origin", "attach", "/dev/one", "--json", "-o", "odd"});
+    CHECK_FALSE(contains(bed.machine.mappedNames(), "cowsnap-one"));
+    checkDone(runCli({"create", "/dev/one", "--name", "a", "--expires", "2020-01-01"}), "");
+    refused({"prune", "--yes", "--json", "-o", "odd"});
+    CHECK(bed.machine.snapshotIds().size() == 1);
+}
+
+TEST_CASE("what is not waited for cannot be activated, and what was attached for it is told") {
+    BusBed bed;
+    bed.createStore();
+    checkFailed(runCli({"create", "/dev/one", "--activate", "--no-wait"}), 2, "--activate");
+    CHECK_FALSE(contains(bed.machine.mappedNames(), "cowsnap-one"));
+    const CliResult begun = runCli({"create", "/dev/one", "--no-wait"});
+    checkDone(begun, "begun as job");
+    CHECK_THAT(begun.errors, Contains("in place of the device"));
+}
+
+TEST_CASE("modify checks all that it would change") {
+    BusBed bed;
+    bed.createStore();
+    checkDone(runCli({"create", "/dev/one", "--name", "a"}), "");
+    checkFailed(runCli({"modify", "a", "--description", "x", "--untag", "no", "--dry-run"}), 3,
+                "has no tag");
+    checkDone(runCli({"modify", "a", "--description", "x", "--tag", "no", "--dry-run"}),
+              "nothing was changed: it can be done");
+}

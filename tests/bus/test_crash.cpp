@@ -404,8 +404,10 @@ TEST_CASE("a kill while a store is made leaves a store that opens, or devices as
             INFO("accident " << static_cast<int>(accident) << " at step " << step);
             EngineBed bed;
             bed.machine.plan(accident, step);
+            StoreOptions options;
+            options.full_wait_ms = 1234;
             try {
-                bed.makeStore();
+                bed.engine->createStore({"/dev/store"}, "main", options);
             } catch (const Killed&) {
             }
             reached_end = !bed.machine.accidentHappened();
@@ -424,6 +426,9 @@ TEST_CASE("a kill while a store is made leaves a store that opens, or devices as
             REQUIRE(bed.engine->stores().size() == 1);
             CHECK(bed.store().problem.empty());
             CHECK(bed.store().name == "main");
+            CHECK(bed.store().metadata.autoextend.enabled);
+            // Before there was metadata nothing was said of it.
+            CHECK(bed.store().metadata.full_wait_ms.value_or(1234) == 1234);
             CHECK_NOTHROW(bed.engine->attach("/dev/one", bed.store().uuid, ""));
             REQUIRE(step < 100);
         }

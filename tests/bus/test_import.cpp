@@ -39,9 +39,23 @@ TEST_CASE("an imported store attaches the origins that are surely its own, and n
     // of the same size, at the path where the origin was, but nothing says that it is it
     CHECK_THAT(imported.output, Contains("the origin plain is missing"));
     CHECK_THAT(imported.output, Contains("origin attach DEVICE --store main --as plain"));
-    CHECK(contains(bed.machine.mappedNames(), "cowsnap-one"));
-    CHECK_FALSE(contains(bed.machine.mappedNames(), "cowsnap-plain"));
-
+    const auto checkNotPlain = [&] {
+        CHECK(contains(bed.machine.mappedNames(), "cowsnap-one"));
+        CHECK_FALSE(contains(bed.machine.mappedNames(), "cowsnap-plain"));
+    };
+    checkNotPlain();
+    SECTION("nor at a later start") {
+        bed.stopDaemon();
+        bed.startDaemon();
+        checkNotPlain();
+        bed.stopDaemon();
+        bed.machine.reboot();
+        bed.startDaemon();
+        checkNotPlain();
+        // What is at that path is new to the store.
+        REQUIRE(runCli({"origin", "attach", "/dev/plain", "--name", "new"}).code == 0);
+        CHECK(runCli({"list", "new", "-o", "name", "--no-headings"}).output.empty());
+    }
     SECTION("what is told is attached, as the origin that it is") {
         const CliResult attached = runCli({"origin", "attach", "/dev/plain", "--as", "plain"});
         INFO(attached.errors);

@@ -236,6 +236,30 @@ TEST_CASE("a job about several stores is cancelled between two of them") {
     CHECK(std::get<double>(bed.jobProperties(job).at("Progress")) == 0);
 }
 
+TEST_CASE("a long deletion in one store is cancelled between two parts") {
+    BusBed bed;
+    bed.machine.makeSlotsLarge();
+    const ObjectPath origin{bed.attach("/dev/one", bed.createStore())};
+    constexpr std::size_t count = COWSNAP_DELETE_MAX + 10;
+    std::vector<ObjectPath> all;
+    for (std::size_t i = 0; i < count; ++i)
+        all.push_back(bed.createSnapshots({{origin, fmt::format("s{}", i)}}).front());
+    bed.machine.hold(COWSNAP_MESSAGE_DELETE);
+    const auto deletion = bed.begin(kRoot, kManager, "DeleteSnapshots",
+                                    [&](Message& message) { message.append(Value(all)); });
+    REQUIRE(bed.machine.waitUntilHeld(1));
+    const ObjectPath job = bed.jobs().back();
+    CHECK(bed.waitForJob(job, "CanCancel", true));
+    const auto cancelling = bed.begin(job.path, kJob, "Cancel", nullptr);
+    bed.jobProperties(job);
+    bed.machine.letGo();
+    bed.finish(*cancelling);
+    CHECK(cancelling->failure.name.empty());
+    CHECK(deletion->failure.name == kErrors + "PartlyDone");
+    CHECK(bed.machine.snapshotIds().size() == 10);
+    CHECK(textOf(bed.jobProperties(job), "State") == "cancelled");
+}
+
 TEST_CASE("a client that goes away does not stop its job") {
     JobBed bed;
     bed.machine.hold(COWSNAP_MESSAGE_CREATE);

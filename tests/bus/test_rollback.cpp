@@ -254,3 +254,34 @@ TEST_CASE("what cannot be rolled back is refused") {
     refused(ErrorKind::Stale, "--force");
     CHECK_NOTHROW(bed.engine->rollback(bed.old, {"", false, true}));
 }
+
+TEST_CASE("without room for the record of the undo snapshot nothing is rolled back") {
+    RollbackBed bed;
+    SnapshotOptions large;
+    large.description = std::string(1000, 'x');
+    const auto create = [&](const std::string& name) {
+        return refusalOf([&] { bed.engine->createSnapshots({{bed.one, name}}, large); });
+    };
+    // As full as it gets: the last one is shortened until it fits.
+    for (int i = 0; large.description.size() > 1; ++i)
+        if (create("s" + std::to_string(i)).kind)
+            large.description.resize(large.description.size() / 2);
+    checkRefused(bed, ErrorKind::NoSpace, "delete snapshots",
+                 [&] { bed.engine->rollback(bed.old, {}); });
+    CHECK(bed.state() == COWSNAP_ROLLBACK_NONE);
+    CHECK_FALSE(bed.origin().rollback.has_value());
+    // What the kernel has all the same can be looked at, and room be made.
+    bed.machine.createBehindTheBack(900, 1);
+    bed.machine.createBehindTheBack(901, 1);
+    bed.refresh();
+    CHECK(bed.store().problem.empty());
+    REQUIRE(bed.snapshotNamed("recovered-900").has_value());
+    const Uuid found = *bed.snapshotNamed("recovered-900");
+    bed.refresh();
+    CHECK(bed.snapshotNamed("recovered-900") == found);
+    bed.engine->deleteSnapshots({*bed.snapshotNamed("s0"), *bed.snapshotNamed("s1")});
+    bed.restart();
+    CHECK(bed.store().problem.empty());
+    CHECK(bed.snapshotNamed("recovered-900") == found);
+    CHECK_NOTHROW(bed.engine->rollback(bed.old, {}));
+}

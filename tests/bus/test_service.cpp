@@ -543,3 +543,16 @@ TEST_CASE("without polkit only root may call, all may read") {
     CHECK(listed.output == "a\n");
     CHECK(bed.machine.snapshotIds().size() == 1);
 }
+
+TEST_CASE("a request that comes again is answered although no other is remembered") {
+    BusBed bed;
+    const ObjectPath origin{bed.attach("/dev/one", bed.createStore())};
+    bed.directory.write("cowsnapd.conf", R"({"request_ids": 1})");
+    bed.call(kRoot, kManager, "Reload", nullptr);
+    const auto create = [&] {
+        return bed.createSnapshots({{origin, "a"}}, {{"request-id", std::string("x")}});
+    };
+    const auto created = create();
+    CHECK(create() == created);
+    CHECK(bed.machine.snapshotIds().size() == 1);
+}

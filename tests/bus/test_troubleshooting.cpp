@@ -291,6 +291,15 @@ const std::map<std::string, Trouble>& troubles() {
               return message;
           },
           [](ExampleBed&) {}}},
+        {"no-module",
+         {[](ExampleBed& bed) {
+              bed.stopDaemon();
+              bed.machine.reboot();
+              bed.machine.removeModule();
+              bed.startDaemon();
+              return ExampleBed::refused("store create /dev/sdd --name other");
+          },
+          [](ExampleBed&) {}}},
         {"no-daemon",
          {[](ExampleBed& bed) {
               bed.stopDaemon();

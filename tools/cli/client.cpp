@@ -65,10 +65,12 @@ Failure notFound(const std::string& message) {
 
 /// Of a call that was repeated: ids of requests do not outlive the daemon.
 Failure afterRestart(const Failure& failure) {
-    return Failure(failure.code(), failure.name(),
-                   fmt::format("{} (cowsnapd was restarted during the call, which may have been "
-                               "done before that)",
-                               failure.what()));
+    Failure repeated(failure.code(), failure.name(),
+                     fmt::format("{} (cowsnapd was restarted during the call, which may have been "
+                                 "done before that)",
+                                 failure.what()));
+    repeated.setRepeated();
+    return repeated;
 }
 
 Failure ambiguous(const std::string& message) {

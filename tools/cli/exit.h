@@ -20,10 +20,16 @@ public:
 
     ExitCode code() const { return code_; }
     const std::string& name() const { return name_; }
+    /// Whether the call was repeated for a daemon that was restarted, so that what failed may be
+    /// what was done before.
+    bool repeated() const { return repeated_; }
+
+    void setRepeated() { repeated_ = true; }
 
 private:
     ExitCode code_;
     std::string name_;
+    bool repeated_ = false;
 };
 
 /// What whoever finds no daemon is told to do.

@@ -339,15 +339,22 @@ std::string printable(std::string text) {
     return text;
 }
 
+void checkColumns(const OutputOptions& options, const std::vector<Column>& columns) {
+    chosen(options, columns, options.json);
+}
+
 void printObjects(const OutputOptions& options, const std::string& key,
                   const std::vector<Column>& columns, const Objects& all,
-                  const std::vector<Object>& shown) {
+                  const std::vector<Object>& shown, const nlohmann::json& error) {
     const auto selected = chosen(options, columns, options.json);
     if (options.json) {
         json list = json::array();
         for (const auto& object : shown)
             list.push_back(toJson(selected, all, object));
-        printJson({{"schema", kJsonSchema}, {key, list}});
+        json document = {{"schema", kJsonSchema}, {key, list}};
+        if (!error.is_null())
+            document["error"] = error;
+        printJson(document);
         return;
     }
     std::vector<std::vector<std::string>> lines;
@@ -409,15 +416,27 @@ void printDone(const OutputOptions& options, const std::string& text, json field
     printJson(fields);
 }
 
+nlohmann::json errorJson(const std::string& name, const std::string& message) {
+    return {{"name", name}, {"message", message}};
+}
+
 void printFailure(bool as_json, const std::string& name, const std::string& message) {
     if (as_json)
-        printJson({{"schema", kJsonSchema}, {"error", {{"name", name}, {"message", message}}}});
+        printJson({{"schema", kJsonSchema}, {"error", errorJson(name, message)}});
     else
         std::cerr << inColorOf(coloredError) << message << '\n';
 }
 
 void printWarning(const std::string& message) {
     std::cerr << inColorOf(coloredWarning) << message << '\n';
+}
+
+void warnIfUnusable(const Object& store) {
+    if (const std::string problem = store.text("Problem"); !problem.empty())
+        printWarning(
+            fmt::format("the store {} cannot be used, and what is said of it is what was "
+                        "known before: {}",
+                        store.text("Name"), problem));
 }
 
 void warnIfDamaged(const Object& store) {

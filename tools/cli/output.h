@@ -58,19 +58,26 @@ const std::vector<Column>& findingColumns();
 /// A text that came from somewhere, without what a terminal would obey: control characters.
 std::string printable(std::string text);
 
-/// Prints objects as a table, or as {"schema": 1, "<key>": [...]}.
+/// Usage if -o names a column that there is not: asked before anything is changed.
+void checkColumns(const OutputOptions& options, const std::vector<Column>& columns);
+
+/// Prints objects as a table, or as {"schema": 1, "<key>": [...]}; there error, if it
+/// is one of errorJson(), stands beside them.
 void printObjects(const OutputOptions& options, const std::string& key,
                   const std::vector<Column>& columns, const Objects& all,
-                  const std::vector<Object>& shown);
+                  const std::vector<Object>& shown, const nlohmann::json& error = {});
 /// Prints one object, a property a line, or as {"schema": 1, "<key>": {...}}.
 void printObject(const OutputOptions& options, const std::string& key,
                  const std::vector<Column>& columns, const Objects& all, const Object& shown);
 /// Prints what was done: text for people, or fields in JSON.
 void printDone(const OutputOptions& options, const std::string& text, nlohmann::json fields);
+nlohmann::json errorJson(const std::string& name, const std::string& message);
 void printFailure(bool json, const std::string& name, const std::string& message);
 
 /// Says something on stderr.
 void printWarning(const std::string& message);
+/// Says on stderr that this store cannot be used, and why, if so.
+void warnIfUnusable(const Object& store);
 /// Says on stderr that one copy of the metadata of this store was damaged, if so.
 void warnIfDamaged(const Object& store);
 

@@ -16,8 +16,8 @@ namespace cowsnap::cli {
 /// "job", "operation", "state", "progress" (a share of 1), "done_bytes", "bytes_per_second" and
 /// "expected_end" (seconds since 1970) of a job; null where it is not known.
 nlohmann::ordered_json progressOf(const Object& job);
-/// The same of a job that runs, for people, as "43 %, 12.0 MiB a second, 5 s left"; empty if nothing
-/// is known.
+/// The same of a job that runs, for people, as "43 %, 12.0 MiB a second, 5 s left"; empty if
+/// nothing is known.
 std::string progressText(const Object& job);
 
 /// Told of a job again and again until it is over. how: "json", "none", or "auto": a bar if stderr

@@ -43,7 +43,9 @@ void createByTime(Session& session, const std::string& origin, const Dictionary&
             return;
         } catch (const Failure& failure) {
             // What was attached for it is detached again by now.
-            const bool is_taken = failure.name() == errorKindName(ErrorKind::Exists);
+            // A call that was repeated may have made it itself.
+            const bool is_taken =
+                failure.name() == errorKindName(ErrorKind::Exists) && !failure.repeated();
             if (!is_taken || !attached.empty() || number > kMostInASecond)
                 throw;
         }
@@ -52,6 +54,7 @@ void createByTime(Session& session, const std::string& origin, const Dictionary&
 }
 
 void create(Session& session, const Arguments& arguments) {
+    checkNewSnapshot(session, arguments.snapshot);
     const Dictionary options = optionsOf(arguments.snapshot);
     std::vector<AttachedNow> attached;
     const std::string origin = originOrAttach(session, session.client.objects(), arguments.origin,
@@ -189,6 +192,15 @@ Dictionary optionsOf(const NewSnapshot& snapshot) {
     return options;
 }
 
+void checkNewSnapshot(const Session& session, const NewSnapshot& snapshot) {
+    checkColumns(session.output, snapshotColumns());
+    if (snapshot.activate && session.output.no_wait)
+        throw Failure(
+            ExitCode::Usage, "Usage",
+            "--activate needs the snapshot, and --no-wait does not wait for it: leave out "
+            "one of them, or run \"snapd-cli activate\" later");
+}
+
 void createAndPrint(Session& session,
                     const std::vector<std::pair<ObjectPath, std::string>>& members,
                     const Dictionary& options, bool activate,
@@ -199,6 +211,12 @@ void createAndPrint(Session& session,
             kRootPath, kManagerInterface, "CreateSnapshots",
             [&](Message& message) { message.append(members); }, options);
         created = reply.readObjectPaths();
+    } catch (const JobBegun&) {
+        const Objects objects = session.client.objects();
+        for (const auto& now : attached)
+            if (const Object* const origin = objects.at(now.path))
+                printWarning(attachedText(*origin));
+        throw;
     } catch (const Failure& failure) {
         undoAttach(session, attached, failure);
     }

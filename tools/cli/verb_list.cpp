@@ -25,6 +25,9 @@ void list(Session& session, const Arguments& arguments) {
             (store.empty() || snapshot.text("Store") == store))
             shown.push_back(snapshot);
     printObjects(session.output, "snapshots", snapshotColumns(), objects, shown);
+    for (const auto& object : objects.stores)
+        if (store.empty() || object.path == store)
+            warnIfUnusable(object);
 }
 
 }  // namespace

@@ -40,12 +40,15 @@ void make(Session& session, const Object& snapshot, const std::vector<Change>& c
         };
         const bool is_last = &change == &changes.back();
         try {
-            if (is_last)
+            if (session.output.dry_run && !is_last)
+                session.client.onlyCheck(snapshot.path, kSnapshotInterface, change.method, append,
+                                         {});
+            else if (is_last)
                 session.client.callJob(snapshot.path, kSnapshotInterface, change.method, append);
             else
                 session.client.callStep(snapshot.path, kSnapshotInterface, change.method, append);
         } catch (const Failure& failure) {
-            if (done.empty())
+            if (done.empty() || session.output.dry_run)
                 throw;
             throw Failure(ExitCode::Partly, failure.name(),
                           fmt::format("{}; changed before that: {}", failure.what(), done));

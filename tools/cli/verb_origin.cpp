@@ -31,6 +31,7 @@ void sayInitramfs(Session& session, bool changed) {
 }
 
 void attach(Session& session, const Arguments& arguments) {
+    checkColumns(session.output, originColumns());
     const Object store = session.client.objects().store(arguments.store);
     Dictionary options{{"method", arguments.method}};
     if (!arguments.name.empty())

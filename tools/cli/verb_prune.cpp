@@ -84,10 +84,11 @@ std::string namesOf(const std::vector<Object>& results) {
     return names;
 }
 
-void checkAllDone(const std::vector<Object>& results) {
+/// What to end with if not all was done.
+std::optional<Failure> failureIn(const std::vector<Object>& results) {
     const auto failed = withAction(results, "failed");
     if (failed.empty())
-        return;
+        return std::nullopt;
     const auto deleted = withAction(results, "delete");
     std::string message =
         fmt::format("not deleted: {} ({})", namesOf(failed), failed.front().text("Reason"));
@@ -97,11 +98,12 @@ void checkAllDone(const std::vector<Object>& results) {
     const bool all_of_store = std::any_of(failed.begin(), failed.end(),
                                           [](const Object& result) { return result.path == "/"; });
     const bool partly = !deleted.empty() || all_of_store;
-    throw Failure(partly ? ExitCode::Partly : ExitCode::Failed, partly ? "PartlyDone" : "Failed",
-                  message);
+    return Failure(partly ? ExitCode::Partly : ExitCode::Failed, partly ? "PartlyDone" : "Failed",
+                   message);
 }
 
 void run(Session& session, const Arguments& arguments) {
+    checkColumns(session.output, pruneColumns());
     Dictionary options;
     for (const auto& rule : arguments.rules)
         addRule(rule, options);
@@ -126,14 +128,18 @@ void run(Session& session, const Arguments& arguments) {
         session.client.callJob(kRootPath, kManagerInterface, "DeleteSnapshots",
                                [&](Message& message) { message.append(Value(paths)); });
     }
-    if (session.output.dry_run)
-        printObjects(session.output, "pruned", pruneColumns(), objects, results);
-    checkAllDone(results);
-    if (session.output.dry_run)
+    const auto failure = failureIn(results);
+    if (session.output.json) {
+        printObjects(session.output, "pruned", pruneColumns(), objects, results,
+                     failure ? errorJson(failure->name(), failure->what()) : nlohmann::json());
+        session.end = failure ? failure->code() : ExitCode::Done;
         return;
-    if (session.output.json)
+    }
+    if (session.output.dry_run)
         printObjects(session.output, "pruned", pruneColumns(), objects, results);
-    else
+    if (failure)
+        throw *failure;
+    if (!session.output.dry_run)
         printDone(session.output,
                   going.empty() ? "nothing to delete" : fmt::format("deleted {}", namesOf(going)),
                   {});

@@ -33,6 +33,7 @@ std::pair<std::string, std::string> memberFrom(const std::string& text,
 }
 
 void createSet(Session& session, const Arguments& arguments) {
+    checkNewSnapshot(session, arguments.snapshot);
     const Dictionary options = optionsOf(arguments.snapshot);
     std::vector<std::pair<std::string, std::string>> wanted;
     for (const auto& member : arguments.members)

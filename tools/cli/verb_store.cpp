@@ -103,6 +103,7 @@ void addAutoextendOptions(CLI::App& verb, const std::shared_ptr<Arguments>& argu
 }
 
 void create(Session& session, const Arguments& arguments) {
+    checkColumns(session.output, storeColumns());
     if (arguments.devices.empty() == arguments.volume_group.empty())
         throw Failure(ExitCode::Usage, "Usage",
                       "say what the store is made of: devices, or --volume-group");
@@ -141,6 +142,7 @@ void open(Session& session, const Arguments& arguments) {
 }
 
 void extend(Session& session, const Arguments& arguments) {
+    checkColumns(session.output, storeColumns());
     const std::string path = session.client.objects().store(arguments.name).path;
     session.client.callJob(path, kStoreInterface, "Extend", [&](Message& message) {
         message.append(Value(absolutePaths(arguments.devices)));
@@ -150,6 +152,7 @@ void extend(Session& session, const Arguments& arguments) {
 }
 
 void modify(Session& session, const Arguments& arguments) {
+    checkColumns(session.output, storeColumns());
     Dictionary options;
     addAutoextend(options, arguments);
     if (options.empty())
@@ -176,8 +179,10 @@ void list(Session& session) {
     session.client.refresh();
     const Objects objects = session.client.objects();
     printObjects(session.output, "stores", storeColumns(), objects, objects.stores);
-    for (const auto& store : objects.stores)
+    for (const auto& store : objects.stores) {
         warnIfDamaged(store);
+        warnIfUnusable(store);
+    }
 }
 
 }  // namespace

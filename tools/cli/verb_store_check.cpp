@@ -76,6 +76,8 @@ void check(Session& session, const std::string& wanted) {
     for (const auto& store : stores) {
         const auto more = findingsOf(session, store);
         findings.insert(findings.end(), more.begin(), more.end());
+        if (!store.text("Problem").empty() && session.end == ExitCode::Done)
+            session.end = ExitCode::Failed;
         for (const auto& finding : more)
             if (finding.flag("Damage"))
                 session.end = ExitCode::Damaged;

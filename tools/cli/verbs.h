@@ -103,6 +103,8 @@ void addNewSnapshotOptions(CLI::App& verb, NewSnapshot& snapshot);
 Dictionary optionsOf(const NewSnapshot& snapshot);
 
 /// Makes the snapshots and prints them. members: origins' paths and names.
+/// Usage if what is asked for makes no sense: before anything is attached for it.
+void checkNewSnapshot(const Session& session, const NewSnapshot& snapshot);
 void createAndPrint(Session& session,
                     const std::vector<std::pair<ObjectPath, std::string>>& members,
                     const Dictionary& options, bool activate,

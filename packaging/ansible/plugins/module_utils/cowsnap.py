@@ -22,6 +22,9 @@ NEXT_STEPS = {
     "MetadataCorrupt": '"cowsnap-store check" on the devices of the store tells what is damaged.',
 }
 
+# Verbs that the daemon can judge before anything is changed, whatever else the task does.
+ASKED_BEFORE = {("store", "create"), ("store", "extend"), ("origin", "attach"), ("rollback",)}
+
 
 def same_device(one, other):
     """Whether two paths lead to one block device."""
@@ -69,11 +72,21 @@ class Cowsnap:
 
         doing says what it is good for, such as "create the store main". No operand is ever taken for an option.
         """
-        words = [*verb, *options, *(["--", *operands] if operands else [])]
-        self.commands.append(" ".join(["snapd-cli", *words]))
+        rest = [*options, *(["--", *operands] if operands else [])]
+        self.commands.append(" ".join(["snapd-cli", *verb, *rest]))
         if self._module.check_mode:
+            if tuple(verb) in ASKED_BEFORE:
+                self._ask_before(doing, [*verb, "--json", "--yes", "--dry-run", *rest])
             return None
-        return self._run(doing, [*verb, "--json", "--yes", *options, *(["--", *operands] if operands else [])])
+        return self._run(doing, [*verb, "--json", "--yes", *rest])
+
+    def _ask_before(self, doing, words):
+        """In check mode: whether the daemon would refuse it. What an earlier task makes is not there yet."""
+        try:
+            self._run(doing, words)
+        except Refused as refusal:
+            if refusal.error != "NotFound":
+                raise
 
     def find_store(self, wanted):
         """The store with this name or UUID, or None."""

@@ -23,7 +23,7 @@ options:
     description:
       - The block devices of the store.
       - Those that it does not have yet are appended, in this order. A store is never made smaller, so the task fails if the store has a
-        device that is not named here.
+        device that is not named here. Volumes that the daemon itself has extended it with, from its volume group, are not asked for.
       - Needed if the store is not there yet.
     type: list
     elements: path
@@ -104,6 +104,8 @@ error:
   sample: Busy
 """
 
+import re
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cowsnap.cowsnap.plugins.module_utils.cowsnap import Refused, run_module, same_device
 
@@ -135,6 +137,11 @@ def without(paths, others):
     return [path for path in paths if not any(same_device(path, other) for other in others)]
 
 
+def made_by_daemon(path):
+    """Whether that is a logical volume which the daemon has made to extend a store, in the volume group that the store is in."""
+    return re.search("_cowsnap[0-9]+$", path) is not None
+
+
 def extend(cowsnap, module, store):
     name, devices = store["name"], module.params["devices"]
     if store["state"] == "unusable":
@@ -143,7 +150,8 @@ def extend(cowsnap, module, store):
         module.warn(f"the store {name} is {store['state']}: {store['problem'] or 'see snapd-cli store list'}")
     if devices is None:
         return shown(store, module.params)
-    too_many = without(store["devices"], devices + (module.params["spares"] or []))
+    more = without(store["devices"], devices + (module.params["spares"] or []))
+    too_many = [path for path in more if not made_by_daemon(path)]
     if too_many:
         raise Refused(f'the store {name} also has {", ".join(too_many)}, and a store cannot be made smaller. Name all of its '
                       f'devices in the option "devices", or close it and make another one.')
