@@ -154,7 +154,8 @@ std::optional<DeviceNumber> rootDevice() {
     return DeviceNumber{major(status.st_dev), minor(status.st_dev)};
 }
 
-/// Ends with 0 and says why if the device is, or stands on, one that is withheld.
+/// Ends with 0 and says why if the device is, or stands on, one that is withheld; with NotFound if
+/// not.
 int askWithheld(const Places& places, const std::string& path) {
     auto withheld = places.withheld().read();
     const auto mapped = mappedDevices();
@@ -176,6 +177,12 @@ int askWithheld(const Places& places, const std::string& path) {
         return static_cast<int>(ExitCode::NotFound);
     std::cout << withheldText(*found) << "\n" << kWithheldAdvice << "\n";
     return 0;
+}
+
+/// For who lets a device through: only what is surely not withheld, so an error is none.
+int askNotWithheld(const Places& places, const std::string& path) {
+    const int status = askWithheld(places, path);
+    return status == 0 ? static_cast<int>(ExitCode::NotFound) : 0;
 }
 
 /// attempt() until no device is missing, or the time is over: its last status. What an attempt logs
@@ -230,6 +237,11 @@ int main(int argc, char** argv) {
     auto* const withheld_option = app.add_option(
         "--withheld", asked, "Attach nothing: end with 0 if this device is withheld, and say why");
     withheld_option->excludes(withhold_option);
+    std::string let_through;
+    auto* const not_withheld_option =
+        app.add_option("--not-withheld", let_through,
+                       "Attach nothing: end with 0 if this device is surely not withheld");
+    not_withheld_option->excludes(withhold_option)->excludes(withheld_option);
     app.add_option("device", paths,
                    "The devices of one store, in their order (default: all registered stores)");
     app.set_version_flag("--version", COWSNAP_VERSION);
@@ -248,11 +260,14 @@ int main(int argc, char** argv) {
         work = [&] { return withholdAll(places); };
     else if (withheld_option->count() > 0)
         work = [&] { return askWithheld(places, asked); };
+    else if (not_withheld_option->count() > 0)
+        work = [&] { return askNotWithheld(places, let_through); };
     else if (paths.empty())
         work = [&] { return activateRegistered(places); };
     else
         work = [&] { return activateNamed(places, paths); };
-    const bool waits = !before_udev && withheld_option->count() == 0;
+    const bool waits =
+        !before_udev && withheld_option->count() == 0 && not_withheld_option->count() == 0;
     return repeat(log, std::chrono::seconds(waits ? wait_seconds : 0),
                   [&] { return attempt(work); });
 }

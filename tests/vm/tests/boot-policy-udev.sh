@@ -78,6 +78,18 @@ boot)
 	is_ready "$DISK1"
 	is_ready "$DISK3"
 	same "no volume is activated on what is withheld" 0 "$(volumes)"
+	note "what cannot be told is withheld"
+	cp /run/cowsnap/withheld.json /run/withheld.json
+	echo '{' >/run/cowsnap/withheld.json
+	udevadm trigger --type=devices --action=change --subsystem-match=block
+	settled
+	is_withheld "$DISK0"
+	is_withheld "$DISK2"
+	cp /run/withheld.json /run/cowsnap/withheld.json
+	udevadm trigger --type=devices --action=change --subsystem-match=block
+	settled
+	is_withheld "$DISK0"
+	is_ready "$DISK3"
 	check "the store and its origins come up" cowsnap-activate
 	settled
 	for device in "$DISK0" "${DISK0}1" "$DISK2"; do
