@@ -177,7 +177,7 @@ def install(s):
 
 def first_use(s):
     """The first use: a store, a snapshot of a mounted device, a look at what was there, and back to it"""
-    s.has("without a store it says what to do", "snapd-cli store create DEVICE", s.refused(f"snapd-cli create {DATA} --name data-first"))
+    s.has("without a store it says what to do", "snapd-cli store create /dev/", s.refused(f"snapd-cli create {DATA} --name data-first"))
     s.documented("packaging/README.md", "first-use", instead={"/dev/sdc": STORE, "/dev/sdb1": DATA, "before-upgrade": "data-first"})
     s.ok("two lines of the document: a store, and a snapshot of a mounted file system")
     entry = json.loads(s.do("journalctl -u cowsnapd --no-pager -q -o json -n 1 COWSNAP_SNAPSHOT=data-first"))
