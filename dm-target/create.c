@@ -4,9 +4,10 @@
  *
  * In this order, undone in the opposite one whatever happens:
  *
- *   1. freeze the file systems, those stacked on others first; without one, the
- *      page cache of the device is written. Of an interposed disk those on its
- *      partitions, too
+ *   1. freeze the file systems in the order of the message: user space knows which
+ *      loop device has its file on another one, and that one must not be frozen yet;
+ *      without one, the page cache of the device is written. Of an interposed disk
+ *      those on its partitions, too
  *   2. stop the origins: first the stacked ones, one after the other, those stacked on
  *      others first, because all that follows needs the lower ones to go on:
  *        - drain its mapped device: bios that come are deferred by device-mapper
@@ -510,13 +511,13 @@ static int create_locked(struct cow_engine *engine, struct cow_member *members,
 
 	if (r)
 		return r;
-	sort_targets(targets, count);
 	for (i = 0; i < count; i++)
 		if (targets[i].interposer)
 			cow_gate_prepare(targets[i].interposer);
 	r = wait_for_room(engine);
 	if (!r)
 		r = find_frozen(&frozen, targets, count);
+	sort_targets(targets, count);
 	if (r)
 		cow_create_abort(&engine->store, members, count);
 	else

@@ -68,6 +68,7 @@
 #include <linux/part_stat.h>
 
 #include "cowsnap.h"
+#include "interpose.h"
 
 #define LOOK_BYTES (64u << 10)
 #define NARROW_BYTES COWSNAP_BLOCK_BYTES
@@ -441,7 +442,8 @@ int cow_front_enter_device(struct cow_attachment *attachment)
 	if (!is_away(guard))
 		return 0;
 	if (attachment->interposer)
-		r = cow_interposer_still(attachment->interposer, begin_to_enter, guard);
+		r = cow_interpose_fails(COW_STEP_STILL) ? -EBUSY :
+		    cow_interposer_still(attachment->interposer, begin_to_enter, guard);
 	else
 		begin_to_enter(guard);
 	if (r) {
@@ -450,7 +452,8 @@ int cow_front_enter_device(struct cow_attachment *attachment)
 	}
 	flush(guard);
 	print = see_narrow(guard);
-	r = record_entering(guard, print);
+	r = attachment->interposer && cow_interpose_fails(COW_STEP_RECORDED) ? -EIO :
+	    record_entering(guard, print);
 	if (r < 0) {
 		DMERR("origin %u: that it is in front cannot be recorded (%d)",
 		      guard->origin->id, r);

@@ -127,9 +127,17 @@ static void drain_mapped(struct mapped_device *md)
 	lockdep_on();
 }
 
-/* Counted for the whole disk and for its partitions apart. */
-static bool no_write_in_flight(struct gendisk *disk)
+/* Of one disk; it begins at 0 itself. */
+static bool overlap(const struct block_device *a, const struct block_device *b)
 {
+	return a->bd_start_sect < b->bd_start_sect + b->bd_nr_sectors &&
+	       b->bd_start_sect < a->bd_start_sect + a->bd_nr_sectors;
+}
+
+/* Counted for the whole disk and for its partitions apart. */
+static bool no_write_in_flight(struct block_device *bdev)
+{
+	struct gendisk *disk = bdev->bd_disk;
 	struct block_device *part;
 	unsigned long index;
 	long in_flight = 0;
@@ -137,6 +145,9 @@ static bool no_write_in_flight(struct gendisk *disk)
 
 	rcu_read_lock();
 	xa_for_each(&disk->part_tbl, index, part) {
+		/* those to other partitions go on: the gate lets them pass */
+		if (!overlap(part, bdev))
+			continue;
 		/* one may end on another CPU than it began on */
 		for_each_possible_cpu(cpu)
 			in_flight += part_stat_local_read_cpu(part, in_flight[1], cpu);

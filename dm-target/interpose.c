@@ -876,13 +876,13 @@ void cow_interposer_free(struct cow_interposer *interposer)
 
 /* While only the statistics tell what is in flight below. gate_mutex held. */
 bool cow_gate_hold_still(struct cow_interposer *interposer,
-			 bool (*is_still)(struct gendisk *disk))
+			 bool (*is_still)(struct block_device *bdev))
 {
 	unsigned long end = jiffies + msecs_to_jiffies(COW_INTERPOSE_WAIT_MS);
 	bool still;
 
 	close_gate(interposer);
-	while (!(still = is_still(interposer->disk)) && time_before(jiffies, end))
+	while (!(still = is_still(interposer->bdev)) && time_before(jiffies, end))
 		usleep_range(500, 1000);
 	open_gate(interposer);
 	return still;

@@ -21,6 +21,8 @@ enum cow_interpose_step {
 	COW_STEP_ARMED, /* writes are taken */
 	COW_STEP_SUBMITTERS, /* nobody is on the way who was let pass before */
 	COW_STEP_DRAINED, /* nothing is below that was let pass before */
+	COW_STEP_STILL, /* nothing is under way for a moment, to see what the device has */
+	COW_STEP_RECORDED, /* the store has it that somebody is in front */
 };
 
 /* In front of one device, or of one partition. */
@@ -57,7 +59,7 @@ bool cow_interpose_wants(struct bio *bio);
 void cow_interpose_take(struct bio *bio);
 bool cow_interpose_fails(enum cow_interpose_step step);
 bool cow_gate_hold_still(struct cow_interposer *interposer,
-			 bool (*is_still)(struct gendisk *disk));
+			 bool (*is_still)(struct block_device *bdev));
 
 /* hook-entry.S, and what it and interpose-hook.c send callers of hooked functions to */
 void cow_hook_entry(void);

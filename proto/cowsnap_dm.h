@@ -119,7 +119,9 @@
  *
  * create <snapshot id> <origin id> [<snapshot id> <origin id>]...
  *     Snapshots of these origins at one instant (at most COWSNAP_SET_MAX). File
- *     systems mounted on the origins are frozen meanwhile.
+ *     systems mounted on the origins are frozen meanwhile, in this order: name one
+ *     on a loop device before that which has the loop device's file, or its freeze
+ *     waits for the other one's thaw, for ever.
  * delete <snapshot id>...
  *     All or none (at most COWSNAP_DELETE_MAX). EBUSY when one has a cow-snap, or a
  *     rollback needs it.

@@ -83,6 +83,10 @@ void Engine::checkUse(const BlockDevice& device, AttachMethod method,
                       const std::optional<DeviceUser>& user, const OriginRecord* known,
                       bool has_snapshots) {
     const std::string& path = device.identity.path;
+    if (user && user->kind == DeviceUser::Kind::Multipath)
+        fail(ErrorKind::NotSupported,
+             "{} is {}: what is written by that does not come by it. Name the multipath device",
+             path, user->text);
     if (method == AttachMethod::Interposed) {
         requireInterposing(mapper_);
         if (user && user->kind == DeviceUser::Kind::Swap)

@@ -66,6 +66,33 @@ Consistency consistencyOf(BlockDevices& devices, const OriginState& origin) {
 
 }  // namespace
 
+/// The kernel freezes file systems in this order: one on a loop device comes before that which has
+/// the loop device's file, whose freeze would keep it from being written.
+void Engine::upperFirst(const StoreState& store,
+                        std::vector<std::pair<std::uint32_t, std::uint32_t>>& ids) {
+    if (ids.size() < 2)
+        return;
+    std::map<std::uint32_t, std::size_t> below;  // how many of the others an origin stands on
+    for (const auto& [snapshot, id] : ids) {
+        const OriginState& upper = store.origins.at(id);
+        if (!upper.lower || !upper.mapped)
+            continue;
+        const auto stands_on =
+            allBelow(devices_, upper.method == AttachMethod::Interposed ? *upper.lower
+                                                                        : upper.mapped->number);
+        below[id] =
+            static_cast<std::size_t>(std::count_if(ids.begin(), ids.end(), [&](const auto& other) {
+                const OriginState& lower = store.origins.at(other.second);
+                return other.second != id && lower.lower && lower.mapped &&
+                       (stands_on.contains(*lower.lower) ||
+                        stands_on.contains(lower.mapped->number));
+            }));
+    }
+    std::stable_sort(ids.begin(), ids.end(), [&](const auto& one, const auto& other) {
+        return below[one.second] > below[other.second];
+    });
+}
+
 std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std::string>>& members,
                                           const SnapshotOptions& options) {
     if (members.empty())
@@ -127,6 +154,7 @@ std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std:
     }
     checkFits(store, changed);
     turns_.checked();
+    upperFirst(store, ids);
     persist(store, std::move(changed));
     try {
         mapper_.message(store.mapped->name, createMessage(ids));

@@ -80,6 +80,19 @@ bool sameDevice(const DeviceIdentity& identity, const DeviceIdentity& device) {
     return !identity.elsewhere && !device.elsewhere && identity.path == device.path;
 }
 
+std::set<DeviceNumber> allBelow(BlockDevices& devices, DeviceNumber upper) {
+    std::set<DeviceNumber> seen;
+    std::vector<DeviceNumber> open{upper};
+    while (!open.empty()) {
+        const DeviceNumber current = open.back();
+        open.pop_back();
+        for (const DeviceNumber next : devices.below(current))
+            if (seen.insert(next).second)
+                open.push_back(next);
+    }
+    return seen;
+}
+
 bool standsOn(BlockDevices& devices, DeviceNumber upper, DeviceNumber lower,
               std::optional<DeviceNumber> not_through) {
     std::set<DeviceNumber> seen{upper};

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -41,7 +42,8 @@ struct DeviceUser {
         FileSystem,  ///< one that is mounted from this device, and that freezing the device freezes
         Swap,        ///< it is active swap
         Partitions,  ///< nobody but the users of its partitions
-        Other,       ///< a device on top of it, or someone who opened it exclusively
+        Multipath,   ///< a multipath device, whose requests come by nobody in front of it
+        Other,       ///< a device on top of it, or someone who opened it exclusively or for writing
     };
     Kind kind = Kind::Other;
     std::string text;  ///< behind "is": "mounted on /home", "in use by dm-3"
@@ -73,7 +75,8 @@ public:
     /// The partitions of a disk; none for any other device.
     virtual std::vector<DeviceNumber> partitions(DeviceNumber number) = 0;
     /// Who uses a device; nothing if nobody does, which is found out by opening it
-    /// exclusively. An interposed origin does not count.
+    /// exclusively, and by asking who has it, or the disk that it is a partition of, open for
+    /// writing. An interposed origin does not count.
     virtual std::optional<DeviceUser> user(const std::string& path) = 0;
     /// Calls work while nobody else can use the device or mount from it; then nothing is cached
     /// any more of what was there before. Busy, and work is not called, if it is in use.
@@ -104,6 +107,9 @@ BlockDevice findDevice(BlockDevices& devices, const DeviceIdentity& identity,
 
 /// Whether identity may be that of device, its size aside.
 bool sameDevice(const DeviceIdentity& identity, const DeviceIdentity& device);
+
+/// All devices that upper stands on, itself aside.
+std::set<DeviceNumber> allBelow(BlockDevices& devices, DeviceNumber upper);
 
 /// Whether upper stands on lower, or both are the same. By way of the device not_through only
 /// does not count.

@@ -18,10 +18,12 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <sstream>
 
 #include "base/error.h"
 #include "base/file_descriptor.h"
+#include "block/open_files.h"
 
 namespace cowsnap {
 
@@ -136,6 +138,24 @@ std::string holdersOf(DeviceNumber number) {
     return result;
 }
 
+/// The multipath device that a device, or the disk of a partition, is a path of; empty if it is
+/// none. multipathd and DM's own tools begin its UUID so.
+std::string multipathOf(DeviceNumber number) {
+    std::error_code code;
+    for (const auto& entry : fs::directory_iterator(wholeDeviceOf(number) / "holders", code))
+        if (readLine(entry.path() / "dm/uuid").starts_with("mpath-"))
+            return readLine(entry.path() / "dm/name");
+    return {};
+}
+
+/// A device and, of a partition, its disk.
+std::set<DeviceNumber> withDisk(DeviceNumber number) {
+    std::set<DeviceNumber> devices{number};
+    if (const auto disk = DeviceNumber::parse(readLine(wholeDeviceOf(number) / "dev")))
+        devices.insert(*disk);
+    return devices;
+}
+
 /// The block device of the file system that has a file, for one whose files have the number of no
 /// device, as those of btrfs.
 std::optional<DeviceNumber> mountedBelow(const std::string& file) {
@@ -173,6 +193,9 @@ std::optional<DeviceUser> visibleUser(DeviceNumber number) {
             fmt::format("mounted on {}", mount->mount_point)};
     if (isSwap(number))
         return DeviceUser{DeviceUser::Kind::Swap, "active swap"};
+    if (const std::string multipath = multipathOf(number); !multipath.empty())
+        return DeviceUser{DeviceUser::Kind::Multipath,
+                          fmt::format("a path of the multipath device {}", multipath)};
     const std::string holders = holdersOf(number);
     if (!holders.empty())
         return DeviceUser{DeviceUser::Kind::Other, fmt::format("in use by {}", holders)};
@@ -336,10 +359,16 @@ std::optional<DeviceUser> LinuxBlockDevices::user(const std::string& path) {
         }
     }
     const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
-    if (file)
-        return std::nullopt;
-    if (errno != EBUSY)
+    if (!file && errno != EBUSY)
         failErrno(errno, fmt::format("cannot open {}", path));
+    if (file) {
+        const auto number = blockNumber(path);
+        const auto writer = number ? writerOf(withDisk(*number)) : std::nullopt;
+        if (writer)
+            return DeviceUser{DeviceUser::Kind::Other,
+                              fmt::format("open for writing by {}", *writer)};
+        return std::nullopt;
+    }
     return DeviceUser{DeviceUser::Kind::Other,
                       "in use by someone who opened it exclusively, such as a btrfs file system"};
 }

@@ -331,3 +331,13 @@ TEST_CASE("an origin that is open is not detached") {
     bed.machine.setOpen("/dev/mapper/cowsnap-one", false);
     CHECK_NOTHROW(bed.engine->detach(one));
 }
+
+TEST_CASE("a path of a multipath device is refused, however it is to be attached") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    bed.machine.setUser("/dev/one", "a path of the multipath device mpatha",
+                        DeviceUser::Kind::Multipath);
+    for (const auto method : {AttachMethod::Interposed, AttachMethod::Stacked})
+        checkRefused(bed, ErrorKind::NotSupported, "Name the multipath device",
+                     [&] { bed.engine->attach("/dev/one", store, "", method); });
+}

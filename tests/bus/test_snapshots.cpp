@@ -104,6 +104,19 @@ TEST_CASE("a snapshot is file-system consistent if all that is mounted was froze
     }
 }
 
+TEST_CASE("a file system on a file of another one is frozen before that") {
+    EngineBed bed;
+    bed.machine.putOn("/dev/two", "/dev/one");
+    const Uuid store = bed.makeStore();
+    const Uuid two = bed.engine->attach("/dev/two", store, "", AttachMethod::Interposed);
+    const Uuid one = bed.engine->attach("/dev/one", store, "", AttachMethod::Interposed);
+    const auto created = bed.engine->createSnapshots({{one, "a"}, {two, "b"}}, {});
+    const auto id = [&](const Uuid& uuid) { return bed.store().metadata.snapshot(uuid)->id; };
+    CHECK(bed.snapshotNamed("a") == created[0]);
+    CHECK_THAT(bed.machine.messages().back(),
+               Contains(fmt::format("create {} 1 {} 2", id(created[1]), id(created[0]))));
+}
+
 TEST_CASE("a set is of one store") {
     EngineBed bed;
     const Uuid main = bed.makeStore();

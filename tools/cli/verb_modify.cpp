@@ -62,9 +62,9 @@ void modify(Session& session, const Arguments& arguments) {
     if (!arguments.describe && !tags_change && arguments.expires.empty())
         throw Failure(ExitCode::Usage, "Usage",
                       "say what is to change: --description, --tag, --untag or --expires");
-    const std::optional<std::uint64_t> expires =
-        arguments.expires.empty() ? std::nullopt
-                                  : std::optional(timeFrom(arguments.expires, std::time(nullptr)));
+    const bool expiry_changes = !arguments.expires.empty();
+    const std::uint64_t expires =
+        expiry_changes ? timeFrom(arguments.expires, std::time(nullptr)) : 0;
     const Objects objects = session.client.objects();
     const Object& snapshot = objects.snapshot(arguments.snapshot);
     const std::string name = snapshot.text("Name");
@@ -73,8 +73,8 @@ void modify(Session& session, const Arguments& arguments) {
         changes.push_back({"description", "SetDescription", {arguments.description}});
     if (tags_change)
         changes.push_back({"tags", "ChangeTags", {arguments.added_tags, arguments.removed_tags}});
-    if (expires)
-        changes.push_back({"expiry", "SetExpiry", {*expires}});
+    if (expiry_changes)
+        changes.push_back({"expiry", "SetExpiry", {expires}});
     make(session, snapshot, changes);
     printDone(session.output, fmt::format("modified {}", name), {{"snapshot", name}});
 }

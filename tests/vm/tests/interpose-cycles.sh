@@ -134,7 +134,7 @@ mkdir -p /run/origin
 
 mkfs.ext4 -q "$DISK0"
 mount "$DISK0" /run/origin
-cycles_of "$DISK0" "$cycles" /run/origin 1 2 3 4 5
+cycles_of "$DISK0" "$cycles" /run/origin 1 2 3 4 5 6 7
 umount /run/origin
 check "the file system is sound" e2fsck -fn "$DISK0"
 
@@ -158,7 +158,7 @@ cycles_of "$DISK0" "$((cycles / 2))"
 note "each step of attaching fails once"
 fill "$DISK0" 3
 now=$(sum "$DISK0")
-for step in 1 2 3 4 5; do
+for step in 1 2 3 4 5 6 7; do
 	step_fails "$DISK0" $step
 	same "nothing is hooked" 0 "$(hooks)"
 	same "the device has what it had" "$now" "$(sum "$DISK0")"

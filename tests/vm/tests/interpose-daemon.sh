@@ -51,6 +51,27 @@ if [[ $(phase) == start ]]; then
 	cli "detached" origin detach stacked --yes
 	echo 1 >/proc/sys/kernel/ftrace_enabled
 
+	# who writes to the device itself has not opened it exclusively, and would go past a stacked origin
+	exec 9<>"$DISK3"
+	cli_refused 5 "open for writing by program" origin attach "$DISK3" --method stack
+	exec 9>&-
+	exec 9<"$DISK3"
+	cli "in place of the device" origin attach "$DISK3" --name stacked
+	exec 9<&-
+	cli "detached" origin detach stacked --yes
+	sleep 1000 9<>"$DISK3" &
+	writer=$!
+	cli "$DISK3 goes on as it is" origin attach "$DISK3" --name written
+	kill $writer
+	cli "detached" origin detach written --yes
+
+	note "a path of a multipath device is nobody's"
+	modprobe -a dm-multipath dm-round-robin
+	check "a multipath device" dmsetup create paths --uuid mpath-paths \
+		--table "0 $(sectors "$DISK3") multipath 0 0 1 1 round-robin 0 1 1 $DISK3 1000"
+	cli_refused 1 "a path of the multipath device paths" origin attach "$DISK3"
+	check "it is removed" dmsetup remove paths
+
 	cli "interposed: $DISK0 goes on as it is" create "$DISK0" --name first
 	same "the functions are hooked" 2 "$(hooks)"
 	same "the device is used as before" "$DISK0 interposed" "$(column "$DISK0" device) $(column "$DISK0" method)"

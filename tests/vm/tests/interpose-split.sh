@@ -13,8 +13,11 @@ load_module
 modprobe raid0 || fail "modules are missing"
 store_make store "$DISK0" 2 segment_sectors 256
 
+# so that with several writes at a time there is always one on its way
+modprobe dm-delay || fail "modules are missing"
+check "a slow disk" dmsetup create slow --table "0 $(sectors "$DISK2") delay $DISK2 0 0 $DISK2 0 200"
 # chunks of 64 KiB: a write of 1 MiB becomes 16
-check "an array" mdadm --create /dev/md9 --quiet --run --level=0 --raid-devices=2 --chunk=64 --metadata=1.2 "$DISK1" "$DISK2"
+check "an array" mdadm --create /dev/md9 --quiet --run --level=0 --raid-devices=2 --chunk=64 --metadata=1.2 "$DISK1" /dev/mapper/slow
 blkdiscard --zeroout /dev/md9
 check "partitions" sfdisk --quiet /dev/md9 <<<$'label: dos\nstart=2048,size=16384\nstart=18432,size=16384'
 udevadm settle 2>/dev/null
@@ -31,8 +34,17 @@ fill $first 1
 same "nothing of the second one is preserved" 0 "$(status_word second 3)"
 check "it is deleted" dmsetup message store 0 delete 20
 
-note "written: the first partition; what is watched: both, and the array"
+note "written: the second partition, all the time, while the first one is attached"
+fio --name=load --filename=$second --rw=randwrite --bs=4k --direct=1 --ioengine=psync --numjobs=8 --runtime=120 --time_based \
+	--randrepeat=0 --randseed="$SEED" --output=/run/load.log --eta=never &
+load=$!
+sleep 2
 origin_interpose first store 1 $first
+kill -0 $load 2>/dev/null || fail "the load has ended"
+kill -INT $load
+wait $load
+
+note "written: the first partition; what is watched: both, and the array"
 origin_interpose array store 3 /dev/md9
 check "snapshots" dmsetup message store 0 create 10 1 21 2 30 3
 first_before=$(sum $first) array_before=$(sum /dev/md9)
@@ -54,4 +66,5 @@ for id in 1 2 3; do
 	dmsetup message store 0 forget $id
 done
 check "the array is stopped" mdadm --stop --quiet /dev/md9
+check "the slow disk is removed" dmsetup remove slow
 free_all store
