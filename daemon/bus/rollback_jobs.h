@@ -40,7 +40,6 @@ private:
     struct Copying {
         std::uint64_t job = 0;
         ObjectPath undo;
-        std::uint64_t done_bytes = 0;
     };
 
     void end(const std::string& origin, const JobError& error);

@@ -597,7 +597,7 @@ void Engine::addDevices(StoreState& store, const std::vector<BlockDevice>& descr
         assembly_.assemble(store.uuid, all);
     } catch (const Error&) {
         if (registered.valid())
-            registry_.finish(std::move(registered));
+            finishRegistering(store, std::move(registered));
         registry_.put(before);
         throw;
     }
