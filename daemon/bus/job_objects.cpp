@@ -92,6 +92,32 @@ std::vector<ObjectPath> objectsIn(const std::optional<Answer>& answer) {
     return objects != nullptr ? *objects : std::vector<ObjectPath>();
 }
 
+/// With what a job ends. One that answers what became of each thing, as Prune does, has failed
+/// where one of them has: whoever waits for the job does not see the answer.
+JobError errorIn(const Outcome& outcome) {
+    if (!outcome.error_name.empty())
+        return {outcome.error_name, outcome.error_text, outcome.cancelled};
+    const auto* const rows =
+        outcome.answer ? std::get_if<std::vector<Dictionary>>(&*outcome.answer) : nullptr;
+    if (rows == nullptr)
+        return {};
+    const auto text = [](const Dictionary& row, const char* key) {
+        const auto found = row.find(key);
+        const auto* const value =
+            found == row.end() ? nullptr : std::get_if<std::string>(&found->second);
+        return value == nullptr ? std::string() : *value;
+    };
+    std::vector<std::string> failed;
+    for (const auto& row : *rows)
+        if (text(row, "Action") == "failed")
+            failed.push_back(fmt::format("{} ({})", text(row, "Name"), text(row, "Reason")));
+    if (failed.empty())
+        return {};
+    const Error error(ErrorKind::PartlyDone,
+                      fmt::format("not deleted: {}", fmt::join(failed, "; ")));
+    return {error.busName(), error.what()};
+}
+
 }  // namespace
 
 JobObjects::JobObjects(asio::io_context& loop, Objects& objects, Runner& runner,
@@ -137,8 +163,8 @@ void JobObjects::start(JobRequest request, const StoreSet& stores, Work work,
 
 void JobObjects::end(std::uint64_t number, const Outcome& outcome) {
     const auto running = running_.extract(number);
-    const Job& job = jobs_.end(number, {outcome.error_name, outcome.error_text, outcome.cancelled},
-                               objectsIn(outcome.answer), Job::Time::now());
+    const Job& job =
+        jobs_.end(number, errorIn(outcome), objectsIn(outcome.answer), Job::Time::now());
     showEnd(job);
     const std::string state = jobStateName(job.state);
     const bool cancelled = job.state == JobState::Cancelled;

@@ -186,6 +186,11 @@ TEST_CASE("a store that cannot be pruned is told, and it was done in part") {
     CHECK(runCli({"list", "--store", "first"}).errors.empty());
     CHECK_THAT(runCli({"store", "list"}).errors, Contains("the store second cannot be used"));
     CHECK(runCli({"store", "check", "second"}).code == 1);
+    // Also for who waits later.
+    const json begun =
+        jsonOf(runCli({"prune", "--keep", "last=1", "--yes", "--no-wait", "--json"}));
+    checkFailed(runCli({"job", "wait", std::to_string(begun.at("job").get<unsigned>())}), 7,
+                "not deleted: second (");
     // One that was not asked about is no part of it.
     const CliResult other = runCli({"prune", "one", "--keep", "last=1", "--yes"});
     checkDone(other, "nothing to delete");
