@@ -12,6 +12,7 @@
 #include <array>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -359,9 +360,10 @@ TEST_CASE("an image that a loop device uses is not written to") {
     const FileDescriptor control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
     const int number = control ? ::ioctl(control.get(), LOOP_CTL_GET_FREE) : -1;
     const std::string device = "/dev/loop" + std::to_string(number);
-    const FileDescriptor loop(number < 0 ? -1 : ::open(device.c_str(), O_RDWR | O_CLOEXEC));
+    std::optional<FileDescriptor> loop(
+        std::in_place, number < 0 ? -1 : ::open(device.c_str(), O_RDWR | O_CLOEXEC));
     const FileDescriptor image(::open((directory / "image").c_str(), O_RDWR | O_CLOEXEC));
-    if (!loop || ::ioctl(loop.get(), LOOP_SET_FD, image.get()) != 0) {
+    if (!*loop || ::ioctl(loop->get(), LOOP_SET_FD, image.get()) != 0) {
         WARN("this machine gives no loop device: not tested here");
         return;
     }
@@ -369,9 +371,15 @@ TEST_CASE("an image that a loop device uses is not written to") {
     CHECK(ran.code == 5);
     CHECK(ran.errors.find(device) != std::string::npos);
     CHECK(run(directory, {"check", directory / "image"}).code == 0);
+    // nor one that somebody has open for writing
+    const Ran beside = run(directory, {"repair", "--yes", device});
+    CHECK(beside.code == 5);
+    CHECK(beside.errors.find("open for writing by") != std::string::npos);
+    const FileDescriptor reader(::open(device.c_str(), O_RDONLY | O_CLOEXEC));
+    loop.reset();
     const Ran on_device = run(directory, {"repair", "--yes", device});
     INFO(on_device.output << on_device.errors);
     CHECK(on_device.code == 0);
     CHECK(run(directory, {"check", device}).code == 0);
-    ::ioctl(loop.get(), LOOP_CLR_FD);
+    ::ioctl(reader.get(), LOOP_CLR_FD);
 }
