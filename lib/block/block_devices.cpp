@@ -80,35 +80,32 @@ bool sameDevice(const DeviceIdentity& identity, const DeviceIdentity& device) {
     return !identity.elsewhere && !device.elsewhere && identity.path == device.path;
 }
 
-std::set<DeviceNumber> allBelow(BlockDevices& devices, DeviceNumber upper) {
-    std::set<DeviceNumber> seen;
+namespace {
+
+/// All devices that upper stands on by another way than this one, itself and that aside.
+std::set<DeviceNumber> belowBut(BlockDevices& devices, DeviceNumber upper,
+                                std::optional<DeviceNumber> not_through) {
+    std::set<DeviceNumber> found;
     std::vector<DeviceNumber> open{upper};
     while (!open.empty()) {
         const DeviceNumber current = open.back();
         open.pop_back();
         for (const DeviceNumber next : devices.below(current))
-            if (seen.insert(next).second)
+            if (next != upper && next != not_through && found.insert(next).second)
                 open.push_back(next);
     }
-    return seen;
+    return found;
+}
+
+}  // namespace
+
+std::set<DeviceNumber> allBelow(BlockDevices& devices, DeviceNumber upper) {
+    return belowBut(devices, upper, std::nullopt);
 }
 
 bool standsOn(BlockDevices& devices, DeviceNumber upper, DeviceNumber lower,
               std::optional<DeviceNumber> not_through) {
-    std::set<DeviceNumber> seen{upper};
-    if (not_through)
-        seen.insert(*not_through);
-    std::vector<DeviceNumber> open{upper};
-    while (!open.empty()) {
-        const DeviceNumber current = open.back();
-        open.pop_back();
-        if (current == lower)
-            return true;
-        for (const DeviceNumber next : devices.below(current))
-            if (seen.insert(next).second)
-                open.push_back(next);
-    }
-    return false;
+    return upper == lower || belowBut(devices, upper, not_through).contains(lower);
 }
 
 bool related(BlockDevices& devices, DeviceNumber one, DeviceNumber other) {

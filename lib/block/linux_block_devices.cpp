@@ -346,31 +346,45 @@ std::vector<DeviceNumber> LinuxBlockDevices::partitions(DeviceNumber number) {
     return result;
 }
 
-std::optional<DeviceUser> LinuxBlockDevices::user(const std::string& path) {
+namespace {
+
+/// Who has claimed a device, or one of its partitions.
+std::optional<DeviceUser> claimantOf(LinuxBlockDevices& devices, const std::string& path) {
     if (const auto number = blockNumber(path)) {
         if (auto visible = visibleUser(*number))
             return visible;
-        for (const DeviceNumber partition : partitions(*number)) {
-            const std::string partition_path = pathOf(partition);
-            if (const auto of_partition = user(partition_path))
+        for (const DeviceNumber partition : devices.partitions(*number)) {
+            const std::string partition_path = devices.pathOf(partition);
+            if (const auto of_partition = claimantOf(devices, partition_path))
                 return DeviceUser{DeviceUser::Kind::Partitions,
                                   fmt::format("in use by its partition {}, which is {}",
                                               partition_path, of_partition->text)};
         }
     }
     const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
-    if (!file && errno != EBUSY)
-        failErrno(errno, fmt::format("cannot open {}", path));
-    if (file) {
-        const auto number = blockNumber(path);
-        const auto writer = number ? writerOf(withDisk(*number)) : std::nullopt;
-        if (writer)
-            return DeviceUser{DeviceUser::Kind::Other,
-                              fmt::format("open for writing by {}", *writer)};
+    if (file)
         return std::nullopt;
-    }
+    if (errno != EBUSY)
+        failErrno(errno, fmt::format("cannot open {}", path));
     return DeviceUser{DeviceUser::Kind::Other,
                       "in use by someone who opened it exclusively, such as a btrfs file system"};
+}
+
+}  // namespace
+
+std::optional<DeviceUser> LinuxBlockDevices::user(const std::string& path) {
+    if (auto claimant = claimantOf(*this, path))
+        return claimant;
+    const auto number = blockNumber(path);
+    if (!number)
+        return std::nullopt;
+    // /proc is looked through once for all.
+    std::set<DeviceNumber> written = withDisk(*number);
+    for (const DeviceNumber partition : partitions(*number))
+        written.insert(partition);
+    if (const auto writer = writerOf(written))
+        return DeviceUser{DeviceUser::Kind::Other, fmt::format("open for writing by {}", *writer)};
+    return std::nullopt;
 }
 
 void LinuxBlockDevices::exclusively(const std::string& path, const std::function<void()>& work) {
