@@ -35,22 +35,42 @@ json toJson(const PublishedObject& object) {
     return document;
 }
 
+/// A named array of objects, as text from the first one on: a tree of all of them would be many
+/// times as large, and most of the time that a list takes.
+class List {
+public:
+    explicit List(const std::string& name) : text_("\"" + name + "\":[") {}
+
+    void add(const PublishedObject& object) {
+        if (text_.back() != '[')
+            text_ += ',';
+        text_ += toJson(object).dump(-1, ' ', false, json::error_handler_t::replace);
+    }
+
+    std::string text() const { return text_ + "]"; }
+
+private:
+    std::string text_;
+};
+
 }  // namespace
 
 std::string snapshotListing(const Objects& objects) {
-    json document{{"schema", kListingSchema},
-                  {"stores", json::array()},
-                  {"origins", json::array()},
-                  {"snapshots", json::array()}};
+    List stores("stores");
+    List origins("origins");
+    List snapshots("snapshots");
     objects.each([&](const PublishedObject& object) {
         if (object.interface == kStoreInterface)
-            document["stores"].push_back(toJson(object));
+            stores.add(object);
         else if (object.interface == kOriginInterface)
-            document["origins"].push_back(toJson(object));
+            origins.add(object);
         else if (object.interface == kSnapshotInterface)
-            document["snapshots"].push_back(toJson(object));
+            snapshots.add(object);
     });
-    return document.dump(-1, ' ', false, json::error_handler_t::replace);
+    std::string text = "{\"schema\":" + std::to_string(kListingSchema);
+    for (const List* list : {&stores, &origins, &snapshots})
+        text += "," + list->text();
+    return text + "}";
 }
 
 }  // namespace cowsnap

@@ -18,6 +18,7 @@
 #include "base/sealed_file.h"
 #include "base/uuid.h"
 #include "cli/exit.h"
+#include "cli/listing.h"
 
 namespace cowsnap::cli {
 
@@ -255,30 +256,6 @@ namespace {
 
 using nlohmann::json;
 
-/// As the property of an object that it is in JSON.
-Value valueFrom(const json& value) {
-    if (value.is_boolean())
-        return value.get<bool>();
-    if (value.is_number_unsigned())
-        return value.get<std::uint64_t>();
-    if (value.is_number())
-        return value.get<double>();
-    if (value.is_array())
-        return value.get<std::vector<std::string>>();
-    return value.get<std::string>();
-}
-
-std::vector<Object> objectsFrom(const json& list) {
-    std::vector<Object> objects;
-    for (const auto& element : list) {
-        Object& object = objects.emplace_back();
-        object.path = element.at("Path").get<std::string>();
-        for (const auto& [name, value] : element.items())
-            object.properties.emplace(name, valueFrom(value));
-    }
-    return objects;
-}
-
 /// In the order in which they are shown.
 void sort(Objects& objects) {
     const auto by_name = [](const Object& one, const Object& other) {
@@ -286,11 +263,13 @@ void sort(Objects& objects) {
     };
     std::sort(objects.stores.begin(), objects.stores.end(), by_name);
     std::sort(objects.origins.begin(), objects.origins.end(), by_name);
-    std::sort(objects.snapshots.begin(), objects.snapshots.end(),
-              [](const Object& one, const Object& other) {
-                  return std::pair(one.number("Created"), one.number("Id")) <
-                         std::pair(other.number("Created"), other.number("Id"));
-              });
+    const auto by_age = [](const Object& one, const Object& other) {
+        return std::pair(one.number("Created"), one.number("Id")) <
+               std::pair(other.number("Created"), other.number("Id"));
+    };
+    // of many they come like that
+    if (!std::is_sorted(objects.snapshots.begin(), objects.snapshots.end(), by_age))
+        std::sort(objects.snapshots.begin(), objects.snapshots.end(), by_age);
     std::sort(objects.jobs.begin(), objects.jobs.end(), [](const Object& one, const Object& other) {
         return one.number("Number") < other.number("Number");
     });
@@ -614,21 +593,7 @@ Objects Client::objects() {
 Objects Client::listing() {
     const FileDescriptor file =
         call(kRootPath, kManagerInterface, "ListSnapshots", nullptr).readFile();
-    Objects objects;
-    try {
-        const json document = json::parse(readSealedFile(file));
-        constexpr int known_schema = 1;
-        if (document.at("schema") != known_schema)
-            throw Failure(ExitCode::Failed, "Failed",
-                          "the daemon's list of snapshots is of another version than this program");
-        objects.stores = objectsFrom(document.at("stores"));
-        objects.origins = objectsFrom(document.at("origins"));
-        objects.snapshots = objectsFrom(document.at("snapshots"));
-    } catch (const json::exception& error) {
-        throw Failure(
-            ExitCode::Failed, "Failed",
-            fmt::format("the daemon's list of snapshots is not understood: {}", error.what()));
-    }
+    Objects objects = objectsOfListing(readSealedFile(file));
     sort(objects);
     return objects;
 }

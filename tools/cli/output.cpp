@@ -110,8 +110,9 @@ std::string cellText(const OutputOptions& options, ColumnKind kind, const json& 
 
 /// The text of a cell, with the color of what it says.
 std::string painted(ColumnKind kind, const std::string& text) {
+    static const bool takes_color = takesColor(STDOUT_FILENO);
     const bool is_state = kind == ColumnKind::State && text != "-" && text != COWSNAP_ROLLBACK_NONE;
-    return is_state && takesColor(STDOUT_FILENO) ? coloredState(text) : text;
+    return is_state && takes_color ? coloredState(text) : text;
 }
 
 std::string heading(const std::string& name) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // list: the snapshots, oldest first.
+#include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "cli/verbs.h"
 
@@ -15,15 +17,16 @@ struct Arguments {
 
 void list(Session& session, const Arguments& arguments) {
     session.client.refresh();
-    const Objects objects = session.client.listing();
+    Objects objects = session.client.listing();
     const std::string origin =
         arguments.origin.empty() ? "" : objects.origin(arguments.origin).path;
     const std::string store = arguments.store.empty() ? "" : objects.store(arguments.store).path;
-    std::vector<Object> shown;
-    for (const auto& snapshot : objects.snapshots)
-        if ((origin.empty() || snapshot.text("Origin") == origin) &&
-            (store.empty() || snapshot.text("Store") == store))
-            shown.push_back(snapshot);
+    std::vector<Object> shown = std::exchange(objects.snapshots, {});
+    const auto is_other = [&](const Object& snapshot) {
+        return (!origin.empty() && snapshot.text("Origin") != origin) ||
+               (!store.empty() && snapshot.text("Store") != store);
+    };
+    shown.erase(std::remove_if(shown.begin(), shown.end(), is_other), shown.end());
     printObjects(session.output, "snapshots", snapshotColumns(), objects, shown);
     for (const auto& object : objects.stores)
         if (store.empty() || object.path == store)
