@@ -32,6 +32,7 @@ struct cow_loader {
 	u64 expected; /* sequence; 0: any */
 	u64 proof; /* all up to here were durable */
 	bool proof_known;
+	bool lost; /* what is missing may be in the next segment, if that has nothing */
 	u64 first_scanned; /* of found[] */
 	u32 activation; /* of the last batch taken */
 	char *why;

@@ -12,7 +12,8 @@
  *     them; their segments are freed, durably, before anything is appended;
  *   - and a header or the control record proves that it was durable: damage. The
  *     epoch is incomplete: what is not found in older epochs is EIO. What follows
- *     is kept.
+ *     is kept. What is missing may have been in the segments that follow, too, up to
+ *     the first in which there is anything: so are their epochs.
  */
 #include "recover.h"
 
@@ -158,6 +159,7 @@ static int load_summary(struct cow_loader *loader, u64 i, const struct cow_summa
 	loader->store->segments[found->segment].summarized = !found->log->incomplete;
 	found->first_sequence = info->segment_sequence;
 	loader->expected = info->sequence + 1;
+	loader->lost = false;
 	loader->proof = max(loader->proof, info->durable_sequence);
 	found->log->durable_sequence = info->sequence;
 	return 0;
@@ -339,6 +341,7 @@ static int take_batch(struct cow_loader *loader, u64 i, const struct cow_batch_i
 	scan->position = info->position + 1 + info->blocks;
 	loader->activation = info->activation;
 	loader->expected = info->sequence + 1;
+	loader->lost = false;
 	log->durable_sequence = info->sequence;
 	if (info->records)
 		log->data_sequence = info->sequence;
@@ -375,6 +378,10 @@ static int scan_gap(struct cow_loader *loader, u64 i, struct scan *scan)
 	u64 next = next_first_sequence(loader, i);
 	struct cow_batch_info info = { 0 };
 
+	if (loader->lost && !loader->found[i].first_sequence) {
+		scan->incomplete = true;
+		return 0;
+	}
 	if (next && next == loader->expected)
 		return 0;
 	if (loader->expected > loader->proof || never_used(loader, i)) {
@@ -387,6 +394,7 @@ static int scan_gap(struct cow_loader *loader, u64 i, struct scan *scan)
 		loader->expected = info.sequence;
 		return 1;
 	}
+	loader->lost = true;
 	if (next > loader->expected)
 		loader->expected = next;
 	else
@@ -497,7 +505,7 @@ static int load_scanned(struct cow_loader *loader, u64 i, bool *ended)
 		/* unused: never written to, or nothing of it was durable */
 		discard(loader, i);
 	} else if (scan.ended || !next_first_sequence(loader, i)) {
-		*ended = true;
+		*ended = scan.ended || !loader->lost;
 		end_of_log(loader, log, found->segment, &scan);
 	} else if (!scan.incomplete) {
 		/* closed, but its summary did not make it: the engine writes it */
@@ -522,6 +530,7 @@ static int load_log(struct cow_loader *loader)
 	loader->proof = 0;
 	loader->activation = 0;
 	loader->proof_known = false;
+	loader->lost = false;
 	cow_bulk_init(&loader->bulk, &log->origin->index);
 	for (i = loader->first; i < loader->end && !r; i++) {
 		if (ended)
