@@ -87,12 +87,23 @@ enum cow_guard_state {
 	COW_GUARD_OFF, /* the store has failed */
 };
 
+/* A place that is watched; see front.c. */
+struct cow_watched {
+	struct cow_place place;
+	u64 print[2]; /* narrow fingerprints, each half is of one of them */
+	bool seen; /* print is set */
+};
+
 /* In front of an origin's device; see front.c. Protected by engine->control where not said. */
 struct cow_guard {
 	struct cow_engine *engine;
 	struct cow_origin *origin;
 	struct block_device *bdev; /* the origin's */
 	struct work_struct work;
+
+	/* what user space says; the next create takes it */
+	struct cow_place *coming;
+	u32 nr_coming;
 
 	/* one at a time uses these: resuming, the work, suspending */
 	u8 *buffer;
@@ -104,6 +115,11 @@ struct cow_guard {
 	enum cow_guard_state state;
 	bool left; /* AWAY: it was in front, and has recorded that it left */
 	struct cow_front front; /* as recorded, while READY */
+	bool again; /* what is recorded is not all that is to be */
+	bool vague; /* COWSNAP_NONE is recorded, for a write that is under way */
+	/* looked at without lock; changes while no write is taken, and in the work */
+	struct cow_watched *watched;
+	u32 nr_watched;
 	struct list_head waiting; /* cow_bio */
 	u32 under_way; /* guarded writes that were let go and have not ended */
 	u8 sector[SECTOR_SIZE];
@@ -230,9 +246,9 @@ struct cow_bio {
 	struct cow_extent *extent; /* being filled */
 	struct work_struct slow;
 
-	/* a guarded write: what it makes of the first sectors, what ends it */
+	/* a guarded write: where it begins in the origin, what ends it */
 	struct cow_guard *guard;
-	u64 print, print_mask;
+	s64 begin;
 	bio_end_io_t *end_io;
 	void *private;
 };
@@ -307,6 +323,10 @@ int cow_guard_init(struct cow_guard *guard, struct cow_engine *engine, struct co
 void cow_guard_stop(struct cow_guard *guard);
 void cow_guard_exit(struct cow_guard *guard);
 void cow_guard_write(struct cow_guard *guard, struct cow_bio *write, s64 begin);
+bool cow_guard_watches(const struct cow_guard *guard, s64 begin, s64 end);
+int cow_guard_watch(struct cow_guard *guard, const struct cow_place *places, u32 count);
+bool cow_guard_still(struct cow_guard *guard);
+void cow_guard_settle(struct cow_guard *guard);
 void cow_front_look(struct cow_attachment *attachment);
 int cow_front_enter_device(struct cow_attachment *attachment);
 void cow_front_leave_device(struct cow_attachment *attachment);
@@ -385,6 +405,13 @@ static inline bool cow_origin_may_pass(const struct cow_origin *origin, u64 bloc
 	if (smp_load_acquire(&origin->epoch) == COW_NO_EPOCH)
 		return true;
 	return cow_bitmap_preserved(READ_ONCE(origin->bitmap), block, length);
+}
+
+/* Any context, no lock. Is a write to these sectors of the origin for cow_guard_write()? */
+static inline bool cow_guard_covers(const struct cow_guard *guard, s64 begin, s64 end)
+{
+	return begin < COW_PRINT_SECTORS ||
+	       (unlikely(READ_ONCE(guard->nr_watched)) && cow_guard_watches(guard, begin, end));
 }
 
 static inline struct cow_engine *cow_engine_of(struct cow_store *store)

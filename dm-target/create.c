@@ -59,6 +59,7 @@ struct target {
 	struct cow_interposer *interposer; /* NULL: stacked */
 	u64 order;
 	u64 group; /* the greatest order of those interposed on the same disk */
+	bool watches; /* it will be recorded that more of it is watched */
 	bool drained; /* stacked: suspended; interposed: the gate is closed */
 };
 
@@ -488,6 +489,7 @@ static int create_frozen(struct cow_engine *engine, struct cow_member *members,
 			 struct target *targets, struct list_head *frozen, u32 count)
 {
 	int r = freeze_all(frozen);
+	u32 i;
 
 	if (!r)
 		r = stop_all(engine, targets, count);
@@ -495,6 +497,8 @@ static int create_frozen(struct cow_engine *engine, struct cow_member *members,
 		cow_create_abort(&engine->store, members, count);
 	else
 		r = commit(engine, members, count);
+	for (i = 0; !r && i < count; i++)
+		targets[i].watches = cow_guard_still(&targets[i].attachment->guard);
 	/* what is cached is not what a rollback shows */
 	if (!r && members[0].target)
 		invalidate_bdev(dm_disk(targets[0].md)->part0);
@@ -527,6 +531,16 @@ static int create_locked(struct cow_engine *engine, struct cow_member *members,
 	return r;
 }
 
+/* So that what is watched is so when the create has ended; nobody else waits for that. */
+static void settle_all(struct target *targets, u32 count)
+{
+	u32 i;
+
+	for (i = 0; i < count; i++)
+		if (targets[i].watches)
+			cow_guard_settle(&targets[i].attachment->guard);
+}
+
 /* Create the members' snapshots at one instant; 0 when they are durable. May sleep. */
 int cow_create(struct cow_engine *engine, struct cow_member *members, u32 count)
 {
@@ -540,8 +554,9 @@ int cow_create(struct cow_engine *engine, struct cow_member *members, u32 count)
 		return -EINTR;
 	}
 	r = create_locked(engine, members, targets, count);
-	put_all(engine, targets, count);
 	mutex_unlock(&engine->create_mutex);
+	settle_all(targets, count);
+	put_all(engine, targets, count);
 	kvfree(targets);
 	return r;
 }

@@ -403,7 +403,9 @@ static s64 origin_sector(const struct cow_interposer *interposer, struct bio *bi
 
 static bool is_guarded(const struct cow_interposer *interposer, struct bio *bio)
 {
-	return origin_sector(interposer, bio) < (s64)COW_PRINT_SECTORS;
+	s64 begin = origin_sector(interposer, bio);
+
+	return cow_guard_covers(interposer->guard, begin, begin + bio_sectors(bio));
 }
 
 static void make_wait(struct passing *passing, u64 block, u64 length)

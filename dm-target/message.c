@@ -193,6 +193,77 @@ static int message_cancel(struct cow_engine *engine, unsigned int argc, char **a
 	return r;
 }
 
+/* "<sector>" or "<sector>:raw" */
+static int parse_place(const char *word, struct cow_place *place)
+{
+	char number[24];
+	size_t length = strcspn(word, ":");
+
+	place->raw = word[length];
+	if (place->raw && strcmp(word + length, COWSNAP_WATCH_RAW))
+		return -EINVAL;
+	if (length >= sizeof(number) || !isdigit(word[0]))
+		return -EINVAL;
+	memcpy(number, word, length);
+	number[length] = 0;
+	return kstrtou64(number, 10, &place->sector);
+}
+
+static int watch_places(struct cow_engine *engine, u32 id, const struct cow_place *places,
+			u32 count)
+{
+	struct cow_attachment *attachment;
+	struct cow_origin *origin;
+	int r = -ENODEV;
+
+	mutex_lock(&engine->control);
+	origin = cow_origin_find(&engine->store, id);
+	attachment = origin ? origin->shell : NULL;
+	if (attachment)
+		r = cow_guard_watch(&attachment->guard, places, count);
+	mutex_unlock(&engine->control);
+	if (r == -ENODEV)
+		DMERR("watch: there is no cow-origin of origin %u", id);
+	else if (r == -EINVAL)
+		DMERR("watch: not all of the sectors are in origin %u", id);
+	else if (r)
+		DMERR("watch: no more than %u places of origin %u can be watched",
+		      COWSNAP_WATCH_MAX, id);
+	return r;
+}
+
+static int message_watch(struct cow_engine *engine, unsigned int argc, char **argv)
+{
+	struct cow_place *places;
+	u32 count = argc - 2, i, id;
+	int r;
+
+	if (argc < 3) {
+		DMERR("watch: <origin id> <sector>... are needed");
+		return -EINVAL;
+	}
+	if (count > COWSNAP_WATCH_MAX) {
+		DMERR("watch: %u places, at most %u can be watched", count, COWSNAP_WATCH_MAX);
+		return -E2BIG;
+	}
+	r = parse_id("watch", argv[1], &id);
+	if (r)
+		return r;
+	places = kcalloc(count, sizeof(*places), GFP_KERNEL);
+	if (!places)
+		return -ENOMEM;
+	for (i = 0; i < count && !r; i++) {
+		r = parse_place(argv[2 + i], &places[i]);
+		if (r)
+			DMERR("watch: '%s' is not <sector> or <sector>" COWSNAP_WATCH_RAW,
+			      argv[2 + i]);
+	}
+	if (!r)
+		r = watch_places(engine, id, places, count);
+	kfree(places);
+	return r;
+}
+
 static int message_lost(struct cow_engine *engine, unsigned int argc, char **argv)
 {
 	char why[COW_WHY_BYTES] = "";
@@ -331,6 +402,8 @@ int cow_store_message(struct cow_engine *engine, unsigned int argc, char **argv,
 		return message_cancel(engine, argc, argv);
 	if (!strcmp(argv[0], COWSNAP_MESSAGE_FORGET))
 		return message_forget(engine, argc, argv);
+	if (!strcmp(argv[0], COWSNAP_MESSAGE_WATCH))
+		return message_watch(engine, argc, argv);
 	if (!strcmp(argv[0], COWSNAP_MESSAGE_LOST))
 		return message_lost(engine, argc, argv);
 	if (!strcmp(argv[0], COWSNAP_MESSAGE_LOSS_RECORDED))

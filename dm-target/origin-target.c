@@ -443,7 +443,8 @@ static int origin_map(struct dm_target *ti, struct bio *bio)
 	block = bio->bi_iter.bi_sector / COWSNAP_BLOCK_SECTORS;
 	length = DIV_ROUND_UP_SECTOR_T(bio_end_sector(bio), COWSNAP_BLOCK_SECTORS) - block;
 	may_pass = cow_origin_may_pass(target->origin, block, length);
-	is_guarded = bio->bi_iter.bi_sector < COW_PRINT_SECTORS;
+	is_guarded = cow_guard_covers(&target->attachment->guard, bio->bi_iter.bi_sector,
+				      bio_end_sector(bio));
 	if (may_pass && likely(!is_guarded))
 		return DM_MAPIO_REMAPPED;
 	if (!may_pass && bio_op(bio) == REQ_OP_DISCARD) {

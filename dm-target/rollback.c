@@ -227,6 +227,7 @@ static void write_piece(struct cow_copier *copier, struct piece *piece)
 {
 	struct cow_attachment *attachment = attachment_of(copier);
 	struct cow_bio *write = &piece->write;
+	s64 begin;
 	u64 left = (attachment->origin->size_sectors - piece->block * COWSNAP_BLOCK_SECTORS)
 		   << SECTOR_SHIFT;
 
@@ -238,10 +239,11 @@ static void write_piece(struct cow_copier *copier, struct piece *piece)
 	write->origin = attachment->origin;
 	write->waiter.block = piece->block;
 	write->waiter.length = piece->length;
-	if (piece->block)
-		cow_engine_queue(attachment->engine, write);
+	begin = piece->block * COWSNAP_BLOCK_SECTORS;
+	if (cow_guard_covers(&attachment->guard, begin, begin + bio_sectors(write->bio)))
+		cow_guard_write(&attachment->guard, write, begin);
 	else
-		cow_guard_write(&attachment->guard, write, 0);
+		cow_engine_queue(attachment->engine, write);
 }
 
 /* Those of the list from @from to before @to, durably. */
@@ -563,7 +565,7 @@ static void to_origin(struct cow_bio *write)
 	write->waiter.block = bio->bi_iter.bi_sector / COWSNAP_BLOCK_SECTORS;
 	write->waiter.length = DIV_ROUND_UP_SECTOR_T(bio_end_sector(bio), COWSNAP_BLOCK_SECTORS) -
 			       write->waiter.block;
-	if (bio->bi_iter.bi_sector < COW_PRINT_SECTORS) {
+	if (cow_guard_covers(&attachment->guard, bio->bi_iter.bi_sector, bio_end_sector(bio))) {
 		bio_set_dev(bio, write->lower);
 		cow_guard_write(&attachment->guard, write, bio->bi_iter.bi_sector);
 	} else {

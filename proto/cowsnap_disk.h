@@ -159,10 +159,13 @@ enum cowsnap_op {
 	 * origin; by which a later activation finds out that the origin was written
 	 * while no cow-origin was in front of it. In checkpoints behind its ORIGIN.
 	 * With COWSNAP_OP_FLAG_IN_FRONT: one is in front. epoch, sequence: two
-	 *   narrow fingerprints; each half of the origin's is that of one of them
+	 *   narrow fingerprints; each half of the origin's is that of one of them.
+	 *   created, set: two fingerprints of the places that are watched, of which
+	 *   that of the origin is one; COWSNAP_NONE for one of them: it may be any
 	 * with COWSNAP_OP_FLAG_LEFT: none is. epoch: the wide fingerprint;
 	 *   sequence: the number of the device's disk (diskseq); size_sectors: how
-	 *   many were written to the device, by the kernel's count, or COWSNAP_NONE
+	 *   many were written to the device, by the kernel's count, or COWSNAP_NONE;
+	 *   created: the wide fingerprint of the places that are watched
 	 * with neither: nothing is known
 	 *
 	 * Narrow fingerprint: CRC32C of the first 512 bytes where they begin with
@@ -172,6 +175,13 @@ enum cowsnap_op {
 	 * without that file system, and 1 where the CRC is 0.
 	 * Wide fingerprint: CRC32C of the first COWSNAP_WIDE_HEAD_SECTORS (upper half)
 	 * and of the last COWSNAP_WIDE_TAIL_SECTORS (lower half).
+	 * Of the places that are watched, in their order, 0 without any: the upper half is
+	 * a CRC32C, from 0 on, over each place's sector and upper half, 8 and 4 bytes,
+	 * little-endian; the lower one the same of the lower halves. Narrow: a place's
+	 * halves are those above, of what begins there, or, of a place with
+	 * COWSNAP_OP_FLAG_RAW, CRC32C of its sectors 0 and 2, and 0 of one that is zero.
+	 * Wide: both halves are CRC32C of its first COWSNAP_WIDE_PLACE_SECTORS. What would
+	 * be COWSNAP_NONE is one less.
 	 */
 	COWSNAP_OP_FRONT = 7,
 	/* origin: it was; none of the snapshots that it has now is exact */
@@ -191,6 +201,13 @@ enum cowsnap_op {
 	COWSNAP_OP_ROLLBACK = 9,
 	/* origin: its rollback is over, or not scheduled any more */
 	COWSNAP_OP_ROLLBACK_END = 10,
+	/*
+	 * origin; epoch: a sector of it with which something begins that is written as a
+	 * device of its own (a partition, a volume); sequence: its index among those
+	 * that are watched, 0 begins the list anew. In front of the FRONT that is of the
+	 * list. With COWSNAP_OP_FLAG_RAW: what is there is encrypted.
+	 */
+	COWSNAP_OP_WATCH = 11,
 };
 
 struct cowsnap_disk_op {
@@ -212,9 +229,11 @@ struct cowsnap_disk_op {
 #define COWSNAP_OP_FLAG_LEFT 8u /* with FRONT */
 #define COWSNAP_OP_FLAG_SCHEDULED 16u /* with ROLLBACK */
 #define COWSNAP_OP_FLAG_FORCE 32u /* with ROLLBACK and SCHEDULED */
+#define COWSNAP_OP_FLAG_RAW 64u /* with WATCH */
 
 #define COWSNAP_WIDE_HEAD_SECTORS 2048u
 #define COWSNAP_WIDE_TAIL_SECTORS 128u
+#define COWSNAP_WIDE_PLACE_SECTORS 128u
 
 #define COWSNAP_OPS_PER_BLOCK 63
 #define COWSNAP_TRANSACTION_MAX_BLOCKS 16

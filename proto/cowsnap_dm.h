@@ -29,9 +29,10 @@
  *        state and the event "stale"
  *   1.2  rollback: the messages "rollback" and "cancel", the end of cow-origin's status, the
  *        event "rolled_back"
+ *   1.3  the message "watch"
  */
 #define COWSNAP_DM_VERSION_MAJOR 1
-#define COWSNAP_DM_VERSION_MINOR 2
+#define COWSNAP_DM_VERSION_MINOR 3
 #define COWSNAP_DM_VERSION_PATCH 0
 
 /* Ids of origins and snapshots: chosen by user space, 1 to COWSNAP_ID_MAX. */
@@ -46,6 +47,9 @@
 
 /* At most this many snapshots in one "delete", which is one transaction as well. */
 #define COWSNAP_DELETE_MAX 1008u
+
+/* At most this many places are watched in an origin; see "watch". */
+#define COWSNAP_WATCH_MAX 64u
 
 /*
  * ---------------------------------------------------------------- tables ---
@@ -144,6 +148,14 @@
  *     Of a scheduled rollback: it is not. Of one that runs: the origin goes back to
  *     the undo snapshot, in the same way and as quickly; what was written since is
  *     gone. That cannot be cancelled again. ENOENT: there is none.
+ * watch <origin id> <sector>[:raw]...
+ *     In these sectors of the origin (at most COWSNAP_WATCH_MAX, all those of other
+ *     messages included, which stay) begins what is written as a device of its own:
+ *     partitions, volumes. From the next create on, what mounts or repairs a file
+ *     system there while no cow-origin is in front is found out, as it is at the
+ *     beginning of the origin. raw: it is encrypted, any change counts. Those that are
+ *     watched already are passed over. ENODEV: there is no cow-origin of the origin;
+ *     ENOSPC: too many, none is taken.
  * forget <origin id>
  *     Drops an origin's registration. EBUSY with snapshots, cow-snaps or a cow-origin.
  * loss_recorded
@@ -176,6 +188,8 @@
 #define COWSNAP_MESSAGE_ROLLBACK "rollback"
 #define COWSNAP_MESSAGE_CANCEL "cancel"
 #define COWSNAP_MESSAGE_FORGET "forget"
+#define COWSNAP_MESSAGE_WATCH "watch"
+#define COWSNAP_WATCH_RAW ":raw"
 #define COWSNAP_MESSAGE_LOSS_RECORDED "loss_recorded"
 #define COWSNAP_MESSAGE_LOST "lost"
 #define COWSNAP_MESSAGE_ORIGINS "origins"

@@ -35,7 +35,7 @@ static u64 count_ops(const struct cow_store *store)
 	const struct cow_origin *origin;
 
 	list_for_each_entry(origin, &store->origins, list)
-		ops += (origin->front.state != COW_FRONT_UNKNOWN) +
+		ops += (origin->front.state != COW_FRONT_UNKNOWN) + origin->nr_places +
 		       (origin->rollback.state != COW_ROLLBACK_NONE);
 	list_for_each_entry(snapshot, &store->snapshots, all)
 		ops += snapshot->lost;
@@ -71,6 +71,8 @@ static void collect_ops(const struct cow_store *store, struct cow_op *ops)
 		op->origin = origin->id;
 		op->size_sectors = origin->size_sectors;
 		op++;
+		cow_front_place_ops(op, origin);
+		op += origin->nr_places;
 		if (cow_front_op(op, origin))
 			op++;
 		list_for_each_entry(snapshot, &origin->snapshots, list) {
@@ -157,6 +159,8 @@ static u32 growth(struct cow_store *store, const struct cow_op *op)
 	case COWSNAP_OP_CREATE:
 	case COWSNAP_OP_ORIGIN:
 		return 2;
+	case COWSNAP_OP_WATCH:
+		return 1;
 	case COWSNAP_OP_ROLLBACK:
 		return cow_origin_find(store, op->origin)->rollback.state == COW_ROLLBACK_NONE;
 	default:
@@ -171,7 +175,7 @@ static bool capacity_left(const struct cow_store *store, u32 more)
 	const struct cow_origin *origin;
 
 	list_for_each_entry(origin, &store->origins, list)
-		ops += origin->rollback.state != COW_ROLLBACK_NONE;
+		ops += origin->nr_places + (origin->rollback.state != COW_ROLLBACK_NONE);
 	return ops <= checkpoint_capacity(store);
 }
 
@@ -488,9 +492,12 @@ static int replay_op(struct cow_store *store, const struct cow_op *op)
 		return 0;
 	case COWSNAP_OP_FRONT:
 	case COWSNAP_OP_STALE:
+	case COWSNAP_OP_WATCH:
 		origin = cow_origin_find(store, op->origin);
 		if (!origin)
 			return -EUCLEAN;
+		if (op->op == COWSNAP_OP_WATCH)
+			return cow_front_replay_place(origin, op);
 		if (op->op == COWSNAP_OP_FRONT)
 			cow_front_replay(origin, op);
 		else

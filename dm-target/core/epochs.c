@@ -105,6 +105,7 @@ void cow_origin_free(struct cow_origin *origin)
 	cow_index_destroy(&origin->index);
 	cow_bitmap_destroy(origin->bitmap);
 	cow_free(origin->log.summary);
+	cow_free(origin->places);
 	if (origin->rollback.shown.overlay)
 		cow_overlay_free(origin->rollback.shown.overlay);
 	cow_free(origin);

@@ -46,6 +46,8 @@ static u32 flags_of(u32 op)
 		return COWSNAP_OP_FLAG_IN_FRONT | COWSNAP_OP_FLAG_LEFT;
 	case COWSNAP_OP_ROLLBACK:
 		return COWSNAP_OP_FLAG_SCHEDULED | COWSNAP_OP_FLAG_FORCE;
+	case COWSNAP_OP_WATCH:
+		return COWSNAP_OP_FLAG_RAW;
 	default:
 		return 0;
 	}
@@ -71,6 +73,9 @@ bool cow_op_valid(const struct cow_op *op)
 	case COWSNAP_OP_FRONT:
 		return cow_id_valid(op->origin) &&
 		       op->flags != (COWSNAP_OP_FLAG_IN_FRONT | COWSNAP_OP_FLAG_LEFT);
+	case COWSNAP_OP_WATCH:
+		return cow_id_valid(op->origin) && op->epoch < COW_MAX_ORIGIN_SECTORS &&
+		       op->sequence < COWSNAP_WATCH_MAX;
 	case COWSNAP_OP_CREATE:
 		return cow_id_valid(op->snapshot) && cow_id_valid(op->origin) &&
 		       op->epoch <= COW_MAX_EPOCH;

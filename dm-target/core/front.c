@@ -21,6 +21,14 @@
  *
  *   Each half of the narrow fingerprint is of one sector, which is there wholly or
  *   not at all: after a crash each half for itself is the old one or the new one.
+ *
+ *   watched   What is mounted or repaired may begin in the middle of the origin: in a
+ *             partition of a disk, in a volume of an LVM PV. User space says where; the
+ *             same is done there. One fingerprint is of all these places: after
+ *             a crash it is the old one or the new one as well, when the write that was
+ *             let go last changes one sector that counts. For one that changes more,
+ *             COWSNAP_NONE is recorded: the places may be whatever they are until that
+ *             has ended and is recorded.
  */
 #include "store.h"
 
@@ -67,15 +75,46 @@ u64 cow_front_print_ext(const void *sector)
 	return not_zero(crc);
 }
 
-static bool half_allowed(const struct cow_front *front, u64 print, u64 mask)
+static bool is_zero(const u8 *sector)
 {
-	return !((print ^ front->print[0]) & mask) || !((print ^ front->print[1]) & mask);
+	return !sector[0] && !memcmp(sector, sector + 1, 511);
 }
 
-bool cow_front_allows(const struct cow_front *front, u64 print, u64 mask)
+u64 cow_front_print_place(const void *bytes, u32 sector, bool raw)
 {
-	return half_allowed(front, print, mask & COW_PRINT_XFS) &&
-	       half_allowed(front, print, mask & COW_PRINT_EXT);
+	bool xfs = sector == COW_PRINT_XFS_SECTOR;
+	u64 crc;
+
+	if (!raw)
+		return xfs ? cow_front_print_xfs(bytes) : cow_front_print_ext(bytes);
+	crc = is_zero(bytes) ? 0 : not_zero(cow_crc32c(0, bytes, 512));
+	return xfs ? crc << 32 : crc;
+}
+
+static u32 fold_half(u32 fold, u64 sector, u32 half)
+{
+	__le64 place = cpu_to_le64(sector);
+	__le32 print = cpu_to_le32(half);
+
+	return cow_crc32c(cow_crc32c(fold, &place, sizeof(place)), &print, sizeof(print));
+}
+
+u64 cow_front_fold(u64 fold, u64 sector, u64 print)
+{
+	fold = (u64)fold_half(fold >> 32, sector, print >> 32) << 32 |
+	       fold_half((u32)fold, sector, (u32)print);
+	return fold == COWSNAP_NONE ? COWSNAP_NONE - 1 : fold;
+}
+
+static bool half_allowed(const u64 *recorded, u64 print, u64 mask)
+{
+	return !((print ^ recorded[0]) & mask) || !((print ^ recorded[1]) & mask);
+}
+
+bool cow_front_allows(const u64 *recorded, u64 print, u64 mask)
+{
+	return half_allowed(recorded, print, mask & COW_PRINT_XFS) &&
+	       half_allowed(recorded, print, mask & COW_PRINT_EXT);
 }
 
 /* --------------------------------------------------------------- verdict --- */
@@ -90,6 +129,14 @@ static bool was_written(const struct cow_front *front, const struct cow_sight *s
 	return front->written != COWSNAP_NONE && front->written != sight->written;
 }
 
+static bool watched_allowed(const struct cow_front *front, u64 watched)
+{
+	if (front->watched[0] == COWSNAP_NONE || front->watched[1] == COWSNAP_NONE)
+		return true;
+	return watched == front->watched[0] ||
+	       (front->state == COW_FRONT_IN && watched == front->watched[1]);
+}
+
 const char *cow_front_verdict(const struct cow_front *front, const struct cow_sight *sight)
 {
 	if (front->state == COW_FRONT_UNKNOWN)
@@ -98,8 +145,10 @@ const char *cow_front_verdict(const struct cow_front *front, const struct cow_si
 		return "it was written since its device appeared";
 	if (front->state == COW_FRONT_LEFT && front->wide != sight->wide)
 		return "it begins or ends with something else than when it was left";
-	if (front->state == COW_FRONT_IN && !cow_front_allows(front, sight->print, ~0ull))
+	if (front->state == COW_FRONT_IN && !cow_front_allows(front->print, sight->print, ~0ull))
 		return "its file system was mounted, repaired or replaced";
+	if (!watched_allowed(front, sight->watched))
+		return "a partition or volume in it was mounted, repaired or replaced";
 	return NULL;
 }
 
@@ -113,12 +162,32 @@ static void op_of(struct cow_op *op, u32 origin, const struct cow_front *front)
 		op->flags = COWSNAP_OP_FLAG_IN_FRONT;
 		op->epoch = front->print[0];
 		op->sequence = front->print[1];
+		op->created = front->watched[0];
+		op->set = front->watched[1];
 	} else if (front->state == COW_FRONT_LEFT) {
 		op->flags = COWSNAP_OP_FLAG_LEFT;
 		op->epoch = front->wide;
 		op->sequence = front->instance;
 		op->size_sectors = front->written;
+		op->created = front->watched[0];
 	}
+}
+
+static void op_of_place(struct cow_op *op, u32 origin, const struct cow_place *place, u32 index)
+{
+	op->op = COWSNAP_OP_WATCH;
+	op->origin = origin;
+	op->flags = place->raw ? COWSNAP_OP_FLAG_RAW : 0;
+	op->epoch = place->sector;
+	op->sequence = index;
+}
+
+void cow_front_place_ops(struct cow_op *ops, const struct cow_origin *origin)
+{
+	u32 i;
+
+	for (i = 0; i < origin->nr_places; i++)
+		op_of_place(&ops[i], origin->id, &origin->places[i], i);
 }
 
 /* The op that a checkpoint needs; false: none. */
@@ -139,12 +208,33 @@ void cow_front_replay(struct cow_origin *origin, const struct cow_op *op)
 		front->state = COW_FRONT_IN;
 		front->print[0] = op->epoch;
 		front->print[1] = op->sequence;
+		front->watched[0] = op->created;
+		front->watched[1] = op->set;
 	} else if (op->flags & COWSNAP_OP_FLAG_LEFT) {
 		front->state = COW_FRONT_LEFT;
 		front->wide = op->epoch;
 		front->instance = op->sequence;
 		front->written = op->size_sectors;
+		front->watched[0] = op->created;
 	}
+}
+
+int cow_front_replay_place(struct cow_origin *origin, const struct cow_op *op)
+{
+	struct cow_place *place;
+
+	if (!origin->places)
+		origin->places = cow_alloc(COWSNAP_WATCH_MAX * sizeof(*origin->places));
+	if (!origin->places)
+		return -ENOMEM;
+	if (!op->sequence)
+		origin->nr_places = 0;
+	if (op->sequence != origin->nr_places || op->epoch >= origin->size_sectors)
+		return -EUCLEAN;
+	place = &origin->places[origin->nr_places++];
+	place->sector = op->epoch;
+	place->raw = op->flags & COWSNAP_OP_FLAG_RAW;
+	return 0;
 }
 
 void cow_front_replay_stale(struct cow_origin *origin)
@@ -186,18 +276,46 @@ static int record(struct cow_origin *origin, const struct cow_front *front, bool
 	return 0;
 }
 
-int cow_front_enter(struct cow_origin *origin, u64 print, bool stale)
+int cow_front_enter(struct cow_origin *origin, u64 print, u64 watched, bool stale)
 {
-	struct cow_front front = { .state = COW_FRONT_IN, .print = { print, print } };
+	struct cow_front front = {
+		.state = COW_FRONT_IN,
+		.print = { print, print },
+		.watched = { watched, watched },
+	};
 
 	return record(origin, &front, stale && cow_front_matters(origin));
 }
 
-int cow_front_change(struct cow_origin *origin, u64 now, u64 next)
+int cow_front_change(struct cow_origin *origin, const struct cow_front *front)
 {
-	struct cow_front front = { .state = COW_FRONT_IN, .print = { now, next } };
+	return record(origin, front, false);
+}
 
-	return record(origin, &front, false);
+/* The list and what is recorded of it are one transaction. */
+int cow_front_watch(struct cow_origin *origin, const struct cow_front *front,
+		    const struct cow_place *places, u32 count)
+{
+	struct cow_place *copy = cow_alloc(COWSNAP_WATCH_MAX * sizeof(*copy));
+	struct cow_op *ops = cow_alloc((COWSNAP_WATCH_MAX + 1) * sizeof(*ops));
+	int r = -ENOMEM;
+	u32 i;
+
+	if (copy && ops) {
+		memcpy(copy, places, count * sizeof(*copy));
+		for (i = 0; i < count; i++)
+			op_of_place(&ops[i], origin->id, &places[i], i);
+		op_of(&ops[count], origin->id, front);
+		r = cow_control_commit(origin->store, ops, count + 1);
+	}
+	if (!r) {
+		origin->front = *front;
+		origin->nr_places = count;
+		swap(origin->places, copy);
+	}
+	cow_free(ops);
+	cow_free(copy);
+	return r;
 }
 
 int cow_front_leave(struct cow_origin *origin, const struct cow_sight *sight)
@@ -207,6 +325,7 @@ int cow_front_leave(struct cow_origin *origin, const struct cow_sight *sight)
 		.wide = sight->wide,
 		.instance = sight->instance,
 		.written = sight->written,
+		.watched = { sight->watched },
 	};
 
 	return record(origin, &front, false);

@@ -10,6 +10,15 @@
 #include "platform.h"
 
 /*
+ * Where in an origin something begins that is written as a device of its own: a
+ * partition of a disk, a logical volume of a physical one.
+ */
+struct cow_place {
+	u64 sector;
+	bool raw; /* encrypted: no file system can be told there */
+};
+
+/*
  * What the control record says about who is in front of an origin. A cow-origin
  * that comes in front compares it with what it sees of the device (see front.c).
  */
@@ -22,6 +31,7 @@ enum cow_front_state {
 struct cow_front {
 	u8 state; /* enum cow_front_state */
 	u64 print[2]; /* IN: each half of the origin's narrow fingerprint is of one of them */
+	u64 watched[2]; /* the places' fingerprints. IN: narrow, one of them; LEFT: [0], wide */
 	u64 wide; /* LEFT: fingerprint */
 	u64 instance; /* LEFT: of the device, another one each time that it appears */
 	u64 written; /* LEFT: sectors, since it appeared; COWSNAP_NONE: not counted */
@@ -31,6 +41,7 @@ struct cow_front {
 struct cow_sight {
 	u64 print; /* narrow fingerprint */
 	u64 wide; /* fingerprint */
+	u64 watched; /* the places' fingerprint, narrow or wide as the record's */
 	u64 instance; /* see above */
 	u64 written;
 };
@@ -45,8 +56,12 @@ struct cow_sight {
 /* The halves of a narrow fingerprint, of 512 bytes from their sector. */
 u64 cow_front_print_xfs(const void *sector);
 u64 cow_front_print_ext(const void *sector);
-/* May the halves in @mask be so while this is in front? */
-bool cow_front_allows(const struct cow_front *front, u64 print, u64 mask);
+/* The same of a place, from whose first sector on @sector counts: COW_PRINT_*_SECTOR. */
+u64 cow_front_print_place(const void *bytes, u32 sector, bool raw);
+/* The fingerprint of places, 0 for none, with one more; not COWSNAP_NONE. */
+u64 cow_front_fold(u64 fold, u64 sector, u64 print);
+/* Is each half in @mask that of one of the two that are recorded? */
+bool cow_front_allows(const u64 *recorded, u64 print, u64 mask);
 /* Has the origin, seen so, been written with nothing in front of it? Why, or NULL. */
 const char *cow_front_verdict(const struct cow_front *front, const struct cow_sight *sight);
 

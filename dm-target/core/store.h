@@ -303,7 +303,9 @@ struct cow_origin {
 	u64 sweep_chunk; /* next chunk to sweep, COW_NOT_FOUND: nothing to do */
 	bool sweep_again; /* something was deleted while sweeping */
 	bool registered; /* in the control record */
-	struct cow_front front; /* control context */
+	struct cow_front front; /* control context; so is what follows */
+	struct cow_place *places; /* that are watched: COWSNAP_WATCH_MAX of them, or NULL */
+	u32 nr_places;
 	struct cow_rollback rollback;
 	void *shell; /* the attached cow-origin, NULL without */
 	u32 users; /* cow-snap targets, also of dropped snapshots; the shell's business */
@@ -490,12 +492,15 @@ int cow_delete(struct cow_store *store, const u32 *ids, u32 count, bool dropped,
 /* Does the origin have snapshots that could become stale? */
 bool cow_front_matters(const struct cow_origin *origin);
 /*
- * A cow-origin is in front from now on, of an origin with this narrow fingerprint.
+ * A cow-origin is in front from now on, of an origin with these narrow fingerprints.
  * With @stale the snapshots that it has are not exact. All or nothing, durably.
  */
-int cow_front_enter(struct cow_origin *origin, u64 print, bool stale);
-/* Its narrow fingerprint is @now, durably, and may become @next. */
-int cow_front_change(struct cow_origin *origin, u64 now, u64 next);
+int cow_front_enter(struct cow_origin *origin, u64 print, u64 watched, bool stale);
+/* The origin is as the first fingerprints say, durably, and may become as the second. */
+int cow_front_change(struct cow_origin *origin, const struct cow_front *front);
+/* The same; from now on these places, @count of them, are watched. */
+int cow_front_watch(struct cow_origin *origin, const struct cow_front *front,
+		    const struct cow_place *places, u32 count);
 /* Nobody is in front any more; nothing has been written since @sight. */
 int cow_front_leave(struct cow_origin *origin, const struct cow_sight *sight);
 
@@ -645,7 +650,9 @@ int cow_control_format(struct cow_store *store);
 
 /* front.c */
 bool cow_front_op(struct cow_op *op, const struct cow_origin *origin);
+void cow_front_place_ops(struct cow_op *ops, const struct cow_origin *origin);
 void cow_front_replay(struct cow_origin *origin, const struct cow_op *op);
+int cow_front_replay_place(struct cow_origin *origin, const struct cow_op *op);
 void cow_front_replay_stale(struct cow_origin *origin);
 
 /* rollback.c */

@@ -160,6 +160,7 @@ private:
         std::vector<Versions> copied;
         std::function<void(bool failed)> ended;
         bool failed = false;
+        bool counted = false;  // it is under way past a guard
         const Versions& versions(std::uint64_t at) const { return copied[at - block]; }
     };
     // Copies back what a rollback has to; see machine_rollback.cpp.
@@ -227,7 +228,11 @@ private:
     int enter(cow_origin* origin);
     int enter_all();
     void leave_all();
+    struct Guard;
     void change_fronts();
+    void change_front(std::uint32_t id, Guard& guard);
+    void watch_more(std::uint32_t id);
+    bool guarded(const Write& write) const;
     void advance(OverlayWrite& write);
     void end(OverlayWrite& write);
     void start_read(const std::shared_ptr<Read>& read);
@@ -259,10 +264,14 @@ private:
     std::map<const cow_waiter*, std::unique_ptr<OverlayWrite>> overlay_writes_;
     std::vector<const cow_waiter*> ready_;
     std::vector<cow_log*> full_;
-    // Writes to the first block of an origin: one at a time, once what it makes of it is recorded.
+    // Writes to the first block of an origin and to those with a place that is watched: one at a
+    // time, once what it makes of them is recorded.
     struct Guard {
         std::list<const cow_waiter*> waiting;
         unsigned under_way = 0;
+        std::vector<std::uint64_t> watched;  // blocks
+        bool again = false;                  // there are more than are recorded
+        bool vague = false;                  // what is recorded is that they may be anything
     };
     std::map<std::uint32_t, Guard> guards_;
     std::map<std::uint32_t, Copier> copiers_;  // by origin

@@ -96,6 +96,10 @@ int Machine::forget_origin(std::uint32_t id) {
     std::array<char, COW_WHY_BYTES> why{};
     const int r = cow_origin_forget(&store_, id, why.data());
     why_ = why.data();
+    if (!r) {
+        guards_.erase(id);
+        world_.devices[id].watched.clear();
+    }
     point();
     return r;
 }
@@ -159,6 +163,7 @@ int Machine::create_members(std::vector<cow_member> list) {
     if (!r) {
         world_.snapshots.merge(world_.creating);
         for (const auto& [snapshot, origin] : members) {
+            watch_more(origin);
             const auto rollback = world_.rollbacks.find(origin);
             if (rollback != world_.rollbacks.end() && !rollback->second.scheduled) {
                 throw Broken("a snapshot was made during a rollback");

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A machine in front of its origins, and what is written to them while there is none. The first
 // block of an origin stands for its file system: two of its sectors have a fingerprint each, which
-// every write to it changes.
+// every write to it changes. So have the first sectors of some blocks, which are watched after some
+// of the creates.
+#include <algorithm>
+
 #include "machine.hpp"
 #include "trace.hpp"
 
@@ -23,9 +26,56 @@ u64 wide_of(const Contents& contents) {
     return wide;
 }
 
-cow_sight sight_of(const World& world, std::uint32_t id, const OriginDevice& device) {
-    const Contents& contents = world.origins.at(id).current();
-    return {print_of(contents.front()), wide_of(contents), device.instance, device.written};
+// The first sector is there wholly or not at all.
+u64 print_of_place(const Versions& block) {
+    return u64{block.front()} << 32;
+}
+
+u64 wide_of_place(const Versions& block) {
+    u64 wide = 0;
+    for (const std::uint32_t version : block) {
+        wide = (wide ^ version) * 0x9e3779b97f4a7c15u;
+    }
+    return wide;
+}
+
+u64 sector_of(std::uint64_t block) {
+    return block * COWSNAP_BLOCK_SECTORS;
+}
+
+template <typename Print>
+u64 fold(const std::vector<std::uint64_t>& blocks, Print print) {
+    u64 result = 0;
+    for (const std::uint64_t block : blocks) {
+        result = cow_front_fold(result, sector_of(block), print(block));
+    }
+    return result;
+}
+
+std::vector<std::uint64_t> watched_blocks(const cow_origin& origin) {
+    std::vector<std::uint64_t> blocks;
+    for (u32 i = 0; i < origin.nr_places; ++i) {
+        blocks.push_back(origin.places[i].sector / COWSNAP_BLOCK_SECTORS);
+    }
+    return blocks;
+}
+
+u64 narrow_watched(const Contents& contents, const std::vector<std::uint64_t>& blocks) {
+    return fold(blocks, [&](std::uint64_t block) { return print_of_place(contents.at(block)); });
+}
+
+u64 wide_watched(const Contents& contents, const std::vector<std::uint64_t>& blocks) {
+    return fold(blocks, [&](std::uint64_t block) { return wide_of_place(contents.at(block)); });
+}
+
+cow_sight sight_of(const World& world, const cow_origin& origin, const OriginDevice& device,
+                   bool leaves) {
+    const Contents& contents = world.origins.at(origin.id).current();
+    const auto blocks = watched_blocks(origin);
+    const bool is_wide = leaves || origin.front.state == COW_FRONT_LEFT;
+    return {print_of(contents.front()), wide_of(contents),
+            is_wide ? wide_watched(contents, blocks) : narrow_watched(contents, blocks),
+            device.instance, device.written};
 }
 
 template <typename Visit>
@@ -59,7 +109,7 @@ void write_unseen(World& world, std::uint32_t origin, std::uint64_t block) {
 
 int Machine::enter(cow_origin* origin) {
     OriginDevice& device = world_.devices[origin->id];
-    const cow_sight sight = sight_of(world_, origin->id, device);
+    const cow_sight sight = sight_of(world_, *origin, device, false);
     const bool matters = cow_front_matters(origin);
     const char* why = matters ? cow_front_verdict(&origin->front, &sight) : nullptr;
     if (!why && matters && device.unseen && !world_.damaged) {
@@ -69,7 +119,10 @@ int Machine::enter(cow_origin* origin) {
         throw Broken(std::string("snapshots are stale for no reason: ") + why);
     }
     world_.origins.at(origin->id).flush();
-    const int r = cow_front_enter(origin, sight.print, why != nullptr);
+    Guard& guard = guards_[origin->id];
+    guard.watched = watched_blocks(*origin);
+    const u64 watched = narrow_watched(world_.origins.at(origin->id).current(), guard.watched);
+    const int r = cow_front_enter(origin, sight.print, watched, why != nullptr);
     trace("in front of origin {}: {} {}", origin->id, r, why ? why : "");
     if (r) {
         return store_.broken ? 0 : r;
@@ -84,6 +137,8 @@ int Machine::enter(cow_origin* origin) {
     }
     device.unseen = false;
     device.unrecorded = false;
+    device.vague = false;
+    device.watched = {guard.watched.begin(), guard.watched.end()};
     entered_.insert(origin->id);
     return 0;
 }
@@ -108,31 +163,99 @@ void Machine::leave_all() {
         }
         OriginDevice& device = world_.devices[origin->id];
         world_.origins.at(origin->id).flush();
-        const cow_sight sight = sight_of(world_, origin->id, device);
+        const cow_sight sight = sight_of(world_, *origin, device, true);
         const int r = cow_front_leave(origin, &sight);
         trace("origin {} is left: {}", origin->id, r);
         device.unrecorded = r != 0;
     });
 }
 
-// Control context. What is found on the disk after a flush is all that may be there until the next
-// write to the first block is let go.
+bool Machine::guarded(const Write& write) const {
+    if (!world_.fronts || write.block == 0) {
+        return world_.fronts;
+    }
+    const auto guard = guards_.find(write.origin);
+    return guard != guards_.end() &&
+           std::any_of(guard->second.watched.begin(), guard->second.watched.end(),
+                       [&](std::uint64_t block) {
+                           return block >= write.block && block < write.block + write.length;
+                       });
+}
+
+// No write to the origin is under way.
+void Machine::watch_more(std::uint32_t id) {
+    if (!world_.fronts || !random_.one_in(3)) {
+        return;
+    }
+    Guard& guard = guards_[id];
+    const std::uint64_t block =
+        1 + random_.below(std::min<std::uint64_t>(8, world_.origins.at(id).size() - 1));
+    if (std::count(guard.watched.begin(), guard.watched.end(), block) == 0) {
+        guard.watched.push_back(block);
+        guard.again = true;
+    }
+}
+
+// What is found on the disk after a flush is all that may be there until the next write to a block
+// that counts is let go.
+void Machine::change_front(std::uint32_t id, Guard& guard) {
+    Write* const write = guard.waiting.empty() ? nullptr : writes_.at(guard.waiting.front()).get();
+    cow_origin* const origin = cow_origin_find(&store_, id);
+    OriginDevice& device = world_.devices[id];
+    OriginDisk& disk = world_.origins.at(id);
+    disk.flush();
+    guard.again = false;
+    Contents next = disk.current();
+    unsigned changes = 0;
+    for (std::uint64_t b = 0; write && b < write->length; ++b) {
+        const std::uint64_t block = write->block + b;
+        const bool watched = std::count(guard.watched.begin(), guard.watched.end(), block) != 0;
+        const u64 before = print_of_place(next.at(block));
+        next.at(block) = write->copied.empty() ? all_of(write->version) : write->copied.at(b);
+        changes += watched && print_of_place(next.at(block)) != before;
+    }
+    cow_front front{};
+    front.state = COW_FRONT_IN;
+    front.print[0] = print_of(disk.current().front());
+    front.print[1] = print_of(next.front());
+    front.watched[0] = narrow_watched(disk.current(), guard.watched);
+    front.watched[1] = changes > 1 ? COWSNAP_NONE : narrow_watched(next, guard.watched);
+    guard.vague = changes > 1;
+    device.vague |= guard.vague;
+    const bool records = !store_.broken;
+    int r = 0;
+    if (records && guard.watched.size() > origin->nr_places) {
+        std::vector<cow_place> places;
+        for (const std::uint64_t block : guard.watched) {
+            places.push_back({sector_of(block), false});
+        }
+        r = cow_front_watch(origin, &front, places.data(), static_cast<u32>(places.size()));
+        if (r && !store_.broken) {
+            guard.watched.resize(origin->nr_places);
+            guard.again = true;
+            return;
+        }
+    } else if (records) {
+        r = cow_front_change(origin, &front);
+    }
+    if (records) {
+        device.unrecorded = r != 0;
+        device.vague = r ? device.vague : guard.vague;
+        device.watched = {guard.watched.begin(), guard.watched.end()};
+    }
+    if (write) {
+        guard.waiting.pop_front();
+        ++guard.under_way;
+        write->counted = true;
+        let_go(*write);
+    }
+}
+
+// Control context.
 void Machine::change_fronts() {
     for (auto& [id, guard] : guards_) {
-        while (!guard.waiting.empty() && !guard.under_way) {
-            Write& write = *writes_.at(guard.waiting.front());
-            guard.waiting.pop_front();
-            OriginDisk& disk = world_.origins.at(id);
-            disk.flush();
-            const u64 now = print_of(disk.current().front());
-            const u64 next =
-                print_of(write.copied.empty() ? all_of(write.version) : write.copied.front());
-            if (!store_.broken) {
-                world_.devices[id].unrecorded =
-                    cow_front_change(cow_origin_find(&store_, id), now, next) != 0;
-            }
-            ++guard.under_way;
-            let_go(write);
+        while (!guard.under_way && (!guard.waiting.empty() || guard.again || guard.vague)) {
+            change_front(id, guard);
         }
     }
 }

@@ -93,7 +93,7 @@ void Machine::advance(Write& write) {
 }
 
 void Machine::send(Write& write) {
-    if (world_.fronts && write.block == 0) {
+    if (guarded(write)) {
         guards_[write.origin].waiting.push_back(&write.waiter);
     } else {
         let_go(write);
@@ -139,7 +139,7 @@ void Machine::let_go(Write& write) {
         if (ended.ended) {
             ended.ended(failed);
         }
-        if (world_.fronts && ended.block == 0) {
+        if (ended.counted) {
             --guards_[ended.origin].under_way;
         }
         writes_.erase(key);

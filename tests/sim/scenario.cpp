@@ -133,7 +133,9 @@ void Scenario::write_unseen_by_machines() {
             continue;
         }
         if (other_boot) {
-            write_unseen(world_, id, 0);
+            const OriginDevice& device = world_.devices[id];
+            const bool elsewhere = !device.vague && !device.watched.empty() && random_.one_in(2);
+            write_unseen(world_, id, elsewhere ? *device.watched.begin() : 0);
         }
         write_unseen(world_, id, random_.below(disk.size()));
     }

@@ -48,6 +48,8 @@ struct OriginDevice {
     std::uint64_t written = 0;   // sectors since it appeared
     bool unseen = false;         // written while nobody was in front of it
     bool unrecorded = false;     // a change in front was not recorded: it may be taken for that
+    std::set<std::uint64_t> watched;  // blocks with a place that is, as far as is recorded for sure
+    bool vague = false;               // it may be recorded that they may be whatever they are
 };
 
 // A rollback of an origin.

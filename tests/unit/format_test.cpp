@@ -391,6 +391,25 @@ TEST_CASE("An op that cannot be replayed is refused", "[format]") {
         CHECK(op_check(op) == COW_RANGE);
     }
     op = {};
+    op.op = COWSNAP_OP_WATCH;
+    CHECK(op_check(op) == COW_RANGE);
+    op.origin = 1;
+    op.epoch = COW_MAX_ORIGIN_SECTORS - 1;
+    op.sequence = COWSNAP_WATCH_MAX - 1;
+    for (const u32 flags : {0u, COWSNAP_OP_FLAG_RAW}) {
+        op.flags = flags;
+        CHECK(op_check(op) == COW_VALID);
+    }
+    op.flags = COWSNAP_OP_FLAG_LEFT;
+    CHECK(op_check(op) == COW_RANGE);
+    op.flags = 0;
+    op.sequence = COWSNAP_WATCH_MAX;
+    CHECK(op_check(op) == COW_RANGE);
+    op.sequence = 0;
+    op.epoch = COW_MAX_ORIGIN_SECTORS;
+    CHECK(op_check(op) == COW_RANGE);
+
+    op = {};
     op.op = COWSNAP_OP_STALE;
     CHECK(op_check(op) == COW_RANGE);
     op.origin = 1;

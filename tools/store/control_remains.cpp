@@ -74,7 +74,7 @@ void mention(ControlRemains& remains, const std::vector<cow_op>& ops) {
             remains.rollbacks.erase(op.origin);
         if (op.op == COWSNAP_OP_CREATE || op.op == COWSNAP_OP_COUNTERS || rollback)
             remains.epoch = std::max(remains.epoch, op.epoch);
-        if (!rollback)  // it has a snapshot's id there
+        if (!rollback && op.op != COWSNAP_OP_FRONT)  // they have something else there
             remains.set = std::max(remains.set, op.set);
         remains.activation = std::max(remains.activation, op.activation);
     }
@@ -156,6 +156,10 @@ void apply(cow_store& store, const cow_op& op) {
         case COWSNAP_OP_FRONT:
             if (cow_origin* origin = cow_origin_find(&store, op.origin))
                 cow_front_replay(origin, &op);
+            break;
+        case COWSNAP_OP_WATCH:
+            if (cow_origin* origin = cow_origin_find(&store, op.origin))
+                cow_front_replay_place(origin, &op);
             break;
         case COWSNAP_OP_STALE:
             if (cow_origin* origin = cow_origin_find(&store, op.origin))
