@@ -302,6 +302,8 @@ private:
     void attachAgain(StoreState& store);
 
     // engine_snapshots.cpp
+    void watch(const StoreState& store,
+               const std::vector<std::pair<std::uint32_t, std::uint32_t>>& ids);
     void upperFirst(const StoreState& store,
                     std::vector<std::pair<std::uint32_t, std::uint32_t>>& ids);
     void deleteInStore(StoreState& store, const std::vector<Uuid>& snapshots,

@@ -7,8 +7,10 @@
 #include <set>
 #include <span>
 
+#include "assembly/places.h"
 #include "base/names.h"
 #include "cowsnap_dm.h"
+#include "dm/module.h"
 #include "model/done_so_far.h"
 #include "model/engine.h"
 #include "model/snapshot_checks.h"
@@ -93,6 +95,31 @@ void Engine::upperFirst(const StoreState& store,
     });
 }
 
+/// A boot without cowsnap is found out by what it changes where something begins. What cannot be
+/// watched is no reason to have no snapshot.
+void Engine::watch(const StoreState& store,
+                   const std::vector<std::pair<std::uint32_t, std::uint32_t>>& ids) {
+    for (const auto& [snapshot, id] : ids) {
+        const OriginState& origin = store.origins.at(id);
+        if (!origin.lower)
+            continue;
+        try {
+            std::vector<std::pair<std::uint64_t, bool>> places;
+            for (const Place& place : placesIn(devices_, mapper_, *origin.lower))
+                places.emplace_back(place.sector, place.encrypted);
+            if (places.empty() || !canWatch(mapper_))
+                continue;
+            places.resize(std::min<std::size_t>(places.size(), COWSNAP_WATCH_MAX));
+            mapper_.message(store.mapped->name, watchMessage(id, places));
+        } catch (const Error& error) {
+            spdlog::warn(
+                "partitions and volumes in origin {} of the store {} are not watched: a boot "
+                "without cowsnap that changes only them may not be found out: {}",
+                id, store.name, error.what());
+        }
+    }
+}
+
 std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std::string>>& members,
                                           const SnapshotOptions& options) {
     if (members.empty())
@@ -156,6 +183,7 @@ std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std:
     turns_.checked();
     upperFirst(store, ids);
     persist(store, std::move(changed));
+    watch(store, ids);
     try {
         mapper_.message(store.mapped->name, createMessage(ids));
     } catch (const Error& error) {

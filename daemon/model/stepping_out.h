@@ -63,6 +63,10 @@ public:
         const StepOut out(turns_);
         return mapper_.table(name);
     }
+    std::vector<MappedTarget> tableOf(DeviceNumber number) override {
+        const StepOut out(turns_);
+        return mapper_.tableOf(number);
+    }
     std::vector<MappedTarget> status(const std::string& name) override {
         const StepOut out(turns_);
         return mapper_.status(name);
@@ -118,6 +122,10 @@ public:
         return devices_.withSerial(serial, partition);
     }
     std::vector<DeviceNumber> below(DeviceNumber number) override { return devices_.below(number); }
+    std::vector<DeviceNumber> above(DeviceNumber number) override { return devices_.above(number); }
+    std::optional<std::uint64_t> startOf(DeviceNumber number) override {
+        return devices_.startOf(number);
+    }
     std::vector<DeviceNumber> partitions(DeviceNumber number) override {
         return devices_.partitions(number);
     }

@@ -72,6 +72,10 @@ public:
     /// The devices right below one: what a mapped device or array is made of, the
     /// disk of a partition, what a loop device or its file is on.
     virtual std::vector<DeviceNumber> below(DeviceNumber number) = 0;
+    /// The devices right above one that have claimed it: mapped devices, arrays.
+    virtual std::vector<DeviceNumber> above(DeviceNumber number) = 0;
+    /// The first sector of a partition on its disk; nothing for any other device.
+    virtual std::optional<std::uint64_t> startOf(DeviceNumber number) = 0;
     /// The partitions of a disk; none for any other device.
     virtual std::vector<DeviceNumber> partitions(DeviceNumber number) = 0;
     /// Who uses a device; nothing if nobody does, which is found out by opening it

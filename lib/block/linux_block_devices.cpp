@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -331,6 +332,27 @@ std::vector<DeviceNumber> LinuxBlockDevices::below(DeviceNumber number) {
         if (const auto lower = belowLoop(pathOf(number)))
             result.push_back(*lower);
     return result;
+}
+
+std::vector<DeviceNumber> LinuxBlockDevices::above(DeviceNumber number) {
+    std::vector<DeviceNumber> result;
+    std::error_code code;
+    for (const auto& entry : fs::directory_iterator(sysfsOf(number) / "holders", code))
+        if (const auto upper = DeviceNumber::parse(readLine(entry.path() / "dev")))
+            result.push_back(*upper);
+    return result;
+}
+
+std::optional<std::uint64_t> LinuxBlockDevices::startOf(DeviceNumber number) {
+    std::error_code code;
+    if (!fs::exists(sysfsOf(number) / "partition", code))
+        return std::nullopt;
+    const std::string text = readLine(sysfsOf(number) / "start");
+    std::uint64_t start = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), start);
+    if (error != std::errc() || end != text.data() + text.size())
+        return std::nullopt;
+    return start;
 }
 
 std::vector<DeviceNumber> LinuxBlockDevices::partitions(DeviceNumber number) {

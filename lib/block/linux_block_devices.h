@@ -15,6 +15,8 @@ public:
     std::uint64_t sizeOf(DeviceNumber number) override;
     std::vector<std::string> withSerial(const std::string& serial, unsigned partition) override;
     std::vector<DeviceNumber> below(DeviceNumber number) override;
+    std::vector<DeviceNumber> above(DeviceNumber number) override;
+    std::optional<std::uint64_t> startOf(DeviceNumber number) override;
     std::vector<DeviceNumber> partitions(DeviceNumber number) override;
     std::optional<DeviceUser> user(const std::string& path) override;
     void exclusively(const std::string& path, const std::function<void()>& work) override;

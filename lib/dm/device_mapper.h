@@ -95,6 +95,8 @@ public:
     /// Removes a device; Busy if it is open.
     virtual void remove(const std::string& name, Visibility visibility) = 0;
     virtual std::vector<MappedTarget> table(const std::string& name) = 0;
+    /// The same of any mapped device; empty if the device is none.
+    virtual std::vector<MappedTarget> tableOf(DeviceNumber number) = 0;
     virtual std::vector<MappedTarget> status(const std::string& name) = 0;
     /// Sends a message to the target at sector 0 and returns its answer.
     virtual std::string message(const std::string& name, const std::string& text) = 0;

@@ -276,6 +276,18 @@ std::vector<MappedTarget> LibDeviceMapper::table(const std::string& name) {
     return targetsOf(DM_DEVICE_TABLE, name, "table");
 }
 
+std::vector<MappedTarget> LibDeviceMapper::tableOf(DeviceNumber number) {
+    if (dm_is_dm_major(number.major) == 0)
+        return {};
+    const Task task(DM_DEVICE_TABLE);
+    task.require(dm_task_set_major(task.get(), static_cast<int>(number.major)) != 0 &&
+                     dm_task_set_minor(task.get(), static_cast<int>(number.minor)) != 0,
+                 "cannot set the number");
+    dm_task_no_flush(task.get());
+    task.run(fmt::format("cannot read the table of {}", number.text()));
+    return task.targets();
+}
+
 std::vector<MappedTarget> LibDeviceMapper::status(const std::string& name) {
     return targetsOf(DM_DEVICE_STATUS, name, "status");
 }

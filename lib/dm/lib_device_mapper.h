@@ -25,6 +25,7 @@ public:
     void resume(const std::string& name, Visibility visibility) override;
     void remove(const std::string& name, Visibility visibility) override;
     std::vector<MappedTarget> table(const std::string& name) override;
+    std::vector<MappedTarget> tableOf(DeviceNumber number) override;
     std::vector<MappedTarget> status(const std::string& name) override;
     std::string message(const std::string& name, const std::string& text) override;
     std::optional<TargetVersion> targetVersion(const std::string& type) override;

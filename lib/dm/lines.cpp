@@ -311,6 +311,14 @@ std::string createMessage(
     return message;
 }
 
+std::string watchMessage(std::uint32_t origin,
+                         std::span<const std::pair<std::uint64_t, bool>> places) {
+    std::string message = fmt::format("{} {}", COWSNAP_MESSAGE_WATCH, origin);
+    for (const auto& [sector, encrypted] : places)
+        message += fmt::format(" {}{}", sector, encrypted ? COWSNAP_WATCH_RAW : "");
+    return message;
+}
+
 std::string deleteMessage(std::span<const std::uint32_t> snapshots) {
     std::string message = COWSNAP_MESSAGE_DELETE;
     for (const std::uint32_t snapshot : snapshots)

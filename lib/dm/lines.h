@@ -146,6 +146,9 @@ std::string rollbackMessage(std::uint32_t origin, std::uint32_t target, std::uin
                             bool force, bool schedule);
 /// "cancel" of an origin's rollback.
 std::string cancelMessage(std::uint32_t origin);
+/// "watch" of sectors of an origin (first), of which some are encrypted (second).
+std::string watchMessage(std::uint32_t origin,
+                         std::span<const std::pair<std::uint64_t, bool>> places);
 /// "forget" of an origin.
 std::string forgetMessage(std::uint32_t origin);
 /// "lost": all snapshots with a set of at most this one.

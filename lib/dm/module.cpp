@@ -75,6 +75,11 @@ void requireModule(DeviceMapper& mapper) {
              version->major, version->minor, version->patch, COWSNAP_DM_VERSION_MAJOR);
 }
 
+bool canWatch(DeviceMapper& mapper) {
+    const auto version = mapper.targetVersion(COWSNAP_TARGET_ORIGIN);
+    return version && version->minor >= 3;
+}
+
 namespace {
 
 void requireMinor(DeviceMapper& mapper, unsigned minor, std::string_view what,

@@ -17,6 +17,9 @@ std::unique_ptr<DeviceMapper> openDeviceMapper();
 /// the same grammar; says what to do.
 void requireModule(DeviceMapper& mapper);
 
+/// Whether the module takes the message "watch".
+bool canWatch(DeviceMapper& mapper);
+
 /// Throws NotSupported unless the module can interpose, too. Whether the kernel can is
 /// only known when it is tried.
 void requireInterposing(DeviceMapper& mapper);

@@ -86,6 +86,12 @@ void FakeMachine::addPartition(const std::string& path, const std::string& of_di
     disk(of_disk).partitions.push_back(path);
 }
 
+void FakeMachine::putTable(const std::string& name, const std::vector<MappedTarget>& table) {
+    make(name, "OTHER-" + name);
+    const std::lock_guard lock(mutex_);
+    mapped(name).table = table;
+}
+
 void FakeMachine::setOpen(const std::string& mapped_path, bool open) {
     const std::lock_guard lock(mutex_);
     mapped(mapped_path.substr(kMapperDirectory.size())).open = open;
@@ -391,6 +397,26 @@ bool FakeMachine::heldByMapped(DeviceNumber number) {
             return true;
     }
     return false;
+}
+
+std::vector<DeviceNumber> FakeMachine::above(DeviceNumber number) {
+    const std::lock_guard lock(mutex_);
+    std::vector<DeviceNumber> result;
+    for (const auto& [name, mapped] : mapped_) {
+        const auto lower = belowLocked(mapped.number);
+        if (std::find(lower.begin(), lower.end(), number) != lower.end())
+            result.push_back(mapped.number);
+    }
+    return result;
+}
+
+std::optional<std::uint64_t> FakeMachine::startOf(DeviceNumber number) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [path, disk] : disks_)
+        for (std::size_t i = 0; i < disk.partitions.size(); ++i)
+            if (this->disk(disk.partitions[i]).number == number)
+                return (i + 1) * kPartitionSectors;
+    return std::nullopt;
 }
 
 std::vector<DeviceNumber> FakeMachine::partitions(DeviceNumber number) {

@@ -61,7 +61,11 @@ public:
     void removeDisk(const std::string& path);
     /// Makes one device stand on another, as a volume on a disk.
     void putOn(const std::string& upper, const std::string& lower);
+    /// Each begins kPartitionSectors behind the one before.
     void addPartition(const std::string& path, const std::string& disk);
+    static constexpr std::uint64_t kPartitionSectors = 2048;
+    /// A mapped device whose table is not looked at.
+    void putTable(const std::string& name, const std::vector<MappedTarget>& table);
     /// A volume group with so many free extents of 4 MiB.
     void addVolumeGroup(const std::string& name, std::uint64_t free_extents,
                         const std::vector<std::string>& devices = {});
@@ -150,6 +154,7 @@ public:
     void resume(const std::string& name, Visibility visibility) override;
     void remove(const std::string& name, Visibility visibility) override;
     std::vector<MappedTarget> table(const std::string& name) override;
+    std::vector<MappedTarget> tableOf(DeviceNumber number) override;
     std::vector<MappedTarget> status(const std::string& name) override;
     std::string message(const std::string& name, const std::string& text) override;
     std::optional<TargetVersion> targetVersion(const std::string& type) override;
@@ -171,6 +176,8 @@ public:
     std::uint64_t sizeOf(DeviceNumber number) override;
     std::vector<std::string> withSerial(const std::string& serial, unsigned partition) override;
     std::vector<DeviceNumber> below(DeviceNumber number) override;
+    std::vector<DeviceNumber> above(DeviceNumber number) override;
+    std::optional<std::uint64_t> startOf(DeviceNumber number) override;
     std::vector<DeviceNumber> partitions(DeviceNumber number) override;
     std::optional<DeviceUser> user(const std::string& path) override;
     void exclusively(const std::string& path, const std::function<void()>& work) override;
@@ -291,6 +298,7 @@ private:
     Blocks& blocksAt(const std::string& path, std::uint64_t& offset_bytes);
     std::string answer(Store& store, const std::vector<std::string>& words);
     void rollBack(Store& store, const std::vector<std::string>& words);
+    void watch(const Store& store, const std::vector<std::string>& words);
     void beginRollback(Store& store, std::uint32_t origin);
     void cancelRollback(Store& store, const std::vector<std::string>& words);
     std::string rollbackWords(const Store& store, std::uint32_t origin) const;

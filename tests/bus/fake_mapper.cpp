@@ -423,6 +423,12 @@ std::vector<MappedTarget> FakeMachine::table(const std::string& name) {
     return mapped(name).table;
 }
 
+std::vector<MappedTarget> FakeMachine::tableOf(DeviceNumber number) {
+    const std::lock_guard lock(mutex_);
+    const Mapped* const found = mappedWithNumber(number);
+    return found != nullptr ? found->table : std::vector<MappedTarget>{};
+}
+
 std::vector<MappedTarget> FakeMachine::status(const std::string& name) {
     std::unique_lock lock(mutex_);
     waitWhileHeld(lock, name, kHeldStatus);
@@ -452,6 +458,21 @@ std::vector<MappedTarget> FakeMachine::status(const std::string& name) {
     return {target};
 }
 
+void FakeMachine::watch(const Store& store, const std::vector<std::string>& words) {
+    if (words.size() < 3 || words.size() > 2 + COWSNAP_WATCH_MAX)
+        refuse("watch");
+    const std::uint32_t origin = id(words[1]);
+    if (!attached(store, origin))
+        fail(ErrorKind::NotFound, "fake kernel: no cow-origin of origin {}", origin);
+    for (std::size_t i = 2; i < words.size(); ++i) {
+        std::string sector = words[i];
+        if (sector.ends_with(COWSNAP_WATCH_RAW))
+            sector.resize(sector.size() - std::string(COWSNAP_WATCH_RAW).size());
+        if (number(sector) >= store.origin_sectors.at(origin))
+            refuse("watch of a sector behind the end");
+    }
+}
+
 std::string FakeMachine::message(const std::string& name, const std::string& text) {
     std::unique_lock lock(mutex_);
     const auto words = split(text);
@@ -462,7 +483,8 @@ std::string FakeMachine::message(const std::string& name, const std::string& tex
     const bool changes = words[0] == COWSNAP_MESSAGE_CREATE || words[0] == COWSNAP_MESSAGE_DELETE ||
                          words[0] == COWSNAP_MESSAGE_FORGET || words[0] == COWSNAP_MESSAGE_LOST ||
                          words[0] == COWSNAP_MESSAGE_LOSS_RECORDED ||
-                         words[0] == COWSNAP_MESSAGE_ROLLBACK || words[0] == COWSNAP_MESSAGE_CANCEL;
+                         words[0] == COWSNAP_MESSAGE_ROLLBACK ||
+                         words[0] == COWSNAP_MESSAGE_CANCEL || words[0] == COWSNAP_MESSAGE_WATCH;
     if (!changes)
         return answer(store, words);
     bool tear = false;
@@ -583,6 +605,10 @@ std::string FakeMachine::answer(Store& store, const std::vector<std::string>& wo
     }
     if (words[0] == COWSNAP_MESSAGE_CANCEL) {
         cancelRollback(store, words);
+        return text;
+    }
+    if (words[0] == COWSNAP_MESSAGE_WATCH) {
+        watch(store, words);
         return text;
     }
     if (words[0] == COWSNAP_MESSAGE_FORGET) {
