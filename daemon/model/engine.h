@@ -315,7 +315,8 @@ private:
     // engine_rollback.cpp
     std::string useOf(const OriginRecord& origin, const OriginState& state);
     void stackForRollback(StoreState& store, const OriginRecord& origin);
-    bool kernelHasRollback(StoreState& store, std::uint32_t origin_id);
+    bool kernelHasRollback(StoreState& store, std::uint32_t origin_id, bool otherwise);
+    void unschedule(const StoreState& store, std::uint32_t origin_id);
     void finishScheduling(StoreState& store);
 
     // engine_prune.cpp

@@ -38,6 +38,11 @@ void checkTarget(const SnapshotRecord& target, const SnapshotState& state, bool 
              "so it is not what the origin was. If you want to go back to what it has all the "
              "same, say so (--force)",
              target.name);
+    if (state.line.state == COWSNAP_STATE_DAMAGED)
+        fail(ErrorKind::MetadataCorrupt,
+             "the snapshot {} is damaged: some of its blocks cannot be read, and an origin is not "
+             "rolled back to that",
+             target.name);
 }
 
 /// What keeps an origin from being rolled back to it at once; empty if nothing does.
@@ -120,12 +125,15 @@ Uuid Engine::rollback(const Uuid& snapshot, const RollbackOptions& options) {
     checkFits(store, begun);
     turns_.checked();
     persist(store, std::move(changed));
+    // Only then the kernel may have it although something failed, and no cow-origin to tell.
+    bool has_been_scheduled = false;
     try {
         if (record.scheduled) {
             mapper_.message(store.mapped->name, message);
         } else if (stack_first) {
             removeSnapshotDevice(store, *store.metadata.snapshot(snapshot));
             mapper_.message(store.mapped->name, message);
+            has_been_scheduled = true;
             stackForRollback(store, before);
         } else {
             removeSnapshotDevice(store, *store.metadata.snapshot(snapshot));
@@ -135,7 +143,7 @@ Uuid Engine::rollback(const Uuid& snapshot, const RollbackOptions& options) {
     } catch (const Error& error) {
         // what the kernel has all the same is found by load()
         changed = store.metadata;
-        if (!kernelHasRollback(store, before.id))
+        if (!kernelHasRollback(store, before.id, has_been_scheduled))
             changed.origin(before.uuid)->rollback.reset();
         persist(store, std::move(changed));
         load(store);
@@ -172,11 +180,24 @@ void Engine::stackForRollback(StoreState& store, const OriginRecord& origin) {
     }
 }
 
-bool Engine::kernelHasRollback(StoreState& store, std::uint32_t origin_id) {
+/// Only a cow-origin tells; without one it is as otherwise says.
+bool Engine::kernelHasRollback(StoreState& store, std::uint32_t origin_id, bool otherwise) {
     readKernel(store, mapper_.devices());
     const auto state = store.origins.find(origin_id);
-    return state != store.origins.end() &&
-           (!state->second.mapped || state->second.status.rollback != COWSNAP_ROLLBACK_NONE);
+    if (state == store.origins.end())
+        return false;
+    return state->second.mapped ? state->second.status.rollback != COWSNAP_ROLLBACK_NONE
+                                : otherwise;
+}
+
+/// NotFound is no error: someone else did that, or it never came to be scheduled.
+void Engine::unschedule(const StoreState& store, std::uint32_t origin_id) {
+    try {
+        mapper_.message(store.mapped->name, cancelMessage(origin_id));
+    } catch (const Error& error) {
+        if (error.kind() != ErrorKind::NotFound)
+            throw;
+    }
 }
 
 void Engine::cancelRollback(const Uuid& uuid) {
@@ -192,7 +213,10 @@ void Engine::cancelRollback(const Uuid& uuid) {
     const std::string message = cancelMessage(origin.id);
     if (!runs) {
         turns_.checked();
-        mapper_.message(store.mapped->name, message);
+        if (origin.rollback->scheduled)
+            unschedule(store, origin.id);
+        else
+            mapper_.message(store.mapped->name, message);
         Metadata changed = store.metadata;
         changed.origin(uuid)->rollback.reset();
         const LogFields about(logFieldsOf(store, {{kLogOrigin, changed.origin(uuid)->name}}));
@@ -218,30 +242,40 @@ void Engine::cancelRollback(const Uuid& uuid) {
                  origin.name);
 }
 
-/// A rollback that was to be scheduled for an origin that is not attached, and perhaps was not.
+/// A rollback that was to be scheduled for an origin that is not attached, and perhaps was not. One
+/// that the kernel does not take now is not tried again: it must not begin when nobody thinks of it
+/// any more.
 void Engine::finishScheduling(StoreState& store) {
-    for (const auto& origin : store.metadata.origins) {
+    Metadata changed = store.metadata;
+    bool different = false;
+    for (auto& origin : changed.origins) {
         const auto state = store.origins.find(origin.id);
         if (!origin.rollback || !origin.rollback->scheduled || state == store.origins.end() ||
             state->second.mapped || store.snapshots.contains(origin.rollback->undo_id))
             continue;
         const auto* const target = store.metadata.snapshot(origin.rollback->target);
-        if (target == nullptr)
-            continue;
         const LogFields about(
-            logFieldsOf(store, {{kLogOrigin, origin.name}, {kLogSnapshot, target->name}}));
+            logFieldsOf(store, {{kLogOrigin, origin.name},
+                                {kLogSnapshot, target == nullptr ? std::string() : target->name}}));
         try {
+            if (target == nullptr)
+                fail(ErrorKind::NotFound, "the snapshot that it was to go back to is gone");
             mapper_.message(store.mapped->name,
                             rollbackMessage(origin.id, target->id, origin.rollback->undo_id,
                                             origin.rollback->force, true));
             spdlog::info("the rollback of the origin {} is scheduled, as was asked for",
                          origin.name);
         } catch (const Error& error) {
-            if (error.kind() != ErrorKind::Busy)  // it is scheduled
-                spdlog::warn("the rollback of the origin {} is not scheduled: {}", origin.name,
-                             error.what());
+            if (error.kind() == ErrorKind::Busy)  // it is scheduled
+                continue;
+            spdlog::warn("the rollback of the origin {} is not scheduled: {}", origin.name,
+                         error.what());
+            origin.rollback.reset();
+            different = true;
         }
     }
+    if (different)
+        persist(store, std::move(changed));
 }
 
 }  // namespace cowsnap

@@ -143,6 +143,11 @@ void FakeMachine::lose(std::uint32_t snapshot_id) {
     onlyStore().snapshots.at(snapshot_id).lost = true;
 }
 
+void FakeMachine::damage(std::uint32_t snapshot_id) {
+    const std::lock_guard lock(mutex_);
+    onlyStore().snapshots.at(snapshot_id).damaged = true;
+}
+
 void FakeMachine::raise(const std::string& event, std::uint64_t id, std::optional<Uuid> of) {
     const std::lock_guard lock(mutex_);
     raiseLocked(of ? stores_.at(*of) : onlyStore(), event, id);
@@ -186,7 +191,9 @@ std::string FakeMachine::stateOf(std::uint32_t snapshot_id) const {
 std::string FakeMachine::stateOf(const Store& store, const FakeSnapshot& snapshot) {
     if (snapshot.lost || store.failed)
         return COWSNAP_STATE_LOST;
-    return snapshot.stale ? COWSNAP_STATE_STALE : COWSNAP_STATE_ACTIVE;
+    if (snapshot.stale)
+        return COWSNAP_STATE_STALE;
+    return snapshot.damaged ? COWSNAP_STATE_DAMAGED : COWSNAP_STATE_ACTIVE;
 }
 
 void FakeMachine::writtenUnseen(std::uint32_t origin_id) {

@@ -92,6 +92,8 @@ public:
     void drop(std::uint32_t snapshot_id);
     /// A snapshot missed writes.
     void lose(std::uint32_t snapshot_id);
+    /// Some of the blocks of a snapshot cannot be read.
+    void damage(std::uint32_t snapshot_id);
     /// In the only store, or in one.
     void raise(const std::string& event, std::uint64_t id, std::optional<Uuid> of = std::nullopt);
     /// The store's disks take no writes any more, until the next reboot.
@@ -234,6 +236,7 @@ private:
         std::uint64_t set = 0;
         bool lost = false;
         bool stale = false;
+        bool damaged = false;
     };
 
     struct FakeRollback {

@@ -650,6 +650,8 @@ void FakeMachine::rollBack(Store& store, const std::vector<std::string>& words) 
         fail(ErrorKind::Exists, "fake kernel: snapshot {} exists", words[3]);
     if (target->second.lost)
         fail(ErrorKind::MetadataCorrupt, "fake kernel: snapshot {} is lost", words[2]);
+    if (target->second.damaged)
+        fail(ErrorKind::MetadataCorrupt, "fake kernel: snapshot {} is damaged", words[2]);
     if (target->second.stale && !force)
         fail(ErrorKind::Stale, "fake kernel: snapshot {} is stale", words[2]);
     store.rollbacks[origin] = rollback;

@@ -274,6 +274,21 @@ const Scenario kScenarios[] = {
          bed.machine.reboot();
      },
      false},
+    {"schedule a rollback of an origin that is not attached",
+     [](CrashBed& bed) {
+         bed.engine->rollback(bed.old, {"undo", true});
+     },
+     [](const CrashBed& bed) {
+         const std::string state = bed.rollbackOfOne();
+         CHECK((state == "running") == bed.snapshotNamed("undo").has_value());
+         CHECK((state != "none") == bed.store().metadata.origin(bed.one)->rollback.has_value());
+         return state != "none";
+     },
+     [](CrashBed& bed) {
+         bed.machine.remove("cowsnap-one", Visibility::Visible);
+         bed.refresh();
+     },
+     false},
     {"cancel a scheduled rollback", [](CrashBed& bed) { bed.engine->cancelRollback(bed.one); },
      [](const CrashBed& bed) {
          const std::string state = bed.rollbackOfOne();

@@ -24,6 +24,11 @@ struct RollbackBed : EngineBed {
 
     const OriginRecord& origin() const { return *store().metadata.origin(one); }
     std::string state() const { return store().origins.at(origin().id).status.rollback; }
+    /// The origin's mapped device goes.
+    void takeAway() {
+        machine.remove("cowsnap-one", Visibility::Visible);
+        refresh();
+    }
 };
 
 }  // namespace
@@ -99,6 +104,62 @@ TEST_CASE("an origin in use is not rolled back, but when it is attached the next
     }
 }
 
+TEST_CASE("a rollback of an origin that is not attached is scheduled, or there is none") {
+    RollbackBed bed;
+    bed.takeAway();
+    const auto none = [&] {
+        CHECK_FALSE(bed.origin().rollback.has_value());
+        CHECK(bed.machine.rollbackOf(1) == COWSNAP_ROLLBACK_NONE);
+    };
+    const auto noneEver = [&] {
+        none();
+        bed.restart();
+        none();
+        CHECK_NOTHROW(bed.engine->deleteSnapshots({bed.old}));
+    };
+    SECTION("what is known to be damaged is refused") {
+        bed.machine.damage(1);
+        checkRefused(bed, ErrorKind::MetadataCorrupt, "old is damaged", [&] {
+            bed.engine->rollback(bed.old, {"", true});
+        });
+        noneEver();
+    }
+    SECTION("the kernel refuses it") {
+        bed.machine.plan(Accident::Fail, 1);
+        checkRefused(bed, ErrorKind::Failed, "nothing was rolled back", [&] {
+            bed.engine->rollback(bed.old, {"", true});
+        });
+        bed.machine.planNothing();
+        noneEver();
+    }
+    SECTION("someone cancelled it behind the daemon's back") {
+        bed.engine->rollback(bed.old, {"", true});
+        bed.machine.message(bed.store().mapped->name, "cancel 1");
+        bed.refresh();
+        CHECK_NOTHROW(bed.engine->cancelRollback(bed.one));
+        noneEver();
+    }
+    SECTION("the daemon was killed before the kernel was told") {
+        bed.machine.plan(Accident::KillBefore, 1);
+        CHECK_THROWS_AS(bed.engine->rollback(bed.old, {"undo", true}), Killed);
+        bed.machine.planNothing();
+        // so that the origin is not attached by the start
+        bed.machine.removeDisk("/dev/one");
+        SECTION("then it is told by the next one") {
+            bed.restart();
+            CHECK(bed.origin().rollback.has_value());
+            CHECK(bed.machine.rollbackOf(1) == COWSNAP_ROLLBACK_SCHEDULED);
+            bed.restart();
+            CHECK(bed.origin().rollback.has_value());
+        }
+        SECTION("but only once") {
+            bed.machine.damage(1);
+            bed.restart();
+            noneEver();
+        }
+    }
+}
+
 TEST_CASE("what a rollback needs is not deleted, and nothing of the others is touched") {
     RollbackBed bed;
     const Uuid other = bed.engine->createSnapshots({{bed.one, "other"}}, {}).front();
@@ -133,8 +194,7 @@ TEST_CASE("what a rollback needs is not deleted, and nothing of the others is to
         CHECK(results.at("other").first == Action::Delete);
         // also while nothing of the kernel says so
         bed.machine.setUser("/dev/mapper/cowsnap-one", "");
-        bed.machine.remove("cowsnap-one", Visibility::Visible);
-        bed.refresh();
+        bed.takeAway();
         checkRefused(bed, ErrorKind::Busy, "snapd-cli cancel one",
                      [&] { bed.engine->deleteSnapshots({bed.old}); });
         bed.engine->attach("/dev/one", bed.store_uuid, "");

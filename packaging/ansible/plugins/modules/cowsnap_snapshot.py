@@ -333,6 +333,8 @@ def check_can_be_rolled_back(module, origin, snapshot):
                       f'has all the same, set "force: true".', "Stale")
     if snapshot["state"] == "lost":
         raise Refused(f"cannot roll back: the snapshot {name} is lost, it missed writes of its origin", "Overflowed")
+    if snapshot["state"] == "damaged":
+        raise Refused(f"cannot roll back: the snapshot {name} is damaged, some of its blocks cannot be read", "MetadataCorrupt")
     if snapshot["open"]:
         raise Refused(f"cannot roll back: the snapshot {name} is open as {snapshot['device']}. Unmount it first.", "Busy")
 
