@@ -12,6 +12,19 @@ namespace cowsnap {
 
 namespace asio = boost::asio;
 
+namespace {
+
+/// What cannot be told is no reason to end: the work is done, and the loop goes on.
+void tell(const std::function<void()>& work) {
+    try {
+        work();
+    } catch (const std::exception& error) {
+        spdlog::error("cannot tell what came of an operation: {}", error.what());
+    }
+}
+
+}  // namespace
+
 Runner::Runner(asio::io_context& loop, WorkQueue& queue, Engine& engine, DeviceMapper& mapper,
                std::function<void(const Outcome&)> take_in, std::function<void()> then_send)
     : loop_(loop),
@@ -33,22 +46,22 @@ void Runner::enqueue(const StoreSet& stores, const Handle& task) {
     task->ticket = queue_.add(stores, [this, stores, task = Handle(task)]() mutable {
         if (task->begun)
             asio::post(loop_, [this, task] {
-                task->begun();
-                then_send_();
+                tell(task->begun);
+                tell(then_send_);
             });
         // Posted before the stores are free again: what comes after is taken in after.
         // Shared: it may have thousands of objects, and a handler may be copied.
         const auto outcome = std::make_shared<const Outcome>(perform(stores, *task));
         asio::post(loop_, [this, outcome, task = std::move(task)] {
-            take_in_(*outcome);
+            tell([&] { take_in_(*outcome); });
             if (outcome->missing_store) {
                 StoreSet more = outcome->stores;
                 more.insert(*outcome->missing_store);
                 enqueue(more, task);
             } else {
-                task->done(*outcome);
+                tell([&] { task->done(*outcome); });
             }
-            then_send_();
+            tell(then_send_);
         });
     });
 }

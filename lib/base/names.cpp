@@ -59,6 +59,17 @@ std::size_t utf8Length(std::string_view text) {
     return 0;
 }
 
+/// U+FDD0 to U+FDEF and the last two of each plane, which stand for nothing.
+bool isNoncharacter(std::string_view character) {
+    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(character[i]); };
+    if (character.size() == 4)
+        return (byte(1) & 0xf) == 0xf && byte(2) == 0xbf && byte(3) >= 0xbe;
+    if (character.size() < 3 || byte(0) != 0xef)
+        return false;
+    return (byte(1) == 0xbf && byte(2) >= 0xbe) ||
+           (byte(1) == 0xb7 && byte(2) >= 0x90 && byte(2) <= 0xaf);
+}
+
 }  // namespace
 
 bool isUtf8(std::string_view text) {
@@ -69,6 +80,18 @@ bool isUtf8(std::string_view text) {
         text.remove_prefix(length);
     }
     return true;
+}
+
+std::string legible(std::string_view text) {
+    std::string result;
+    while (!text.empty()) {
+        const std::size_t length = utf8Length(text);
+        const std::string_view character = text.substr(0, std::max<std::size_t>(length, 1));
+        const bool is_one = length > 0 && !isNoncharacter(character);
+        result += is_one ? character : std::string_view("\xef\xbf\xbd");
+        text.remove_prefix(character.size());
+    }
+    return result;
 }
 
 bool isControl(char character) {

@@ -32,6 +32,9 @@ bool isControl(char character);
 /// Whether text is well-formed UTF-8 (no overlong forms, no surrogates).
 bool isUtf8(std::string_view text);
 
+/// text as a bus takes it: what is no UTF-8 in it, or stands for no character, becomes U+FFFD.
+std::string legible(std::string_view text);
+
 /// name as a word of a shell, for commands in messages: in quotes if it needs them.
 std::string shellWord(std::string_view name);
 /// Several of them, with blanks between.

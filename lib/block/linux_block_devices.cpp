@@ -24,6 +24,7 @@
 
 #include "base/error.h"
 #include "base/file_descriptor.h"
+#include "base/names.h"
 #include "block/open_files.h"
 
 namespace cowsnap {
@@ -66,9 +67,10 @@ fs::path wholeDeviceOf(DeviceNumber number) {
 std::string serialOf(DeviceNumber number) {
     const fs::path directory = wholeDeviceOf(number);
     for (const char* const file : {"dm/uuid", "wwid", "device/wwid", "serial", "device/serial"}) {
-        std::string serial = readLine(directory / file);
+        const std::string serial = readLine(directory / file);
+        // As it is written down: it is to be the same when it is read again.
         if (!serial.empty())
-            return serial;
+            return legible(serial);
     }
     return {};
 }

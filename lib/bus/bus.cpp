@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/names.h"
 
 namespace cowsnap {
 
@@ -102,7 +103,7 @@ void Bus::flush() {
 
 void Bus::replyError(const Message& call, const std::string& name, const std::string& text) {
     BusError error;
-    sd_bus_error_set(&error.error, name.c_str(), text.c_str());
+    sd_bus_error_set(&error.error, name.c_str(), legible(text).c_str());
     check(sd_bus_reply_method_error(call.get(), &error.error), "cannot send an error");
 }
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "base/error.h"
+#include "base/names.h"
 
 namespace cowsnap {
 
@@ -52,12 +53,19 @@ void Message::append(const Value& value) {
     const auto basic = [&](char type, const void* data) {
         checkAppend(sd_bus_message_append_basic(message_, type, data));
     };
-    const auto array = [&](const char* contents, const auto& elements, auto text) {
+    // What is told may come from outside, as the name of a program: it is told as far as it can
+    // be. What is asked for is never something else.
+    const bool is_asked = sd_bus_message_is_method_call(message_, nullptr, nullptr) > 0;
+    const auto text = [&](const std::string& said) {
+        basic('s', (is_asked ? said : legible(said)).c_str());
+    };
+    const auto array = [&](const char* contents, const auto& elements, auto append_one) {
         checkAppend(sd_bus_message_open_container(message_, 'a', contents));
         for (const auto& element : elements)
-            basic(contents[0], text(element).c_str());
+            append_one(element);
         checkAppend(sd_bus_message_close_container(message_));
     };
+    const auto object = [&](const ObjectPath& path) { basic('o', path.path.c_str()); };
     std::visit(Overloaded{
                    [&](bool flag) {
                        const int number = flag ? 1 : 0;
@@ -66,17 +74,10 @@ void Message::append(const Value& value) {
                    [&](std::uint32_t number) { basic('u', &number); },
                    [&](std::uint64_t number) { basic('t', &number); },
                    [&](double number) { basic('d', &number); },
-                   [&](const std::string& text) { basic('s', text.c_str()); },
-                   [&](const ObjectPath& object) { basic('o', object.path.c_str()); },
-                   [&](const std::vector<std::string>& texts) {
-                       array("s", texts,
-                             [](const std::string& text) -> const std::string& { return text; });
-                   },
-                   [&](const std::vector<ObjectPath>& objects) {
-                       array("o", objects, [](const ObjectPath& object) -> const std::string& {
-                           return object.path;
-                       });
-                   },
+                   [&](const std::string& said) { text(said); },
+                   [&](const ObjectPath& path) { object(path); },
+                   [&](const std::vector<std::string>& texts) { array("s", texts, text); },
+                   [&](const std::vector<ObjectPath>& paths) { array("o", paths, object); },
                },
                value);
 }

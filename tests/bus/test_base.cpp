@@ -69,6 +69,18 @@ TEST_CASE("a name in a command is one word, whatever is in it") {
     CHECK(shellWords(std::vector<std::string>{"a", "b c"}) == "a 'b c'");
 }
 
+TEST_CASE("what is no UTF-8, or no character, is replaced, and nothing else") {
+    for (const char* const text : {"", "plain", "\xc3\xa4", "\xef\xb7\x8f", "\xef\xbf\xbd",
+                                   "\xf0\x9f\x98\x80", "\xf4\x8f\xbf\xbd"})
+        CHECK(legible(text) == text);
+    const std::string instead = "\xef\xbf\xbd";
+    CHECK(legible("a\xff\xc3z") == "a" + instead + instead + "z");
+    CHECK(legible("\xed\xa0\x80") == instead + instead + instead);
+    for (const char* const text : {"\xef\xb7\x90", "\xef\xb7\xaf", "\xef\xbf\xbe", "\xef\xbf\xbf",
+                                   "\xf0\x9f\xbf\xbe", "\xf4\x8f\xbf\xbf"})
+        CHECK(legible(text) == instead);
+}
+
 TEST_CASE("names of mapped devices hold only harmless characters") {
     CHECK(asDeviceMapperName("sdb1") == "sdb1");
     CHECK(asDeviceMapperName("a b/ü") == "a_b___");

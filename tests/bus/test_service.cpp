@@ -382,6 +382,32 @@ TEST_CASE("each error has its name and a message that says what to do") {
     }
 }
 
+TEST_CASE("text from outside that is no UTF-8 is told as far as it can be") {
+    BusBed bed;
+    const std::string store = bed.createStore();
+    bed.machine.setUser("/dev/one", "open in caf\xe9, \xef\xbf\xbe");
+    const CallFailure failure =
+        bed.failureOfCall(kRoot, kManager, "Attach",
+                          [&](Message& message) {
+                              message.append(Value(std::string("/dev/one")));
+                              message.append(Value(ObjectPath{store}));
+                          },
+                          {{"method", std::string("stack")}});
+    CHECK(failure.name == "org.cowsnap1.Error.Busy");
+    CHECK_THAT(failure.message, Contains("open in caf\xef\xbf\xbd, \xef\xbf\xbd: an origin"));
+    // so is the job, and the daemon goes on
+    CHECK(textOf(bed.jobProperties(bed.jobs().back()), "ErrorMessage") == failure.message);
+    bed.machine.setUser("/dev/one", "");
+    const std::string origin = bed.attach("/dev/one", store);
+    // a problem that is a property
+    bed.stopDaemon();
+    bed.machine.reboot();
+    bed.machine.setSerial("/dev/one", "\xff");
+    bed.startDaemon();
+    CHECK_THAT(textOf(bed.properties(origin, kOrigin), "Problem"),
+               Contains("(\xef\xbf\xbd instead of one-serial)"));
+}
+
 TEST_CASE("a call that is repeated with its request id is not done again") {
     BusBed bed;
     const std::string store = bed.createStore();
