@@ -138,6 +138,8 @@ void addOrigin(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_proper
         SD_BUS_PROPERTY("RollbackTarget", "o", on_get, 0, kChanging),
         SD_BUS_PROPERTY("RollbackUndo", "o", on_get, 0, kChanging),
         SD_BUS_PROPERTY("RollbackDoneBytes", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("RolledBackTo", "o", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("RolledBackUndo", "o", on_get, 0, kChanging),
     };
     entries.insert(entries.end(), own.begin(), own.end());
 }

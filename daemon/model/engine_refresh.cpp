@@ -299,19 +299,34 @@ std::string Engine::dropReason(const StoreState& store, const SnapshotRecord& sn
 
 namespace {
 
+/// A rollback is over. One that was scheduled and cancelled by other means has made no snapshot.
+void endRollback(const StoreState& store, OriginRecord& origin) {
+    const RollbackRecord& rollback = *origin.rollback;
+    if (!rollback.cancelled) {
+        if (store.snapshots.contains(rollback.undo_id))
+            origin.rolled_back = {rollback.target, rollback.undo};
+        else if (!rollback.scheduled)
+            origin.rolled_back.reset();
+    }
+    origin.rollback.reset();
+}
+
 /// What became of a rollback. False if that was known. Only a cow-origin tells.
 bool takeInRollback(const StoreState& store, OriginRecord& origin) {
     const auto state = store.origins.find(origin.id);
     if (!origin.rollback || state == store.origins.end() || !state->second.mapped)
         return false;
-    const std::string& rollback = state->second.status.rollback;
-    const bool scheduled = rollback == COWSNAP_ROLLBACK_SCHEDULED;
-    if (rollback == COWSNAP_ROLLBACK_NONE)
-        origin.rollback.reset();
-    else if (origin.rollback->scheduled == scheduled)
+    const OriginStatus& status = state->second.status;
+    if (status.rollback == COWSNAP_ROLLBACK_NONE) {
+        endRollback(store, origin);
+        return true;
+    }
+    const bool scheduled = status.rollback == COWSNAP_ROLLBACK_SCHEDULED;
+    const bool cancelled = !scheduled && status.undo == 0;
+    if (origin.rollback->scheduled == scheduled && origin.rollback->cancelled == cancelled)
         return false;
-    else
-        origin.rollback->scheduled = scheduled;
+    origin.rollback->scheduled = scheduled;
+    origin.rollback->cancelled = cancelled;
     return true;
 }
 

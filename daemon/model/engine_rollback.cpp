@@ -235,7 +235,21 @@ void Engine::cancelRollback(const Uuid& uuid) {
              "and roll back to the snapshot of what was before",
              use);
     turns_.checked();
-    devices_.exclusively(state.device, [&] { mapper_.message(store.mapped->name, message); });
+    // Before: it may be over before anybody can look.
+    const auto recordCancelled = [&](bool cancelled) {
+        Metadata changed = store.metadata;
+        if (auto& rollback = changed.origin(uuid)->rollback) {
+            rollback->cancelled = cancelled;
+            persistFound(store, std::move(changed));
+        }
+    };
+    recordCancelled(true);
+    try {
+        devices_.exclusively(state.device, [&] { mapper_.message(store.mapped->name, message); });
+    } catch (const Error&) {
+        recordCancelled(false);
+        throw;
+    }
     load(store);
     const LogFields about(logFieldsOf(store, {{kLogOrigin, origin.name}}));
     spdlog::info("the rollback of the origin {} is cancelled: it goes back to what was before",

@@ -66,6 +66,10 @@ ObjectPath snapshotWithId(const StoreState& store, std::uint32_t id) {
     return record == nullptr ? ObjectPath{"/"} : snapshotPath(record->uuid);
 }
 
+ObjectPath snapshotIfThere(const StoreState& store, const Uuid& uuid) {
+    return store.metadata.snapshot(uuid) == nullptr ? ObjectPath{"/"} : snapshotPath(uuid);
+}
+
 PublishedRollback rollbackOf(const StoreState& store, const OriginRecord& origin,
                              const OriginState& state) {
     if (state.mapped && state.status.rollback != COWSNAP_ROLLBACK_SCHEDULED)
@@ -98,6 +102,7 @@ PublishedObject publishOrigin(const StoreState& store, const OriginRecord& origi
         std::count_if(store.metadata.snapshots.begin(), store.metadata.snapshots.end(),
                       [&](const auto& snapshot) { return snapshot.origin == origin.uuid; });
     const PublishedRollback rollback = rollbackOf(store, origin, state);
+    const RolledBackRecord rolled_back = origin.rolled_back.value_or(RolledBackRecord());
     return {originPath(origin.uuid).path,
             kOriginInterface,
             {
@@ -120,6 +125,8 @@ PublishedObject publishOrigin(const StoreState& store, const OriginRecord& origi
                 {"RollbackTarget", rollback.target},
                 {"RollbackUndo", rollback.undo},
                 {"RollbackDoneBytes", state.status.done_blocks * COWSNAP_BLOCK_BYTES},
+                {"RolledBackTo", snapshotIfThere(store, rolled_back.target)},
+                {"RolledBackUndo", snapshotIfThere(store, rolled_back.undo)},
             },
             store.uuid};
 }

@@ -57,11 +57,17 @@ json toJson(const OriginRecord& origin) {
         object["method"] = methodName(origin.method);
     if (origin.boot_policy != BootPolicy::FailOpen)
         object["boot_policy"] = policyName(origin.boot_policy);
-    if (origin.rollback)
+    if (origin.rollback) {
         object["rollback"] = {
             {"target", origin.rollback->target.dashed()}, {"id", origin.rollback->undo_id},
             {"uuid", origin.rollback->undo.dashed()},     {"name", origin.rollback->undo_name},
             {"scheduled", origin.rollback->scheduled},    {"force", origin.rollback->force}};
+        if (origin.rollback->cancelled)
+            object["rollback"]["cancelled"] = true;
+    }
+    if (origin.rolled_back)
+        object["rolled_back"] = {{"target", origin.rolled_back->target.dashed()},
+                                 {"undo", origin.rolled_back->undo.dashed()}};
     return object;
 }
 
@@ -73,6 +79,8 @@ RollbackRecord rollbackFrom(const json& object) {
     rollback.undo_name = nameFrom(object, "snapshot");
     rollback.scheduled = object.at("scheduled").get<bool>();
     rollback.force = object.at("force").get<bool>();
+    if (object.contains("cancelled"))
+        rollback.cancelled = object.at("cancelled").get<bool>();
     return rollback;
 }
 
@@ -154,6 +162,9 @@ OriginRecord originFrom(const json& object) {
     origin.detaching = object.at("detaching").get<bool>();
     if (object.contains("rollback"))
         origin.rollback = rollbackFrom(object.at("rollback"));
+    if (object.contains("rolled_back"))
+        origin.rolled_back = {uuidFrom(object.at("rolled_back"), "target"),
+                              uuidFrom(object.at("rolled_back"), "undo")};
     origin.boot_policy = policyFrom(object);
     return origin;
 }

@@ -57,6 +57,13 @@ struct RollbackRecord {
     std::string undo_name;
     bool scheduled = false;  ///< for when the origin is attached the next time
     bool force = false;      ///< although the target is stale
+    bool cancelled = false;  ///< it goes back to what was there before
+};
+
+/// A rollback that is over and was not cancelled.
+struct RolledBackRecord {
+    Uuid target;  ///< the snapshot that the origin went back to
+    Uuid undo;    ///< the one of what was there before
 };
 
 struct OriginRecord {
@@ -67,7 +74,8 @@ struct OriginRecord {
     std::string mapped_name;  ///< device-mapper name of its cow-origin
     AttachMethod method = AttachMethod::Stacked;
     bool detaching = false;  ///< a detach was begun: it is finished at the next start
-    std::optional<RollbackRecord> rollback{};  ///< until it is known to be over
+    std::optional<RollbackRecord> rollback{};       ///< until it is known to be over
+    std::optional<RolledBackRecord> rolled_back{};  ///< the last one that was made
     BootPolicy boot_policy = BootPolicy::FailOpen;
 };
 
@@ -128,7 +136,8 @@ struct Metadata {
 /// program that would stack an interposed origin, delete a held snapshot, or forget that an origin
 /// is fail-closed, does not read it, and reads all else. Tags and times of expiry alone do not
 /// raise it: a program that does not know them keeps more than was asked for, never less; nor does
-/// what a store may be extended with: such a program takes nothing.
+/// what a store may be extended with: such a program takes nothing; nor what an origin was rolled
+/// back to: such a program does not say so, and forgets it.
 std::uint32_t metadataSchema(const Metadata& metadata);
 std::string formatMetadata(const Metadata& metadata);
 

@@ -288,6 +288,29 @@ def test_an_origin_is_rolled_back_once(bed):
     expect_failure(taken, "Exists", 'another snapshot with that name', 'option "undo_name"')
 
 
+def test_a_rollback_that_was_cancelled_or_undone_is_not_taken_for_made(bed):
+    rolled_back = {"name": "old", "state": "rolled_back", "confirm_rollback": True}
+    _, _, roll = bed.tasks(store(devices=["/dev/store"]), snapshot(name="old", origin="/dev/one"), snapshot(**rolled_back))
+    expect_changed(roll)
+    bed.cli("--yes", "cancel", "one")
+    bed.tell("copied 1")
+    left = bed.tasks(snapshot(**rolled_back), snapshot(check=True, **rolled_back))
+    for result in left:
+        expect_failure(result, "Exists", "undo-old", "cancelled or undone", 'option "undo_name"')
+    (other_name,) = bed.tasks(snapshot(**rolled_back, undo_name="second"))
+    expect_changed(other_name)
+    bed.tell("copied 1")
+    made, left, undone = bed.tasks(snapshot(**rolled_back, undo_name="second"), snapshot(**rolled_back),
+                                   snapshot(name="second", state="rolled_back", confirm_rollback=True))
+    expect_same(made)
+    expect(made["origin"]["rolled_back_to"] == "old" and made["origin"]["rolled_back_undo"] == "second", made)
+    expect_failure(left, "Exists", "cancelled or undone")
+    expect_changed(undone)
+    bed.tell("copied 1")
+    (left,) = bed.tasks(snapshot(**rolled_back, undo_name="second"))
+    expect_failure(left, "Exists", "cancelled or undone")
+
+
 def test_the_rollback_of_an_origin_in_use_is_scheduled_if_that_is_wanted(bed):
     rolled_back = {"name": "old", "state": "rolled_back", "confirm_rollback": True}
     bed.tasks(store(devices=["/dev/store"]), snapshot(name="old", origin="/dev/one"))

@@ -107,6 +107,8 @@ public:
     void setFull(bool full);
     /// So many blocks are copied back.
     void copyBack(std::uint32_t origin_id, std::uint64_t blocks);
+    /// A rollback that is scheduled begins, as when its origin is attached.
+    void beginScheduled(std::uint32_t origin_id);
     /// All is copied back.
     void endRollback(std::uint32_t origin_id);
     /// The kernel's state of the rollback of an origin, attached or not: COWSNAP_ROLLBACK_*.

@@ -702,6 +702,11 @@ void FakeMachine::copyBack(std::uint32_t origin_id, std::uint64_t blocks) {
     onlyStore().rollbacks.at(origin_id).done_blocks = blocks;
 }
 
+void FakeMachine::beginScheduled(std::uint32_t origin_id) {
+    const std::lock_guard lock(mutex_);
+    beginRollback(onlyStore(), origin_id);
+}
+
 void FakeMachine::endRollback(std::uint32_t origin_id) {
     const std::lock_guard lock(mutex_);
     Store& store = onlyStore();

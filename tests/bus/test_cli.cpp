@@ -351,6 +351,7 @@ TEST_CASE("a rollback and its end, on the command line") {
     CHECK(shown.at("rollback_target") == "old");
     CHECK(shown.at("rollback_undo") == "undo");
     CHECK(shown.at("rollback_done_bytes") == 32 * 4096);
+    CHECK(shown.at("rolled_back_to") == "");
     checkFailed(runCli({"delete", "undo", "--yes"}), 5, "rollback");
     checkFailed(runCli({"cancel", "one"}), 4, "--yes");
     checkDone(runCli({"cancel", "one", "--yes"}), "goes back to what was before");

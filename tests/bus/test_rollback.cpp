@@ -288,6 +288,90 @@ TEST_CASE("a rollback that runs is cancelled: it goes back to what was before") 
                  [&] { bed.engine->cancelRollback(bed.one); });
 }
 
+TEST_CASE("what an origin was rolled back to is known, and a cancelled rollback is none") {
+    RollbackBed bed;
+    const auto madeIs = [&](const Uuid& target, const Uuid& undo) {
+        const auto& rolled_back = bed.origin().rolled_back;
+        REQUIRE(rolled_back.has_value());
+        CHECK(rolled_back->target == target);
+        CHECK(rolled_back->undo == undo);
+    };
+    SECTION("made") {
+        const Uuid undo = bed.engine->rollback(bed.old, {});
+        CHECK_FALSE(bed.origin().rolled_back.has_value());
+        bed.machine.endRollback(1);
+        bed.restart();
+        madeIs(bed.old, undo);
+        SECTION("and undone") {
+            const Uuid second = bed.engine->rollback(undo, {"second"});
+            bed.machine.endRollback(1);
+            bed.refresh();
+            madeIs(undo, second);
+        }
+        SECTION("and another one is cancelled: it holds what it held before") {
+            bed.engine->rollback(bed.old, {"second"});
+            bed.engine->cancelRollback(bed.one);
+            bed.machine.endRollback(1);
+            bed.refresh();
+            madeIs(bed.old, undo);
+        }
+    }
+    SECTION("cancelled, and over before anybody looks") {
+        bed.engine->rollback(bed.old, {});
+        bed.engine->cancelRollback(bed.one);
+        CHECK(bed.origin().rollback->cancelled);
+        bed.machine.endRollback(1);
+        bed.restart();
+        CHECK_FALSE(bed.origin().rolled_back.has_value());
+    }
+    SECTION("cancelled, and the daemon is killed after the kernel was told") {
+        bed.engine->rollback(bed.old, {});
+        bed.machine.plan(Accident::KillAfter, 1);
+        CHECK_THROWS_AS(bed.engine->cancelRollback(bed.one), Killed);
+        bed.machine.planNothing();
+        bed.machine.endRollback(1);
+        bed.restart();
+        CHECK_FALSE(bed.origin().rolled_back.has_value());
+    }
+    SECTION("cancelled by other means") {
+        bed.engine->rollback(bed.old, {});
+        bed.machine.message(bed.store().mapped->name, "cancel 1");
+        bed.refresh();
+        CHECK(bed.origin().rollback->cancelled);
+        bed.machine.endRollback(1);
+        bed.refresh();
+        CHECK_FALSE(bed.origin().rolled_back.has_value());
+    }
+    SECTION("to be cancelled, and the kernel refuses that") {
+        const Uuid undo = bed.engine->rollback(bed.old, {});
+        bed.machine.plan(Accident::Fail, 1);
+        checkRefused(bed, ErrorKind::Failed, "planned",
+                     [&] { bed.engine->cancelRollback(bed.one); });
+        bed.machine.planNothing();
+        CHECK_FALSE(bed.origin().rollback->cancelled);
+        bed.machine.endRollback(1);
+        bed.refresh();
+        madeIs(bed.old, undo);
+    }
+    SECTION("scheduled, begun and over before anybody looks") {
+        bed.machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
+        const Uuid undo = bed.engine->rollback(bed.old, {"", true});
+        bed.machine.setUser("/dev/mapper/cowsnap-one", "");
+        bed.engine.reset();
+        bed.machine.beginScheduled(1);
+        bed.machine.endRollback(1);
+        bed.restart();
+        madeIs(bed.old, undo);
+    }
+    SECTION("scheduled and cancelled") {
+        bed.machine.setUser("/dev/mapper/cowsnap-one", "mounted on /one");
+        bed.engine->rollback(bed.old, {"", true});
+        bed.machine.message(bed.store().mapped->name, "cancel 1");
+        bed.refresh();
+        CHECK_FALSE(bed.origin().rolled_back.has_value());
+    }
+}
+
 TEST_CASE("what cannot be rolled back is refused") {
     RollbackBed bed;
     const auto refused = [&](ErrorKind kind, const std::string& cause,

@@ -159,6 +159,25 @@ TEST_CASE("metadata is read as it was written") {
     CHECK(again.snapshots.front().expires == 77);
 }
 
+TEST_CASE(
+    "what was rolled back, and what was cancelled, is read again and needs no other program") {
+    Metadata metadata = sample();
+    OriginRecord& origin = metadata.origins[0];
+    CHECK_THAT(formatMetadata(metadata),
+               !Catch::Contains("rolled_back") && !Catch::Contains("cancelled"));
+    origin.rolled_back = {Uuid::random(), Uuid::random()};
+    origin.rollback = {Uuid::random(), 9, Uuid::random(), "undo"};
+    CHECK_THAT(formatMetadata(metadata), !Catch::Contains("cancelled"));
+    origin.rollback->cancelled = true;
+    CHECK(metadataSchema(metadata) == 1);
+    const OriginRecord again = parseMetadata(1, formatMetadata(metadata)).origins[0];
+    REQUIRE(again.rolled_back.has_value());
+    CHECK(again.rolled_back->target == origin.rolled_back->target);
+    CHECK(again.rolled_back->undo == origin.rolled_back->undo);
+    REQUIRE(again.rollback.has_value());
+    CHECK(again.rollback->cancelled);
+}
+
 TEST_CASE("only metadata with an interposed origin needs a program that knows of them") {
     Metadata metadata = sample();
     CHECK(metadataSchema(metadata) == 1);

@@ -62,7 +62,8 @@ Column flag(std::string name, std::string property, bool by_default = false) {
 Column nameOf(std::string name, std::string property, bool by_default = true) {
     return {std::move(name), ColumnKind::Text, by_default,
             [property](const Objects& all, const Object& object) {
-                return json(all.nameOf(object.text(property)));
+                const std::string path = object.text(property);
+                return json(path == "/" ? std::string() : all.nameOf(path));  // that is none
             }};
 }
 
@@ -227,6 +228,8 @@ const std::vector<Column>& originColumns() {
         nameOf("rollback_target", "RollbackTarget", false),
         nameOf("rollback_undo", "RollbackUndo", false),
         bytes("rollback_done", "RollbackDoneBytes", false),
+        nameOf("rolled_back_to", "RolledBackTo", false),
+        nameOf("rolled_back_undo", "RolledBackUndo", false),
         text("problem", "Problem", false),
     };
     return columns;

@@ -63,8 +63,9 @@ options:
   undo_name:
     description:
       - The name of the snapshot that keeps what is on the origin now, if it is rolled back. If it is not given, C(undo-) and the name.
-      - It is also how a second run knows that this rollback was made. As long as it is there, nothing is rolled back again.
-        To roll back to the same snapshot once more, delete it or give another name.
+      - It is also how a second run knows this rollback. As long as it is there and was not cancelled or undone, nothing is rolled back
+        again. To roll back to the same snapshot once more, delete it or give another name; if it was cancelled or undone, the task fails
+        until that is done.
     type: str
   schedule:
     description:
@@ -312,8 +313,12 @@ def rollback_is_made(origin, snapshot, undo, undo_name):
                       f'it with "snapd-cli cancel {origin["name"]}".', "Busy")
     if undo is None:
         return False
-    if undo["origin"] == origin["name"] and undo["id"] > snapshot["id"]:
+    if (origin.get("rolled_back_to"), origin.get("rolled_back_undo")) == (snapshot["name"], undo_name):
         return True
+    if undo["origin"] == origin["name"] and undo["id"] > snapshot["id"]:
+        raise Refused(f"the origin {origin['name']} is not known to be rolled back to {snapshot['name']}, and what is there now could not "
+                      f"be kept as {undo_name}: there is such a snapshot, left by a rollback that was cancelled or undone. Delete it, or "
+                      f'choose another name with the option "undo_name".', "Exists")
     raise Refused(f"cannot roll the origin {origin['name']} back to {snapshot['name']}: what is there now could not be kept as "
                   f"{undo_name}, because there is another snapshot with that name. Delete that, or choose another name with the "
                   f'option "undo_name".', "Exists")
