@@ -9,9 +9,11 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/names.h"
 #include "bus/options.h"
 #include "config/configuration.h"
 #include "model/published.h"
+#include "model/snapshot_checks.h"
 
 namespace cowsnap {
 
@@ -146,7 +148,12 @@ Operation createSnapshots(Message& call) {
     std::vector<std::pair<Uuid, std::string>> members;
     std::vector<ObjectPath> origins;
     std::vector<std::string> names;
-    for (const auto& [origin, name] : call.readPairs()) {
+    const auto pairs = call.readPairs();
+    // Before it is a job, which says all their names. One without any is the engine's to refuse.
+    if (!pairs.empty())
+        checkSetSize(pairs.size());
+    for (const auto& [origin, name] : pairs) {
+        checkName("snapshot", name);
         members.emplace_back(uuidInPath(origin, "origin"), name);
         origins.push_back(origin);
         names.push_back(name);

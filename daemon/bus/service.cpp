@@ -10,13 +10,17 @@
 #include <chrono>
 #include <cstring>
 #include <memory>
+#include <set>
 
 #include "base/error.h"
 #include "base/log_fields.h"
+#include "base/names.h"
 #include "base/sealed_file.h"
+#include "base/size_text.h"
 #include "bus/listing.h"
 #include "bus/permissions.h"
 #include "cowsnap_dm.h"
+#include "model/done_so_far.h"
 #include "model/metrics.h"
 
 namespace cowsnap {
@@ -33,6 +37,22 @@ void configureEngine(Engine& engine, const Configuration& configuration) {
                           configuration.autoextend_by_percent});
 }
 
+/// A call is kept, whole, while polkit is asked and its stores are busy. The paths of 15,000
+/// snapshots are shorter.
+constexpr std::size_t kArgumentsMaxBytes = std::size_t{1} << 20;
+
+void checkLength(Message call) {
+    if (call.argumentBytes(kArgumentsMaxBytes) > kArgumentsMaxBytes)
+        fail(ErrorKind::InvalidArgument,
+             "the arguments of {} are longer than {}: ask for it in several parts", call.member(),
+             sizeText(kArgumentsMaxBytes));
+}
+
+// What a job says of itself is not longer, whatever it was asked for: the bus ends connections for
+// messages that are too long, and one that lists jobs has a hundred of them.
+constexpr std::size_t kSubjectMaxBytes = 2048;
+constexpr std::size_t kJobObjectsMax = COWSNAP_DELETE_MAX;
+
 /// Whether a call needs no action, whoever makes it.
 bool anybodyMay(const Message& call) {
     const auto found = neededActions().find({call.interface(), call.member()});
@@ -48,6 +68,10 @@ void logAsked(spdlog::level::level_enum level, const Message& call, const Sender
     spdlog::log(level, "{}, asked for by the user {} ({}), {}", call.member(), sender.user_id,
                 call.sender(), what);
 }
+
+struct NamedObject {
+    std::string name;
+};
 
 /// What went wrong; nothing if it was done.
 std::optional<Error> errorOf(const Outcome& outcome) {
@@ -255,6 +279,7 @@ std::string_view Service::neededAction(const Message& call, const Sender& sender
 
 void Service::handle(const Message& call) {
     guarded(call, [&] {
+        checkLength(call);
         // The bus is not asked where anybody may call: that would take as long as the call.
         if (anybodyMay(call)) {
             serve(call, std::nullopt);
@@ -354,15 +379,19 @@ JobRequest Service::jobRequestOf(const Message& call, const Operation& operation
     JobRequest request;
     request.caller = callerOf(call, sender);
     request.operation = operation.job;
-    request.objects = operation.objects;
-    request.subject = operation.subject;
     request.request_id = common.request_id.value_or("");
-    if (!request.subject.empty())
-        return request;
-    for (const auto& object : operation.objects)
-        if (const auto* const published = objects_.find(object.path))
-            request.subject += (request.subject.empty() ? "" : ", ") +
-                               std::get<std::string>(published->properties.at("Name"));
+    std::set<std::string> seen;
+    std::vector<NamedObject> named;
+    for (const auto& object : operation.objects) {
+        const auto* const published = objects_.find(object.path);
+        if (published == nullptr || !seen.insert(object.path).second)
+            continue;
+        if (request.objects.size() < kJobObjectsMax)
+            request.objects.push_back(object);
+        named.push_back({std::get<std::string>(published->properties.at("Name"))});
+    }
+    request.subject =
+        shortened(operation.subject.empty() ? namesOf(named) : operation.subject, kSubjectMaxBytes);
     return request;
 }
 

@@ -6,6 +6,7 @@
 #include <boost/asio/post.hpp>
 
 #include "base/error.h"
+#include "base/names.h"
 #include "cowsnap_dm.h"
 
 namespace cowsnap {
@@ -13,6 +14,9 @@ namespace cowsnap {
 namespace asio = boost::asio;
 
 namespace {
+
+/// Beyond it an error is for nobody, and with a hundred jobs too much for the bus.
+constexpr std::size_t kErrorMaxBytes = std::size_t{64} << 10;
 
 /// What cannot be told is no reason to end: the work is done, and the loop goes on.
 void tell(const std::function<void()>& work) {
@@ -80,7 +84,7 @@ Outcome Runner::perform(const StoreSet& stores, const Task& task) {
         outcome.answer.reset();
     } catch (const Error& error) {
         outcome.error_name = error.busName();
-        outcome.error_text = error.what();
+        outcome.error_text = shortened(error.what(), kErrorMaxBytes);
     } catch (const std::exception& error) {
         outcome.error_name = Error(ErrorKind::Failed, "").busName();
         outcome.error_text = error.what();

@@ -122,11 +122,7 @@ void Engine::watch(const StoreState& store,
 
 std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std::string>>& members,
                                           const SnapshotOptions& options) {
-    if (members.empty())
-        fail(ErrorKind::InvalidArgument, "name at least one origin to snapshot");
-    if (members.size() > COWSNAP_SET_MAX)
-        fail(ErrorKind::InvalidArgument, "a set has at most {} origins, these are {}",
-             COWSNAP_SET_MAX, members.size());
+    checkSetSize(members.size());
     checkDescription(options.description);
     checkExpiry(options.expires);
     for (const auto& tag : options.tags)

@@ -31,6 +31,14 @@ constexpr std::string_view kUntilCopied =
 
 }  // namespace
 
+void checkSetSize(std::size_t members) {
+    if (members == 0)
+        fail(ErrorKind::InvalidArgument, "name at least one origin to snapshot");
+    if (members > COWSNAP_SET_MAX)
+        fail(ErrorKind::InvalidArgument, "a set has at most {} origins, these are {}",
+             COWSNAP_SET_MAX, members);
+}
+
 void checkNotLost(const SnapshotRecord& snapshot, const SnapshotState& state) {
     if (state.line.state == COWSNAP_STATE_LOST)
         fail(ErrorKind::Overflowed,

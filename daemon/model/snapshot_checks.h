@@ -4,9 +4,14 @@
 #ifndef COWSNAP_MODEL_SNAPSHOT_CHECKS_H
 #define COWSNAP_MODEL_SNAPSHOT_CHECKS_H
 
+#include <cstddef>
+
 #include "model/store_state.h"
 
 namespace cowsnap {
+
+/// InvalidArgument if a set cannot have so many members.
+void checkSetSize(std::size_t members);
 
 /// Overflowed if it missed writes of its origin.
 void checkNotLost(const SnapshotRecord& snapshot, const SnapshotState& state);

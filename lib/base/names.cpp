@@ -94,6 +94,16 @@ std::string legible(std::string_view text) {
     return result;
 }
 
+std::string shortened(std::string_view text, std::size_t max_bytes) {
+    constexpr std::string_view more = "...";
+    if (text.size() <= max_bytes)
+        return std::string(text);
+    std::size_t length = max_bytes - std::min(max_bytes, more.size());
+    while (length > 0 && (static_cast<unsigned char>(text[length]) & 0xc0) == 0x80)
+        --length;
+    return std::string(text.substr(0, length)).append(more);
+}
+
 bool isControl(char character) {
     const auto code = static_cast<unsigned char>(character);
     return code < 0x20 || code == 0x7f;

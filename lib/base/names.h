@@ -35,6 +35,9 @@ bool isUtf8(std::string_view text);
 /// text as a bus takes it: what is no UTF-8 in it, or stands for no character, becomes U+FFFD.
 std::string legible(std::string_view text);
 
+/// text, cut between two characters if it is longer; then it ends with "...".
+std::string shortened(std::string_view text, std::size_t max_bytes);
+
 /// name as a word of a shell, for commands in messages: in quotes if it needs them.
 std::string shellWord(std::string_view name);
 /// Several of them, with blanks between.

@@ -4,7 +4,9 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "base/error.h"
 #include "base/names.h"
@@ -236,6 +238,35 @@ std::string Message::fingerprint(const std::set<std::string>& without_keys) {
     }
     rewind();
     return text;
+}
+
+/// Stays where it is, in whatever container, once there is more than limit.
+std::size_t Message::countRest(std::size_t limit) {
+    constexpr std::size_t each = 8;  // with its length, and what it is aligned to
+    std::size_t bytes = 0;
+    char type = 0;
+    const char* contents = nullptr;
+    while (bytes <= limit && sd_bus_message_peek_type(message_, &type, &contents) > 0) {
+        bytes += each;
+        if (contents != nullptr) {
+            enter(type, contents);
+            bytes += countRest(limit - std::min(bytes, limit));
+            if (bytes <= limit)
+                exit();
+        } else if (type == 's' || type == 'o' || type == 'g') {
+            bytes += std::strlen(readBasic(type));
+        } else {
+            checkRead(sd_bus_message_skip(message_, std::string(1, type).c_str()));
+        }
+    }
+    return bytes;
+}
+
+std::size_t Message::argumentBytes(std::size_t limit) {
+    rewind();
+    const std::size_t bytes = countRest(limit);
+    rewind();
+    return bytes;
 }
 
 void Message::skip(const std::string& types) {

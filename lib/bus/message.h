@@ -6,6 +6,7 @@
 
 #include <systemd/sd-bus.h>
 
+#include <cstddef>
 #include <optional>
 #include <set>
 #include <string>
@@ -90,6 +91,10 @@ public:
     /// among the arguments. What is read next is the first value afterwards.
     std::string fingerprint(const std::set<std::string>& without_keys);
 
+    /// About how many bytes all values take; beyond limit it is not counted how many more. What is
+    /// read next is the first value afterwards.
+    std::size_t argumentBytes(std::size_t limit);
+
     /// Passes over values of these types.
     void skip(const std::string& types);
     /// What is read next is the first value again.
@@ -103,6 +108,7 @@ private:
     explicit Message(sd_bus_message* message) : message_(message) {}
     static std::string orEmpty(const char* text) { return text != nullptr ? text : ""; }
     const char* readBasic(char type);
+    std::size_t countRest(std::size_t limit);
     std::string describeRest();
     std::string describeValue(char type, const char* contents);
     std::string describeOptions(const std::set<std::string>& without_keys);

@@ -81,6 +81,15 @@ TEST_CASE("what is no UTF-8, or no character, is replaced, and nothing else") {
         CHECK(legible(text) == instead);
 }
 
+TEST_CASE("text that is too long is cut between two characters") {
+    CHECK(shortened("abcdef", 6) == "abcdef");
+    CHECK(shortened("abcdefg", 6) == "abc...");
+    CHECK(shortened("ab\xc3\xa4"
+                    "defg",
+                    6) == "ab...");
+    CHECK(shortened("\x80\x80\x80\x80\x80", 4) == "...");
+}
+
 TEST_CASE("names of mapped devices hold only harmless characters") {
     CHECK(asDeviceMapperName("sdb1") == "sdb1");
     CHECK(asDeviceMapperName("a b/ü") == "a_b___");

@@ -48,6 +48,61 @@ struct JobBed : BusBed {
 
 }  // namespace
 
+TEST_CASE("what is asked for has a limit, and so has what a job says of that") {
+    JobBed bed;
+    const auto snapshot = bed.createSnapshots({{{bed.origin}, "a"}}).front();
+    const auto before = bed.jobs().size();
+    const auto hold = [&](std::size_t paths, const std::string& name) {
+        return bed.failureOfCall(kRoot, kManager, "HoldSnapshots", [&](Message& message) {
+            message.append(Value(std::vector<ObjectPath>(paths, snapshot)));
+            message.append(Value(name));
+        });
+    };
+    const auto create = [&](std::size_t members, const std::string& name) {
+        return bed.failureOfCall(kRoot, kManager, "CreateSnapshots", [&](Message& message) {
+            message.append(
+                std::vector<std::pair<ObjectPath, std::string>>(members, {{bed.origin}, name}));
+        });
+    };
+    for (const CallFailure& refused :
+         {hold(20000, "h"), hold(1, std::string(std::size_t{1} << 20, 'h')),
+          create(COWSNAP_SET_MAX + 1, "b"), create(1, std::string(1000, 'b')),
+          bed.failureOfCall(snapshot.path, kSnapshot, "Delete", nullptr,
+                            {{"unknown", std::vector<std::string>(200000, "x")}})}) {
+        INFO(refused.message);
+        CHECK(refused.name == kErrors + "InvalidArgument");
+    }
+    CHECK_THAT(hold(20000, "h").message, Contains("longer than 1.0 MiB"));
+    CHECK_THAT(create(COWSNAP_SET_MAX + 1, "b").message, Contains("at most 1008"));
+    CHECK(bed.jobs().size() == before);
+    // what is named again and again is shown once
+    hold(15000, "h");
+    Dictionary job = bed.jobProperties(bed.jobs().back());
+    CHECK(textOf(job, "Operation") == "hold");
+    CHECK(std::get<std::vector<ObjectPath>>(job.at("Objects")) ==
+          std::vector<ObjectPath>{snapshot});
+    CHECK(textOf(job, "Subject") == "a");
+    // and of many, ten
+    std::vector<ObjectPath> many;
+    while (many.size() < 12)
+        many.push_back(
+            bed.createSnapshots({{{bed.origin}, "s" + std::to_string(many.size())}}).front());
+    bed.call(kRoot, kManager, "DeleteSnapshots",
+             [&](Message& message) { message.append(Value(many)); });
+    job = bed.jobProperties(bed.jobs().back());
+    CHECK_THAT(textOf(job, "Subject"), Catch::EndsWith("s8, s9 and 2 more"));
+    CHECK(std::get<std::vector<ObjectPath>>(job.at("Objects")).size() == 12);
+    // an error that repeats what was asked for
+    const CallFailure failure = bed.failureOfCall(kRoot, kManager, "Attach", [&](Message& message) {
+        message.append(Value("/dev/" + std::string(500000, 'x')));
+        message.append(Value(ObjectPath{bed.store}));
+    });
+    CHECK(failure.name == kErrors + "NotFound");
+    job = bed.jobProperties(bed.jobs().back());
+    CHECK(textOf(job, "Subject").size() <= 2048);
+    CHECK(textOf(job, "ErrorMessage").size() <= 65536);
+}
+
 TEST_CASE("everything that changes something is a job") {
     JobBed bed;
     const auto snapshot = bed.createSnapshots({{{bed.origin}, "a"}}).front();
