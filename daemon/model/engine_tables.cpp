@@ -88,6 +88,9 @@ void Engine::readStoreTables(StoreState& store, const std::vector<MappedDevice>&
         fail(ErrorKind::NotFound,
              "its device is gone: someone removed it; restart the daemon to activate the store "
              "again");
+    // Someone may have renamed it ("dmsetup rename"): it is known by its UUID.
+    if (store.slots)
+        store.slots->moveTo(store.mapped->path());
     for (const MappedDevice& device : {*store.mapped, *data})
         if (device.suspended)
             fail(ErrorKind::Failed, "{}. Nothing is done to the store until then",

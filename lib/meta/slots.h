@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 
 #include "base/uuid.h"
 #include "block/block_devices.h"
@@ -33,6 +34,9 @@ public:
     /// slot is.
     MetadataSlots(BlockDevices& devices, std::string path, const Uuid& store,
                   std::uint64_t slot_bytes, std::uint64_t offset_bytes = 0);
+
+    /// The device has another path now.
+    void moveTo(std::string path) { path_ = std::move(path); }
 
     /// Finds the valid slot. MetadataCorrupt if there was something and none is valid.
     SlotContents read();

@@ -143,6 +143,13 @@ void FakeMachine::lose(std::uint32_t snapshot_id) {
     onlyStore().snapshots.at(snapshot_id).lost = true;
 }
 
+void FakeMachine::renameMapped(const std::string& name, const std::string& new_name) {
+    const std::lock_guard lock(mutex_);
+    auto renamed = mapped_.extract(name);
+    renamed.key() = new_name;
+    mapped_.insert(std::move(renamed));
+}
+
 void FakeMachine::damage(std::uint32_t snapshot_id) {
     const std::lock_guard lock(mutex_);
     onlyStore().snapshots.at(snapshot_id).damaged = true;

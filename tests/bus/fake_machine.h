@@ -81,6 +81,8 @@ public:
     void failResumes(unsigned count);
     /// Opens or closes a mapped device.
     void setOpen(const std::string& mapped_path, bool open);
+    /// As "dmsetup rename".
+    void renameMapped(const std::string& name, const std::string& new_name);
     /// All mapped devices vanish; what is on the disks stays.
     void reboot();
     void removeModule();

@@ -194,6 +194,25 @@ TEST_CASE("a cow-store that stands on something else, or is none, is not written
     }
 }
 
+TEST_CASE("mapped devices that are renamed are found again by their UUIDs") {
+    ChangedBed bed;
+    const std::string snapshot = bed.engine->activate(*bed.snapshotNamed("a"), true);
+    bed.machine.renameMapped(bed.storeName(), "store");
+    bed.machine.renameMapped(bed.dataName(), "data");
+    bed.machine.renameMapped("cowsnap-one", "origin");
+    bed.machine.renameMapped(snapshot.substr(snapshot.rfind('/') + 1), "snapshot");
+    bed.checkUsable("renamed");
+    CHECK(bed.state(1).device == "/dev/mapper/origin");
+    CHECK(bed.engine->checkStore(bed.store_uuid).empty());
+    CHECK_NOTHROW(bed.engine->deleteSnapshots({*bed.snapshotNamed("a")}));
+    bed.machine.renameMapped("store", "again");
+    CHECK(bed.engine->checkStore(bed.store_uuid).empty());
+    bed.restart();
+    bed.checkUsable("restarted");
+    bed.engine->extendStore(bed.store_uuid, {"/dev/spare"});
+    bed.checkUsable("extended");
+}
+
 TEST_CASE("a cow-store that is that of another store is not written") {
     EngineBed bed;
     const Uuid store = bed.makeStore();
