@@ -116,6 +116,25 @@ TEST_CASE("a store that cannot be used is checked all the same") {
                Contains("both metadata slots"));
 }
 
+TEST_CASE("whether a store can be used counts as the check finds it, not as it was known before") {
+    CheckBed bed;
+    const std::string device =
+        std::get<std::string>(bed.properties(bed.store, kStore).at("Device"));
+    const std::string name = device.substr(device.rfind('/') + 1);
+    const auto table = bed.machine.tableOf(name);
+    bed.machine.reload(
+        name,
+        {{0, kStoreSectors, "linear", bed.machine.describe("/dev/spare").number.text() + " 0"}},
+        Visibility::Hidden);
+    const CliResult broken = checked();
+    CHECK(broken.code == 1);
+    CHECK_THAT(broken.output, Contains("someone changed its table"));
+    bed.machine.reload(name, table, Visibility::Hidden);
+    const CliResult mended = checked();
+    CHECK(mended.code == 0);
+    CHECK_THAT(mended.output, Contains("no damage is known"));
+}
+
 TEST_CASE("of a store that is not open the command that checks it is named") {
     CheckBed bed;
     const CliResult by_device = checked({"/dev/spare"});

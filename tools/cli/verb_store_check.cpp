@@ -67,6 +67,15 @@ std::vector<Object> findingsOf(Session& session, const Object& store) {
     return findings;
 }
 
+/// As the daemon knows it once it has looked again, which it does when it checks a store.
+void endIfUnusable(Session& session, const std::vector<Object>& stores) {
+    const Objects objects = session.client.objects();
+    for (const auto& store : stores)
+        if (const Object* const now = objects.at(store.path);
+            now != nullptr && !now->text("Problem").empty() && session.end == ExitCode::Done)
+            session.end = ExitCode::Failed;
+}
+
 void check(Session& session, const std::string& wanted) {
     const Objects objects = session.client.objects();
     const std::vector<Object> stores =
@@ -76,8 +85,6 @@ void check(Session& session, const std::string& wanted) {
     for (const auto& store : stores) {
         const auto more = findingsOf(session, store);
         findings.insert(findings.end(), more.begin(), more.end());
-        if (!store.text("Problem").empty() && session.end == ExitCode::Done)
-            session.end = ExitCode::Failed;
         for (const auto& finding : more)
             if (finding.flag("Damage"))
                 session.end = ExitCode::Damaged;
@@ -88,6 +95,7 @@ void check(Session& session, const std::string& wanted) {
             more.empty() ? "no damage is known" : "see above",
             fmt::join(shellWords(store.texts("Devices")), " "));
     }
+    endIfUnusable(session, stores);
     if (session.output.json || !findings.empty())
         printObjects(session.output, "findings", findingColumns(), objects, findings);
     if (!session.output.json)
