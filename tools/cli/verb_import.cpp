@@ -67,6 +67,8 @@ void printOpened(Session& session, const std::string& path, const std::string& v
                {"attached", attached},
                {"missing", missing},
                {"metadata_damaged", store->flag("MetadataDamaged")}});
+    // It is in the list of stores from now on.
+    noteInitramfsIfThere(session);
 }
 
 void addImport(CLI::App& app, Run& run) {

@@ -54,11 +54,6 @@ bool hasInitramfs() {
            ::access("/usr/lib/dracut/modules.d/90cowsnap", F_OK) == 0;
 }
 
-void noteInitramfsIfThere(Session& session) {
-    if (hasInitramfs())
-        noteInitramfs(session);
-}
-
 /// What a store is extended with when it gets full; empty if it is not.
 std::string autoextendText(const Object& store) {
     std::string text;
@@ -138,7 +133,6 @@ void open(Session& session, const Arguments& arguments) {
         [&](Message& message) { message.append(Value(absolutePaths(arguments.devices))); },
         options);
     printOpened(session, reply.readObjectPath().path, "opened");
-    noteInitramfsIfThere(session);
 }
 
 void extend(Session& session, const Arguments& arguments) {
@@ -197,6 +191,11 @@ void noteInitramfs(Session& session) {
                    "If origins are attached by an initramfs here, make it anew now "
                    "(update-initramfs -u -k all, or dracut --regenerate-all --force): it has an "
                    "older copy of this.\n");
+}
+
+void noteInitramfsIfThere(Session& session) {
+    if (hasInitramfs())
+        noteInitramfs(session);
 }
 
 void noteNewStore(Session& session, const std::string& path) {

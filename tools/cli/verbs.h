@@ -64,6 +64,8 @@ std::string makeFirstStore(Session& session, const std::string& device);
 /// An initramfs has a copy of the list of stores and of boot policies: says who brings that up to
 /// date.
 void noteInitramfs(Session& session);
+/// The same if there may be one that has such a copy.
+void noteInitramfsIfThere(Session& session);
 /// Says what follows from there being a new store.
 void noteNewStore(Session& session, const std::string& path);
 
