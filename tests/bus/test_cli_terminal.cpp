@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // snapd-cli on a terminal: bars, questions, colours.
+#include <signal.h>
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 
 #include "bus_bed.h"
 #include "cowsnap_dm.h"
@@ -103,6 +110,56 @@ TEST_CASE("a rollback that cannot begin now is scheduled if that is agreed to, a
         CHECK(cli.end() == 5);
         CHECK_THAT(cli.output(), Contains("has a rollback already") && !Contains("Schedule it?"));
     }
+}
+
+TEST_CASE("who may be asked for a password on a terminal has an agent of polkit meanwhile") {
+    if (::geteuid() != 0) {
+        WARN("not root: cannot become someone else");
+        return;
+    }
+    TerminalBed bed;
+    const TemporaryDirectory directory;
+    const auto file = [&](const std::string& name) { return (directory.path() / name).string(); };
+    std::filesystem::permissions(directory.path(), std::filesystem::perms::all);
+    std::filesystem::copy_file(COWSNAP_CLI, file("snapd-cli"));
+    std::ofstream(file("pkttyagent")) << "#!/bin/sh\n"
+                                         "echo \"$1 $3\" >\"$AGENT\"\n"
+                                         "echo $$ >\"$AGENT.pid\"\n"
+                                         "eval \"exec $2>&-\"\n"
+                                         "exec sleep 60\n";
+    std::filesystem::permissions(file("pkttyagent"), std::filesystem::perms::all);
+    const std::map<std::string, std::string> environment{
+        {"PATH", directory.path().string() + ":" + std::getenv("PATH")}, {"AGENT", file("agent")}};
+    const auto run = [&](uid_t user_id, const std::vector<std::string>& words) {
+        std::vector<std::string> all{"setpriv", "--reuid=" + std::to_string(user_id),
+                                     "--regid=" + std::to_string(user_id), "--clear-groups",
+                                     file("snapd-cli")};
+        all.insert(all.end(), words.begin(), words.end());
+        OnTerminal cli(all, environment);
+        const int code = cli.end();
+        INFO(cli.output());
+        return code;
+    };
+    constexpr uid_t nobody = 65534;
+    CHECK(run(nobody, {"list"}) == 0);
+    CHECK(run(0, {"create", "one", "--name", "a"}) == 0);
+    CHECK_FALSE(std::filesystem::exists(file("agent")));
+    CHECK(run(nobody, {"create", "one", "--name", "b"}) == 4);
+    std::ifstream agent(file("agent"));
+    std::string options;
+    std::getline(agent, options);
+    CHECK(options == "--notify-fd --fallback");
+    pid_t process = 0;
+    std::ifstream(file("agent.pid")) >> process;
+    REQUIRE(process > 0);
+    CHECK(::kill(process, 0) != 0);
+    // nobody can type there
+    std::filesystem::remove(file("agent"));
+    CHECK(runProgram({"env", "PATH=" + environment.at("PATH"), "AGENT=" + environment.at("AGENT"),
+                      file("snapd-cli"), "create", "one", "--name", "b"},
+                     nobody)
+              .code == 4);
+    CHECK_FALSE(std::filesystem::exists(file("agent")));
 }
 
 TEST_CASE("states and errors have colors on a terminal, and only there") {

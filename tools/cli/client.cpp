@@ -9,6 +9,7 @@
 #include <charconv>
 #include <chrono>
 #include <filesystem>
+#include <string_view>
 #include <thread>
 
 #include <fmt/format.h>
@@ -50,6 +51,11 @@ bool isUnanswered(const std::string& error_name) {
 bool isGone(const std::string& error_name) {
     return isUnanswered(error_name) || error_name == "org.freedesktop.DBus.Error.ServiceUnknown" ||
            error_name == "org.freedesktop.DBus.Error.NameHasNoOwner";
+}
+
+/// Whether polkit is not asked about a method.
+bool isForAll(std::string_view member) {
+    return member == "GetMetrics" || member == "ListJobs" || member == "ListSnapshots";
 }
 
 Bus connect() {
@@ -296,6 +302,8 @@ Message Client::tryCall(const std::string& path, const std::string& interface,
     message.append(options);
     // polkit may ask whoever sits here for a password.
     message.allowInteractiveAuthorization();
+    if (!isForAll(member))
+        agent_.start();
     const auto id = options.find(kRequestId);
     if (id == options.end())
         return bus_.call(message, kTimeoutUs);

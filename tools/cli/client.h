@@ -11,6 +11,7 @@
 
 #include "bus/bus.h"
 #include "bus/value.h"
+#include "cli/password_agent.h"
 
 namespace cowsnap::cli {
 
@@ -141,6 +142,7 @@ private:
     std::string startedDaemonName();
 
     Bus bus_;
+    PasswordAgent agent_;
     CallMode mode_;
 };
 
