@@ -115,9 +115,14 @@ void Engine::refresh(const Uuid& uuid) {
         return;
     turns_.require(uuid);
     StoreState& store = found->second;
+    const LogFields about(logFieldsOf(store));
+    if (store.lacks_module && mapper_.targetVersion(COWSNAP_TARGET_STORE)) {
+        spdlog::info("the kernel module is loaded now: the store {} is started", store.name);
+        startStore(uuid);
+        return;
+    }
     if (!store.slots)
         return;  // its metadata was never read: only opening it again helps
-    const LogFields about(logFieldsOf(store));
     try {
         load(store);
         if (store.metadata_damaged)

@@ -111,7 +111,9 @@ void Engine::startStore(const Uuid& uuid) {
     turns_.require(uuid);
     StoreState& store = stores_.at(uuid);
     const LogFields about(logFieldsOf(store));
+    store.lacks_module = false;
     try {
+        store.lacks_module = !mapper_.targetVersion(COWSNAP_TARGET_STORE);
         bringUp(store);
     } catch (const Error& error) {
         store.problem = error.what();

@@ -65,7 +65,8 @@ struct StoreState {
     std::string problem;
     ErrorKind problem_kind = ErrorKind::Failed;
 
-    bool starting = false;  ///< it was found at the start, and not started yet
+    bool starting = false;      ///< it was found at the start, and not started yet
+    bool lacks_module = false;  ///< it could not be started without the kernel module
 
     std::optional<MappedDevice> mapped;      ///< its cow-store, if it runs
     std::vector<MappedTarget> data_table{};  ///< of what the cow-store stands on, as it was made

@@ -116,6 +116,11 @@ void FakeMachine::removeModule() {
     module_loaded_ = false;
 }
 
+void FakeMachine::loadModule() {
+    const std::lock_guard lock(mutex_);
+    module_loaded_ = true;
+}
+
 void FakeMachine::setModuleMinor(unsigned minor) {
     const std::lock_guard lock(mutex_);
     module_minor_ = minor;

@@ -86,6 +86,7 @@ public:
     /// All mapped devices vanish; what is on the disks stays.
     void reboot();
     void removeModule();
+    void loadModule();
     /// A module whose targets have another minor version.
     void setModuleMinor(unsigned minor);
     /// Interposing fails, as where another user has the hook; an empty cause: no more.

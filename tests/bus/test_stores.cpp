@@ -361,6 +361,37 @@ TEST_CASE("without the module everything is refused with the advice to load it")
     checkRefused(bed, ErrorKind::NotSupported, "modprobe", [&] { bed.makeStore(); });
 }
 
+TEST_CASE("stores that lack the module are started once it is loaded") {
+    EngineBed bed;
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    bed.engine->createSnapshots({{one, "a"}}, {});
+    bed.machine.removeModule();
+    bed.reboot();
+    for (int i = 0; i < 2; ++i) {
+        CHECK_THAT(bed.store().problem, Contains("modprobe dm-cow-snap"));
+        bed.refresh();
+    }
+    SECTION("and can be used") {
+        bed.machine.loadModule();
+        bed.refresh();
+        CHECK(bed.store().problem.empty());
+        CHECK(bed.store().origins.at(1).condition == OriginCondition::Attached);
+        CHECK_NOTHROW(bed.engine->createSnapshots({{one, "b"}}, {}));
+    }
+    SECTION("and then say what else is wrong, once") {
+        bed.machine.removeDisk("/dev/store");
+        bed.machine.loadModule();
+        for (int i = 0; i < 2; ++i) {
+            bed.refresh();
+            CHECK_THAT(bed.store().problem, Contains("cannot find the device"));
+        }
+        bed.machine.addDisk("/dev/store", kStoreSectors, "store-serial");
+        bed.refresh();
+        CHECK_FALSE(bed.store().problem.empty());
+    }
+}
+
 TEST_CASE("the last states of the metadata are kept as files") {
     EngineBed bed;
     bed.engine->setMetadataBackups(3);

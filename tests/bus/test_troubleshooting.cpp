@@ -299,7 +299,10 @@ const std::map<std::string, Trouble>& troubles() {
               bed.startDaemon();
               return ExampleBed::refused("store create /dev/sdd --name other");
           },
-          [](ExampleBed&) {}}},
+          [](ExampleBed& bed) {
+              bed.machine.loadModule();
+              CHECK_THAT(ExampleBed::shown("store list -o name,state"), Contains("active"));
+          }}},
         {"no-daemon",
          {[](ExampleBed& bed) {
               bed.stopDaemon();
