@@ -5,9 +5,11 @@
 #include <algorithm>
 
 #include "assembly/store_devices.h"
+#include "assembly/store_header.h"
 #include "base/size_text.h"
 #include "cowsnap_dm.h"
 #include "dm/module.h"
+#include "meta/backups.h"
 #include "model/engine.h"
 
 namespace cowsnap {
@@ -95,12 +97,34 @@ std::vector<StoreCandidate> Engine::storeCandidates(const std::string& origin_pa
     return candidates;
 }
 
-/// One that is there although no store was made on it is taken: that was interrupted.
+/// Whether a store was made on the volume, and that was interrupted before anybody knew of it: it
+/// never had metadata.
+bool Engine::isNeverUsed(const std::string& path) {
+    try {
+        const auto header = readStoreHeader(devices_, path);
+        if (!header || stores_.contains(header->uuid) || devices_.user(path) ||
+            !MetadataBackups(registry_.directory()).list(header->uuid).empty())
+            return false;
+        for (const auto& registered : registry_.read())
+            if (registered.uuid == header->uuid)
+                return false;
+        MetadataSlots slots(devices_, path, header->uuid, header->slot_bytes,
+                            header->slots_offset_bytes);
+        const SlotContents contents = slots.read();
+        return contents.fresh && !contents.one_damaged;
+    } catch (const Error&) {
+        return false;  // such as one that is not active
+    }
+}
+
+/// One that is there although no store was made on it, or none that was ever used, is taken: that
+/// was interrupted.
 std::string Engine::volumeForNewStore(const VolumeGroup& group, const std::string& store_name,
                                       std::uint64_t extents) {
     const auto volumes = volumesOf(group);
     for (const auto& volume : volumes)
-        if (volume.tags.contains(kNewStoreTag) && isLeftover({}, volume.path) &&
+        if (volume.tags.contains(kNewStoreTag) &&
+            (isLeftover({}, volume.path) || isNeverUsed(volume.path)) &&
             devices_.describe(volume.path).identity.size_sectors * kSectorBytes /
                     group.extent_bytes ==
                 extents) {

@@ -3,6 +3,8 @@
 // found, and taken where there is one choice.
 #include <catch2/catch.hpp>
 
+#include <chrono>
+#include <filesystem>
 #include <sstream>
 
 #include "block/lvm_volume_groups.h"
@@ -110,7 +112,8 @@ TEST_CASE("a volume group with free space could have a store, unless it is on th
 }
 
 TEST_CASE("a store is made in a volume group, and a volume that an interrupted try left is taken") {
-    for (const auto accident : {Accident::KillBefore, Accident::KillAfter, Accident::Fail}) {
+    for (const auto accident :
+         {Accident::KillBefore, Accident::KillAfter, Accident::Tear, Accident::Fail}) {
         bool reached_end = false;
         for (unsigned step = 0; !reached_end; ++step) {
             INFO("accident " << static_cast<int>(accident) << " at step " << step);
@@ -128,22 +131,32 @@ TEST_CASE("a store is made in a volume group, and a volume that an interrupted t
             reached_end = !bed.machine.accidentHappened();
             bed.machine.planNothing();
             bed.restart();
-            const bool as_new = bed.engine->stores().empty();
-            if (as_new)
+            if (bed.engine->stores().empty())
                 CHECK_NOTHROW(make());
             REQUIRE(bed.engine->stores().size() == 1);
             CHECK(bed.store().problem.empty());
             CHECK(bed.store().devices.front().size_sectors == (100ULL << 20) / 512);
-            const std::string path = bed.store().devices.front().path;
-            if (path != "/dev/vg/main_cowsnap0") {
-                // It was formatted already, and nobody knew: it may be a store that was closed.
-                CHECK(as_new);
-                CHECK_NOTHROW(bed.engine->openStore({"/dev/vg/main_cowsnap0"}, "found"));
-            }
-            CHECK(bed.machine.volumeNames("vg").size() == bed.engine->stores().size());
+            CHECK(bed.store().devices.front().path == "/dev/vg/main_cowsnap0");
+            CHECK(bed.machine.volumeNames("vg").size() == 1);
+            CHECK_NOTHROW(bed.engine->attach("/dev/one", bed.store().uuid, ""));
             REQUIRE(step < 100);
         }
     }
+}
+
+TEST_CASE("the volume of a store that was closed is not taken for another one") {
+    EngineBed bed;
+    bed.machine.addVolumeGroup("vg", 100);
+    const Uuid closed = bed.engine->createStoreIn("vg", 100ULL << 20, "main", {});
+    bed.engine->closeStore(closed);
+    SECTION("whether there are backups of its metadata") {}
+    SECTION("or not") {
+        REQUIRE(bed.engine->waitForBackups(std::chrono::seconds(10)));
+        std::filesystem::remove_all(bed.directory.path() / "backups");
+    }
+    bed.engine->createStoreIn("vg", 100ULL << 20, "main", {});
+    CHECK(bed.store().devices.front().path == "/dev/vg/main_cowsnap1");
+    CHECK(bed.engine->openStore({"/dev/vg/main_cowsnap0"}, "old") == closed);
 }
 
 TEST_CASE("what cannot be made in a volume group leaves nothing there") {
