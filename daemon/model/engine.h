@@ -348,7 +348,8 @@ private:
     void readOrigin(const StoreState& store, const std::optional<MappedDevice>& mapped,
                     OriginState& state);
     void readOriginTable(const StoreState& store, const MappedDevice& mapped, OriginState& state);
-    void lookAtOriginDevice(const OriginRecord& origin, OriginState& state);
+    void lookAtOriginDevice(const StoreState& store, const OriginRecord& origin,
+                            OriginState& state);
     void readSnapshot(const StoreState& store, const std::optional<MappedDevice>& mapped,
                       SnapshotState& state);
 

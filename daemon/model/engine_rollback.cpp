@@ -98,6 +98,11 @@ Uuid Engine::rollback(const Uuid& snapshot, const RollbackOptions& options) {
     // Until it begins the snapshot may be used.
     if (use.empty())
         use = useOfSnapshot(*target, store.snapshots.at(target_id));
+    if (!options.schedule && state.condition != OriginCondition::Attached)
+        fail(ErrorKind::Busy,
+             "{}: attach it first (\"snapd-cli origin attach {}\"); or have the rollback scheduled "
+             "(--schedule), then it begins when that is done",
+             use, shellWord(origin.device.path));
     if (!use.empty() && !options.schedule)
         fail(ErrorKind::Busy,
              "{}: stop using it first; or have the rollback scheduled (--schedule), then it begins "
@@ -210,13 +215,12 @@ void Engine::cancelRollback(const Uuid& uuid) {
                                        state.status.rollback == COWSNAP_ROLLBACK_WAITING);
     if (!origin.rollback && !runs)
         fail(ErrorKind::NotFound, "the origin {} has no rollback", origin.name);
-    const std::string message = cancelMessage(origin.id);
+    if (const std::string advice = toGoOn(store, origin);
+        !advice.empty() && (runs || !origin.rollback->scheduled))
+        fail(ErrorKind::Busy, "{}. Then it can be cancelled", advice);
     if (!runs) {
         turns_.checked();
-        if (origin.rollback->scheduled)
-            unschedule(store, origin.id);
-        else
-            mapper_.message(store.mapped->name, message);
+        unschedule(store, origin.id);
         Metadata changed = store.metadata;
         changed.origin(uuid)->rollback.reset();
         const LogFields about(logFieldsOf(store, {{kLogOrigin, changed.origin(uuid)->name}}));
@@ -245,7 +249,8 @@ void Engine::cancelRollback(const Uuid& uuid) {
     };
     recordCancelled(true);
     try {
-        devices_.exclusively(state.device, [&] { mapper_.message(store.mapped->name, message); });
+        devices_.exclusively(
+            state.device, [&] { mapper_.message(store.mapped->name, cancelMessage(origin.id)); });
     } catch (const Error&) {
         recordCancelled(false);
         throw;

@@ -161,12 +161,13 @@ void Engine::readOriginTable(const StoreState& store, const MappedDevice& mapped
     state.condition = OriginCondition::Attached;
     state.device = mapped.path();
     if (state.lower)
-        lookAtOriginDevice(origin, state);
+        lookAtOriginDevice(store, origin, state);
     if (mapped.suspended)
         state.problem = suspendedText(mapped, "who uses it");
 }
 
-void Engine::lookAtOriginDevice(const OriginRecord& origin, OriginState& state) {
+void Engine::lookAtOriginDevice(const StoreState& store, const OriginRecord& origin,
+                                OriginState& state) {
     const std::uint64_t size_sectors = state.line.size_sectors;
     std::string path;
     std::uint64_t now_sectors = 0;
@@ -176,11 +177,18 @@ void Engine::lookAtOriginDevice(const OriginRecord& origin, OriginState& state) 
     } catch (const Error&) {
         state.condition = OriginCondition::Gone;
         state.device.clear();
+        const bool is_rolled_back = state.status.rollback == COWSNAP_ROLLBACK_RUNNING ||
+                                    state.status.rollback == COWSNAP_ROLLBACK_WAITING;
         state.problem = fmt::format(
             "its device {0} has been pulled out: what its snapshots have not preserved cannot be "
-            "read. If it comes back: \"snapd-cli origin attach {0}\". If not: delete its "
+            "read. If it comes back: \"snapd-cli origin attach {0}\". If not: {2}delete its "
             "snapshots, then \"snapd-cli origin detach {1}\"",
-            shellWord(origin.device.path), shellWord(origin.name));
+            shellWord(origin.device.path), shellWord(origin.name),
+            is_rolled_back
+                ? fmt::format("its rollback needs another device of the same size to end, "
+                              "\"snapd-cli origin attach DEVICE --store {} --as {}\"; then ",
+                              shellWord(store.name), shellWord(origin.name))
+                : std::string());
         return;
     }
     if (state.method == AttachMethod::Interposed)

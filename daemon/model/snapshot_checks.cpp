@@ -76,6 +76,19 @@ bool rollbackNeeds(const StoreState& store, const SnapshotRecord& snapshot) {
            (origin->rollback->target == snapshot.uuid || origin->rollback->undo == snapshot.uuid);
 }
 
+std::string toGoOn(const StoreState& store, const OriginRecord& origin) {
+    const auto state = store.origins.find(origin.id);
+    if (state != store.origins.end() && state->second.condition == OriginCondition::Attached)
+        return {};
+    return fmt::format(
+        "the origin {0} is not attached, and its rollback goes on only when it is: \"snapd-cli "
+        "origin attach {1}\". If its device does not come back, another one of the same size takes "
+        "its place: \"snapd-cli origin attach DEVICE --store {2} --as {3}\"; what was not "
+        "preserved "
+        "is lost",
+        origin.name, shellWord(origin.device.path), shellWord(store.name), shellWord(origin.name));
+}
+
 void checkNoRollbackNeeds(const StoreState& store, const SnapshotRecord& snapshot) {
     if (!rollbackNeeds(store, snapshot))
         return;
@@ -85,6 +98,10 @@ void checkNoRollbackNeeds(const StoreState& store, const SnapshotRecord& snapsho
              "the origin {} is to be rolled back to the snapshot {} when it is attached the next "
              "time: cancel that first, with \"snapd-cli cancel {}\"",
              origin.name, snapshot.name, shellWord(origin.name));
+    if (const std::string advice = toGoOn(store, origin); !advice.empty())
+        fail(ErrorKind::Busy,
+             "the rollback of the origin {} needs the snapshot {} until all is copied back. But {}",
+             origin.name, snapshot.name, advice);
     fail(ErrorKind::Busy, "the rollback of the origin {} needs the snapshot {} {}", origin.name,
          snapshot.name, kUntilCopied);
 }

@@ -5,6 +5,7 @@
 #define COWSNAP_MODEL_SNAPSHOT_CHECKS_H
 
 #include <cstddef>
+#include <string>
 
 #include "model/store_state.h"
 
@@ -25,6 +26,9 @@ void checkNotHeld(const SnapshotRecord& snapshot);
 /// Whether the kernel refuses to delete it for a rollback of its origin: the target of one that is
 /// scheduled, target and undo of one that runs.
 bool rollbackNeeds(const StoreState& store, const SnapshotRecord& snapshot);
+
+/// What has the rollback of an origin go on that is not attached, in words; empty if it is.
+std::string toGoOn(const StoreState& store, const OriginRecord& origin);
 
 /// Busy, with what to do, if a rollback needs it.
 void checkNoRollbackNeeds(const StoreState& store, const SnapshotRecord& snapshot);

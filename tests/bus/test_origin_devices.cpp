@@ -89,6 +89,42 @@ TEST_CASE("an origin whose device is pulled out says so, and can be cleaned up o
     }
 }
 
+TEST_CASE("a rollback whose device is pulled out ends on another one, as all messages say") {
+    DevicesBed bed;
+    const Uuid undo = bed.engine->rollback(*bed.snapshotNamed("b"), {"undo"});
+    bed.machine.removeDisk("/dev/two");
+    SECTION("while it runs") {
+        bed.refresh();
+        CHECK(bed.state(2).condition == OriginCondition::Gone);
+        CHECK_THAT(bed.state(2).problem, Contains("origin attach DEVICE --store main --as two") &&
+                                             Contains("\"snapd-cli origin detach two\""));
+    }
+    SECTION("and is not there after a reboot") {
+        bed.reboot();
+        CHECK(bed.state(2).condition == OriginCondition::Missing);
+    }
+    const std::string way_out = "\"snapd-cli origin attach DEVICE --store main --as two\"";
+    checkRefused(bed, ErrorKind::Busy, way_out, [&] { bed.engine->deleteSnapshots({undo}); });
+    checkRefused(bed, ErrorKind::Busy, way_out, [&] { bed.engine->cancelRollback(bed.two); });
+    bed.machine.addDisk("/dev/other", kOriginSectors, "other-serial");
+    CHECK(bed.engine->attach("/dev/other", bed.store_uuid, "", std::nullopt, "two") == bed.two);
+    CHECK(bed.state(2).condition == OriginCondition::Attached);
+    CHECK(bed.state(2).status.rollback == COWSNAP_ROLLBACK_RUNNING);
+    bed.machine.endRollback(2);
+    bed.engine->deleteSnapshots({undo, *bed.snapshotNamed("b")});
+    CHECK_NOTHROW(bed.engine->detach(bed.two));
+}
+
+TEST_CASE("a rollback of an origin that is not attached says to attach it") {
+    DevicesBed bed;
+    bed.machine.remove("cowsnap-two", Visibility::Visible);
+    bed.refresh();
+    const Refusal refusal = refusalOf([&] { bed.engine->rollback(*bed.snapshotNamed("b"), {}); });
+    CHECK(refusal.kind == ErrorKind::Busy);
+    CHECK_THAT(refusal.message,
+               Contains("\"snapd-cli origin attach /dev/two\"") && !Contains("stop using"));
+}
+
 TEST_CASE("a device that was extended keeps its exact snapshots, also over a reboot") {
     DevicesBed bed;
     bed.machine.resizeDisk("/dev/one", kGrownSectors);
