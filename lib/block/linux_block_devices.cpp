@@ -232,6 +232,17 @@ AlignedBuffer allocateAligned(std::size_t length_bytes) {
     return buffer;
 }
 
+/// A medium may not be found before the device is opened.
+std::uint64_t sizeOfMedium(const std::string& path) {
+    const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file)
+        failErrno(errno, fmt::format("cannot open {}", path));
+    std::uint64_t size_bytes = 0;
+    if (::ioctl(file.get(), BLKGETSIZE64, &size_bytes) != 0)
+        failErrno(errno, fmt::format("cannot ask for the size of {}", path));
+    return size_bytes / kSectorBytes;
+}
+
 struct ProbeDeleter {
     void operator()(blkid_probe probe) const { blkid_free_probe(probe); }
 };
@@ -248,20 +259,15 @@ BlockDevice LinuxBlockDevices::describe(const std::string& path) {
         fail(ErrorKind::InvalidArgument, "{} is not a block device", path);
     BlockDevice device;
     device.number = {major(status.st_rdev), minor(status.st_rdev)};
-    const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file)
-        failErrno(errno, fmt::format("cannot open {}", path));
-    std::uint64_t size_bytes = 0;
-    int read_only = 0;
-    if (::ioctl(file.get(), BLKGETSIZE64, &size_bytes) != 0 ||
-        ::ioctl(file.get(), BLKROGET, &read_only) != 0)
-        failErrno(errno, fmt::format("cannot ask for the size of {}", path));
-    device.read_only = read_only != 0;
+    // A disk that recovers from errors has whoever opens it wait.
+    device.identity.size_sectors = sizeOf(device.number);
+    if (device.identity.size_sectors == 0)
+        device.identity.size_sectors = sizeOfMedium(path);
+    device.read_only = readLine(sysfsOf(device.number) / "ro") == "1";
     device.identity.path = pathOf(device.number);
     device.identity.id_link = idLinkOf(device.number);
     device.identity.serial = serialOf(device.number);
     device.identity.partition = partitionOf(device.number);
-    device.identity.size_sectors = size_bytes / kSectorBytes;
     return device;
 }
 
