@@ -222,6 +222,25 @@ def test_what_cannot_be_done_to_a_snapshot_is_refused(bed):
     expect(bed.state() == before, "a refusal changed something")
 
 
+def test_a_snapshot_of_another_origin_is_neither_deleted_nor_rolled_back_to(bed):
+    bed.tasks(store(devices=["/dev/store"]), origin(device="/dev/one"), snapshot(name="nightly", origin="/dev/two", holds=["backup"]))
+    before = bed.state()
+    for state, more in (("absent", {"released": ["backup"]}), ("rolled_back", {"confirm_rollback": True})):
+        results = bed.tasks(*(snapshot(check=check, name="nightly", origin=wanted, state=state, **more)
+                              for wanted in ("/dev/one", "one", "/dev/store") for check in (False, True)))
+        for result in results:
+            expect_failure(result, "InvalidArgument", "the snapshot nightly: it is of the origin two and not of ")
+        expect(bed.state() == before, "a refusal changed something")
+    roll, needed = bed.tasks(snapshot(name="nightly", origin="/dev/two", state="rolled_back", confirm_rollback=True),
+                             snapshot(name="nightly", origin="/dev/one", state="rolled_back", confirm_rollback=True))
+    expect_changed(roll)
+    # It was done, but not to the origin that is named.
+    expect_failure(needed, "InvalidArgument", "and not of /dev/one")
+    bed.tell("copied 2")
+    (delete,) = bed.tasks(snapshot(name="nightly", origin="/dev/two", state="absent", released=["backup"]))
+    expect_changed(delete)
+
+
 def test_no_name_is_taken_for_an_option(bed):
     names = ("--yes", "-o", "--description=x", "a b;c$(d)", "\u00fc")
     bed.tasks(store(devices=["/dev/store"], name="--help"))

@@ -22,7 +22,7 @@ options:
   origin:
     description:
       - The origin, by name, UUID or device. A device that is not attached is attached first.
-      - Needed if the snapshot is not there yet. If it is, and is of another origin, the task fails.
+      - Needed if the snapshot is not there yet. If it is, and is of another origin, the task fails, whatever I(state) is.
     type: str
   store:
     description:
@@ -233,13 +233,26 @@ def make(cowsnap, module):
             "expires": params["expires"] or 0, "writable": bool(params["writable"])}
 
 
+def is_of_another_origin(cowsnap, params, snapshot):
+    """Whether the snapshot with that name is not one of the origin that the task names."""
+    if params["origin"] is None:
+        return False
+    origin = cowsnap.find_origin(params["origin"], snapshot["store"])
+    return origin is None or origin["name"] != snapshot["origin"]
+
+
+def check_is_meant(cowsnap, params, snapshot, doing):
+    """Refuses to do something to a snapshot of another origin, which has the name by chance only."""
+    if is_of_another_origin(cowsnap, params, snapshot):
+        raise Refused(f"cannot {doing} the snapshot {snapshot['name']}: it is of the origin {snapshot['origin']} and not of "
+                      f"{params['origin']}. Correct the name or the origin.", "InvalidArgument")
+
+
 def check_same(cowsnap, params, snapshot):
     """Refuses what cannot be changed of a snapshot."""
-    if params["origin"] is not None:
-        origin = cowsnap.find_origin(params["origin"], snapshot["store"])
-        if origin is None or origin["name"] != snapshot["origin"]:
-            raise Refused(f"there is a snapshot {snapshot['name']} already, of the origin {snapshot['origin']} and not of "
-                          f"{params['origin']}: choose another name, or delete it", "Exists")
+    if is_of_another_origin(cowsnap, params, snapshot):
+        raise Refused(f"there is a snapshot {snapshot['name']} already, of the origin {snapshot['origin']} and not of "
+                      f"{params['origin']}: choose another name, or delete it", "Exists")
     if params["writable"] not in (None, snapshot["writable"]):
         there, wanted = ("writable", "read-only") if snapshot["writable"] else ("read-only", "writable")
         raise Refused(f"the snapshot {snapshot['name']} is {there}, and cannot be made {wanted}: choose another name, or delete it",
@@ -298,6 +311,7 @@ def check_can_be_deleted(cowsnap, params, snapshot):
 
 
 def delete(cowsnap, params, snapshot):
+    check_is_meant(cowsnap, params, snapshot, "delete")
     check_can_be_deleted(cowsnap, params, snapshot)
     release(cowsnap, params, snapshot)
     cowsnap.change(f"delete the snapshot {snapshot['name']}", ["delete"], [], operand(snapshot))
@@ -349,6 +363,7 @@ def roll_back(cowsnap, module, snapshot):
     if snapshot is None:
         raise Refused(f'there is no snapshot "{params["name"]}" to roll back to. "snapd-cli list" shows those that are there.',
                       "NotFound")
+    check_is_meant(cowsnap, params, snapshot, "roll back to")
     origin = cowsnap.find_origin(snapshot["origin"], snapshot["store"])
     undo_name = params["undo_name"] or f"undo-{snapshot['name']}"
     undo = cowsnap.find_snapshot(undo_name, snapshot["store"])
