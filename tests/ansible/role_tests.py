@@ -162,14 +162,40 @@ def test_timers_and_units_are_written_as_the_package_has_them(bed):
         expect(line in texts, f"this should have been written: {line}", written)
 
 
-def make_package(directory, name, depends):
+def make_package(directory, name, depends, version="1.0", configuration=None):
+    """A package, with what stands in its /etc/NAME.conf if it has one."""
     root = directory / f"{name}-root"
     (root / "DEBIAN").mkdir(parents=True)
     (root / "DEBIAN" / "control").write_text(
-        f"Package: {name}\nVersion: 1.0\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: for a test\n"
+        f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: for a test\n"
         + (f"Depends: {depends}\n" if depends else ""))
-    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", root, directory / f"{name}_1.0_all.deb"], check=True,
-                   stdout=subprocess.DEVNULL)
+    if configuration:
+        (root / "DEBIAN" / "conffiles").write_text(f"/etc/{name}.conf\n")
+        (root / "etc").mkdir()
+        (root / "etc" / f"{name}.conf").write_text(configuration)
+    made = directory / f"{name}_{version}_all.deb"
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", root, made], check=True, stdout=subprocess.DEVNULL)
+    return made
+
+
+def blank_machine(directory):
+    """A root directory with no package, and the environment in which apt and dpkg install into it, not into this machine."""
+    root = directory / "root"
+    for name in ("etc/apt/apt.conf.d", "etc/apt/preferences.d", "etc/apt/trusted.gpg.d", "etc/apt/sources.list.d", "tmp",
+                 "var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "var/lib/dpkg/info", "var/lib/dpkg/updates",
+                 "var/log/apt"):
+        (root / name).mkdir(parents=True)
+    (root / "var/lib/dpkg/status").touch()
+    configuration = directory / "apt.conf"
+    configuration.write_text(f'''
+Dir "{root}";
+Dir::State::status "{root}/var/lib/dpkg/status";
+Dir::Bin::dpkg "/usr/bin/dpkg";
+Dir::Bin::methods "/usr/lib/apt/methods";
+DPkg::Options {{ "--root={root}"; }};
+APT::Sandbox::User "root";
+''')
+    return root, {"APT_CONFIG": str(configuration)}
 
 
 def test_packages_of_a_directory_are_installed_together(bed):
@@ -185,3 +211,23 @@ def test_packages_of_a_directory_are_installed_together(bed):
     expect(installed["changed"] and "Inst cowsnap-example-first" in installed["stdout"], installed)
     missing = {**variables, "cowsnap_packages": ["cowsnap-example-first", "cowsnap-example"]}
     expect_refused(bed.role(missing, options=["--check"]), "must have one file cowsnap-example_VERSION_ARCHITECTURE.deb", "none")
+
+
+def test_an_upgrade_leaves_a_changed_configuration_as_it_is(bed):
+    """dpkg asks about it else, and there is nobody to answer."""
+    directory = bed.controller.directory
+    root, environment = blank_machine(directory)
+    packages = {"cowsnap_manage_packages": True, "cowsnap_packages": ["cowsnap-example"]}
+    for version in ("1.0", "2.0"):
+        (directory / version).mkdir()
+        make_package(directory / version, "cowsnap-example", "", version, f"as version {version} has it\n")
+        configuration = root / "etc" / "cowsnap-example.conf"
+        results = bed.role({**packages, "cowsnap_package_directory": str(directory / version)}, environment=environment)
+        expect(not failures(results) and "Install the packages from the directory" in changed(results), results)
+        status = (root / "var/lib/dpkg/status").read_text()
+        expect(f"Version: {version}\n" in status and "Status: install ok installed\n" in status, status)
+        if version == "1.0":
+            configuration.write_text("as somebody changed it\n")
+    expect(configuration.read_text() == "as somebody changed it\n", configuration.read_text())
+    again = bed.role({**packages, "cowsnap_package_directory": str(directory / "2.0")}, environment=environment)
+    expect(not failures(again) and not changed(again), again)

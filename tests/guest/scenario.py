@@ -297,12 +297,19 @@ def comes_back(s):
 
 
 def upgrade(s):
-    """An upgrade with snapshots active leaves them as they are"""
-    packages = "/srv/packages/newer/*.deb" if s.versions.newer_dkms else \
-        "$(ls /srv/packages/newer/*.deb | grep -v /cowsnap-dkms_)"
+    """An upgrade with snapshots active, by Ansible, leaves them and a changed configuration as they are"""
+    packages = ["cowsnap", "cowsnap-cli", "cowsnap-initramfs", *(["cowsnap-dkms"] if s.versions.newer_dkms else [])]
+    play = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "roles": [
+        {"role": "cowsnap.cowsnap.cowsnap", "vars": {"cowsnap_package_directory": "/srv/packages/newer", "cowsnap_packages": packages}}]}]
+    # As if the older package had come with another file: only then dpkg has a question about one that was changed, as Ansible has done.
+    s.do(r"sed -i -E 's|^( /etc/cowsnap/cowsnapd\.conf) .*|\1 00000000000000000000000000000000|' /var/lib/dpkg/status")
+    configuration = s.do("cat /etc/cowsnap/cowsnapd.conf")
     s.do("echo three >/data/changed; echo three >/srv/changed; sync")
     pid = s.do("systemctl show -p MainPID --value cowsnapd").strip()
-    s.do(f"{QUIET_APT} --no-install-recommends install {packages}", LONG_S)
+    s.do(f"cat >/root/upgrade.yml <<'END'\n{json.dumps(play)}\nEND")
+    s.same("Ansible's run fails nothing, and changes something", (True, 0), (lambda changed, failed: (changed > 0, failed))(
+        *recap(s.do("ansible-playbook -i localhost, /root/upgrade.yml", LONG_S))))
+    s.same("what was changed in the configuration stays", configuration, s.do("cat /etc/cowsnap/cowsnapd.conf"))
     s.has("the newer version is installed", rf"^{re.escape(s.versions.newer)}$", s.do("dpkg-query -W -f '${Version}\\n' cowsnap cowsnap-cli"))
     s.has("the daemon is active", "^active$", s.do("systemctl is-active cowsnapd"))
     s.same("and is a new one", False, pid == s.do("systemctl show -p MainPID --value cowsnapd").strip())
