@@ -334,12 +334,35 @@ def test_the_rollback_of_an_origin_in_use_is_scheduled_if_that_is_wanted(bed):
     rolled_back = {"name": "old", "state": "rolled_back", "confirm_rollback": True}
     bed.tasks(store(devices=["/dev/store"]), snapshot(name="old", origin="/dev/one"))
     bed.tell("use /dev/mapper/cowsnap-one mounted on /srv")
-    in_use, scheduled, again, again_scheduled = bed.tasks(
-        snapshot(**rolled_back), snapshot(**rolled_back, schedule=True), snapshot(**rolled_back, schedule=True), snapshot(**rolled_back))
+    in_use, checked, scheduled, again, again_scheduled = bed.tasks(
+        snapshot(**rolled_back), snapshot(check=True, **rolled_back, schedule=True), snapshot(**rolled_back, schedule=True),
+        snapshot(**rolled_back, schedule=True), snapshot(**rolled_back))
     expect_failure(in_use, "Busy", "mounted on /srv", '"schedule: true"')
-    expect_changed(scheduled)
+    expect_predicted(checked, scheduled)
     expect(scheduled["diff"]["after"]["rollback"] == "scheduled" and scheduled["origin"]["rollback"] == "scheduled", scheduled)
     expect_same(again, again_scheduled)
+
+
+def test_the_rollback_of_an_origin_that_is_not_in_use_begins_although_it_may_be_scheduled(bed):
+    rolled_back = {"name": "old", "state": "rolled_back", "confirm_rollback": True, "schedule": True}
+    _, _, checked, done = bed.tasks(store(devices=["/dev/store"]), snapshot(name="old", origin="/dev/one"),
+                                    snapshot(check=True, **rolled_back), snapshot(**rolled_back))
+    expect_predicted(checked, done)
+    expect(done["diff"]["after"]["rollback"] == "running", done)
+
+
+def test_a_rollback_to_a_snapshot_that_is_open_can_be_scheduled_only(bed):
+    rolled_back = {"name": "old", "state": "rolled_back", "confirm_rollback": True}
+    bed.tasks(store(devices=["/dev/store"]), snapshot(name="old", origin="/dev/one"))
+    bed.cli("activate", "old")
+    bed.tell("open /dev/mapper/cowsnap-snap-old")
+    refused, refused_checked, checked, done = bed.tasks(
+        snapshot(**rolled_back), snapshot(check=True, **rolled_back), snapshot(check=True, **rolled_back, schedule=True),
+        snapshot(**rolled_back, schedule=True))
+    expect_failure(refused, "Busy", "old is open")
+    expect_failure(refused_checked, "Busy", "old is open")
+    expect_predicted(checked, done)
+    expect(done["diff"]["after"]["rollback"] == "scheduled", done)
 
 
 def test_a_stale_snapshot_is_rolled_back_to_only_if_forced(bed):

@@ -5,6 +5,7 @@
 //
 //   use DEVICE HOW      the device is in use, such as "mounted on /srv"
 //   free DEVICE         it is not any more
+//   open DEVICE         somebody has it open
 //   add DEVICE          there is one more, blank and as large as that of a store
 //   copied ORIGIN-ID    all of the rollback is copied back
 //   unseen ORIGIN-ID    the origin was written while nothing was in front of it
@@ -38,6 +39,8 @@ void obey(BusBed& bed, const std::string& line) {
         bed.machine.setUser(subject, rest);
     else if (verb == "free")
         bed.machine.setUser(subject, "");
+    else if (verb == "open")
+        bed.machine.setOpen(subject, true);
     else if (verb == "add")
         bed.machine.addDisk(subject, cowsnap::test::kStoreSectors);
     else if (verb == "copied")

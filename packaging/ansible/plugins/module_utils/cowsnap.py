@@ -75,18 +75,20 @@ class Cowsnap:
         rest = [*options, *(["--", *operands] if operands else [])]
         self.commands.append(" ".join(["snapd-cli", *verb, *rest]))
         if self._module.check_mode:
-            if tuple(verb) in ASKED_BEFORE:
-                self._ask_before(doing, [*verb, "--json", "--yes", "--dry-run", *rest])
+            refusal = self.refusal(doing, verb, options, *operands) if tuple(verb) in ASKED_BEFORE else None
+            # What an earlier task makes is not there yet.
+            if refusal and refusal.error != "NotFound":
+                raise refusal
             return None
         return self._run(doing, [*verb, "--json", "--yes", *rest])
 
-    def _ask_before(self, doing, words):
-        """In check mode: whether the daemon would refuse it. What an earlier task makes is not there yet."""
+    def refusal(self, doing, verb, options, *operands):
+        """How the daemon would refuse a verb, which it only checks; None if it would not."""
         try:
-            self._run(doing, words)
-        except Refused as refusal:
-            if refusal.error != "NotFound":
-                raise
+            self._run(doing, [*verb, "--json", "--yes", "--dry-run", *options, *(["--", *operands] if operands else [])])
+        except Refused as refused:
+            return refused
+        return None
 
     def find_store(self, wanted):
         """The store with this name or UUID, or None."""

@@ -354,8 +354,14 @@ def check_can_be_rolled_back(module, origin, snapshot):
         raise Refused(f"cannot roll back: the snapshot {name} is lost, it missed writes of its origin", "Overflowed")
     if snapshot["state"] == "damaged":
         raise Refused(f"cannot roll back: the snapshot {name} is damaged, some of its blocks cannot be read", "MetadataCorrupt")
-    if snapshot["open"]:
+    if snapshot["open"] and not params["schedule"]:
         raise Refused(f"cannot roll back: the snapshot {name} is open as {snapshot['device']}. Unmount it first.", "Busy")
+
+
+def state_to_be(cowsnap, doing, options, snapshot):
+    """In check mode, of a rollback that is not refused: whether it would begin now, or has to wait."""
+    refusal = cowsnap.refusal(doing, ["rollback"], [option for option in options if option != "--schedule"], operand(snapshot))
+    return "scheduled" if refusal and refusal.error == "Busy" else "running"
 
 
 def roll_back(cowsnap, module, snapshot):
@@ -372,14 +378,15 @@ def roll_back(cowsnap, module, snapshot):
         before["rolled_back_to"] = snapshot["name"]
         return before, before, origin
     check_can_be_rolled_back(module, origin, snapshot)
+    doing = f"roll back to {snapshot['name']}"
     options = [f"--undo-name={undo_name}", *(f"--{key}" for key in ("schedule", "force") if params[key])]
     try:
-        answer = cowsnap.change(f"roll back to {snapshot['name']}", ["rollback"], options, operand(snapshot))
+        answer = cowsnap.change(doing, ["rollback"], options, operand(snapshot))
     except Refused as refused:
         if refused.error == "Busy" and not params["schedule"] and not snapshot["open"]:
             raise Refused(f'{refused}. In a task this is the option "schedule: true".', refused.error, **refused.details) from None
         raise
-    state = answer["state"] if answer else "running"
+    state = answer["state"] if answer else state_to_be(cowsnap, doing, options, snapshot)
     return before, {**before, "rollback": state, "rolled_back_to": snapshot["name"]}, cowsnap.find_origin(origin["uuid"])
 
 
