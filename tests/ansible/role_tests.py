@@ -3,6 +3,7 @@
 is run by the tests of the layer guest.
 """
 
+import hashlib
 import json
 import subprocess
 
@@ -211,6 +212,36 @@ def test_packages_of_a_directory_are_installed_together(bed):
     expect(installed["changed"] and "Inst cowsnap-example-first" in installed["stdout"], installed)
     missing = {**variables, "cowsnap_packages": ["cowsnap-example-first", "cowsnap-example"]}
     expect_refused(bed.role(missing, options=["--check"]), "must have one file cowsnap-example_VERSION_ARCHITECTURE.deb", "none")
+
+
+def make_repository(directory, package, environment, bed, root):
+    """Has the blank machine's apt know a repository with one package."""
+    control = subprocess.run(["dpkg-deb", "--field", package], check=True, stdout=subprocess.PIPE, text=True).stdout
+    (directory / "Packages").write_text(f"{control}Filename: ./{package.name}\nSize: {package.stat().st_size}\n"
+                                        f"SHA256: {hashlib.sha256(package.read_bytes()).hexdigest()}\n")
+    (root / "etc/apt/sources.list").write_text(f"deb [trusted=yes] file:{directory} ./\n")
+    bed.controller.succeed(["apt-get", "update"], environment=environment)
+
+
+def test_packages_of_the_repositories_are_installed_beside_those_of_a_directory(bed):
+    directory = bed.controller.directory
+    root, environment = blank_machine(directory)
+    for name in ("repository", "packages"):
+        (directory / name).mkdir()
+    headers = make_package(directory / "repository", "cowsnap-example-headers", "")
+    make_package(directory / "packages", "cowsnap-example", "")
+    make_repository(directory / "repository", headers, environment, bed, root)
+    variables = {"cowsnap_manage_packages": True, "cowsnap_packages": ["cowsnap-example"],
+                 "cowsnap_package_directory": str(directory / "packages"), "cowsnap_repository_packages": ["cowsnap-example-headers"]}
+    checked = bed.role(variables, options=["--check"], environment=environment)
+    expect("Package:" not in (root / "var/lib/dpkg/status").read_text(), "check mode installed something")
+    results = bed.role(variables, environment=environment)
+    expect(not failures(results) and changed(results) == changed(checked), results, changed(checked))
+    expect(changed(results) == ["Install what comes from the repositories in any case", "Install the packages from the directory"], results)
+    status = (root / "var/lib/dpkg/status").read_text()
+    expect("Package: cowsnap-example\n" in status and "Package: cowsnap-example-headers\n" in status, status)
+    again = bed.role(variables, environment=environment)
+    expect(not failures(again) and not changed(again), changed(again), failures(again))
 
 
 def test_an_upgrade_leaves_a_changed_configuration_as_it_is(bed):
