@@ -31,9 +31,16 @@ def expect(holds, *what):
         raise Failed("\n".join(one if isinstance(one, str) else json.dumps(one, indent=1) for one in what))
 
 
-def readme_commands():
-    """How the README says that the collection is installed."""
-    return re.search(r"^```sh\n(.*?)^```", (COLLECTION / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1]
+def documented(name):
+    """What the README of the collection has under the line <!-- ansible: NAME -->."""
+    return re.search(rf"^<!-- ansible: {re.escape(name)} -->\n```\w+\n(.*?)^```$", (COLLECTION / "README.md").read_text(),
+                     re.MULTILINE | re.DOTALL)[1]
+
+
+def examples(module):
+    """What a module's documentation has as examples."""
+    text = (COLLECTION / "plugins" / "modules" / f"{module}.py").read_text()
+    return re.search(r'^EXAMPLES = r"""\n(.*?)"""', text, re.MULTILINE | re.DOTALL)[1]
 
 
 class Controller:
@@ -58,7 +65,7 @@ class Controller:
         }
 
     def install(self):
-        self.succeed(["bash", "-ec", readme_commands()], cwd=SOURCE)
+        self.succeed(["bash", "-ec", documented("install")], cwd=SOURCE)
 
     def in_directory(self, name):
         """The same with a directory of its own, for a test that runs beside others."""
@@ -86,13 +93,17 @@ class Controller:
 
     def play(self, play, environment=None, options=(), prefix=()):
         """Runs a play, and gives the results of its tasks."""
-        playbook, results = self.directory / "playbook.json", self.directory / "results"
+        playbook = self.directory / "playbook.json"
+        playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, **play}]))
+        return self.results([*prefix, "ansible-playbook", "-i", "localhost,", "-c", "local", *options, playbook], environment)
+
+    def results(self, command, environment=None):
+        """Runs a command that runs plays, and gives the results of their tasks."""
+        results = self.directory / "results"
         results.unlink(missing_ok=True)
         results.touch(mode=0o666)
         results.chmod(0o666)  # a test runs as somebody else
-        playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, **play}]))
-        done = self.run([*prefix, "ansible-playbook", "-i", "localhost,", "-c", "local", *options, playbook],
-                        {"RESULTS_FILE": str(results), **(environment or {})})
+        done = self.run(command, {"RESULTS_FILE": str(results), **(environment or {})})
         expect("Traceback" not in done.stdout, done.stdout)
         lines = [json.loads(line) for line in results.read_text().splitlines()]
         expect(lines, "no task gave a result:", done.stdout)
@@ -144,10 +155,13 @@ class Bed:
         expect(len(results) == len(tasks), "there is not a result for each task", results)
         return results
 
+    def role_variables(self):
+        """Of the role, on a machine without packages and systemd."""
+        return {"cowsnap_manage_packages": False, "cowsnap_manage_services": False,
+                "cowsnap_configuration_directory": str(self.configuration.parent)}
+
     def role(self, variables, options=(), environment=None):
-        play = {"roles": [{"role": "cowsnap.cowsnap.cowsnap", "vars": {
-            "cowsnap_manage_packages": False, "cowsnap_manage_services": False,
-            "cowsnap_configuration_directory": str(self.configuration.parent), **variables}}]}
+        play = {"roles": [{"role": "cowsnap.cowsnap.cowsnap", "vars": {**self.role_variables(), **variables}}]}
         return self.controller.play(play, {**self.environment, **(environment or {})}, options=options)
 
 

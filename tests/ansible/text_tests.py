@@ -11,7 +11,7 @@ from unittest import mock
 
 import yaml
 
-from ansible_bed import COLLECTION, SOURCE, expect
+from ansible_bed import COLLECTION, SOURCE, examples, expect
 
 MODULES = sorted(path.stem for path in (COLLECTION / "plugins" / "modules").glob("*.py"))
 # Tests run side by side.
@@ -92,8 +92,7 @@ def test_examples_are_right_in_their_syntax(controller):
     playbooks = [yaml.safe_load(text) for text in re.findall(r"^```yaml\n(.*?)^```", (COLLECTION / "README.md").read_text(),
                                                              re.MULTILINE | re.DOTALL)]
     for name in MODULES:
-        text = (COLLECTION / "plugins" / "modules" / f"{name}.py").read_text()
-        playbooks.append(yaml.safe_load(re.search(r'^EXAMPLES = r"""\n(.*?)"""', text, re.MULTILINE | re.DOTALL)[1]))
+        playbooks.append(yaml.safe_load(examples(name)))
     expect(len(playbooks) == 2 + len(MODULES), "README.md has not the examples that it had")
     for number, playbook in enumerate(playbooks):
         path = controller.directory / f"example-{number}.json"

@@ -12,7 +12,9 @@
 #include <array>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -116,6 +118,31 @@ void saveWithDamagedTable(const std::string& path) {
     flip(world, super.region[0].table_block, 100);
     flip(world, super.region[0].table_block + 1, 100);
     save(world, path);
+}
+
+/// The words of each command that a document has under a line <!-- store: NAME -->, without the
+/// program itself.
+std::vector<std::vector<std::string>> documented(const std::string& document,
+                                                 const std::string& name) {
+    std::ifstream file(std::string(COWSNAP_SOURCE "/") + document);
+    std::vector<std::vector<std::string>> commands;
+    bool named = false;
+    bool inside = false;
+    for (std::string line; std::getline(file, line);) {
+        if (inside && line != "```") {
+            std::istringstream text(line.substr(0, line.find('#')));
+            std::string word;
+            REQUIRE(text >> word);
+            CHECK(word == "cowsnap-store");
+            commands.emplace_back();
+            while (text >> word)
+                commands.back().push_back(word);
+        } else {
+            inside = named && line == "```sh";
+            named = line == "<!-- store: " + name + " -->";
+        }
+    }
+    return commands;
 }
 
 }  // namespace
@@ -298,6 +325,46 @@ TEST_CASE("on a terminal repair asks, and only yes is an answer") {
     INFO(ran.output);
     CHECK(ran.code == 0);
     CHECK(run(directory, {"check", "--data", directory / "image"}).code == 0);
+}
+
+TEST_CASE("what README.md says to type about a damaged store repairs it and brings it back") {
+    const Directory directory;
+    const std::map<std::string, std::string> named{{"/dev/sdc", directory / "image"},
+                                                   {"/dev/sdf", directory / "copy"},
+                                                   {"store.json", directory / "dump"}};
+    saveWithDamagedTable(directory / "image");
+    const std::string before = readFile(directory / "image");
+    std::ofstream(directory / "copy") << before;
+    const auto commands = documented("README.md", "damaged");
+    REQUIRE(commands.size() == 4);
+    for (auto words : commands) {
+        const std::string verb = words.front();
+        for (auto& word : words)
+            if (const auto other = named.find(word); other != named.end())
+                word = other->second;
+        const bool asks = verb == "repair" || verb == "restore";
+        const Ran ran = runOnTerminal(words, asks ? "yes" : "");
+        INFO(verb << ": " << ran.output);
+        CHECK(ran.code == (verb == "check" ? 8 : 0));
+    }
+    CHECK(run(directory, {"check", "--data", directory / "image"}).code == 0);
+    CHECK(readFile(directory / "image") != before);
+    CHECK(run(directory, {"dump", directory / "copy"}).output == readFile(directory / "dump"));
+}
+
+TEST_CASE("the verbs and options that tools/store/README.md has are those of the program") {
+    const Directory directory;
+    const auto commands = documented("tools/store/README.md", "usage");
+    REQUIRE(commands.size() == 4);
+    for (const auto& words : commands) {
+        const Ran help = run(directory, {words.front(), "--help"});
+        INFO(words.front() << ": " << help.output << help.errors);
+        CHECK(help.code == 0);
+        for (const auto& word : words)
+            if (const auto option = word.find("--"); option != std::string::npos)
+                CHECK(help.output.find(word.substr(option, word.find(']') - option)) !=
+                      std::string::npos);
+    }
 }
 
 TEST_CASE("check --data shows its progress on a terminal, and nowhere else") {
