@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // TROUBLESHOOTING.md: each part's trouble is made, the message is the one that the part begins
-// with, and what it says to type is typed and helps.
+// with, and what it says to type is typed and helps. What only the boot and packages say is
+// compared with their sources by tests/documents.
 #include <catch2/catch.hpp>
 
 #include <fstream>
@@ -27,6 +28,7 @@ struct Part {
 std::map<std::string, Part> readParts() {
     std::ifstream file(COWSNAP_TROUBLESHOOTING);
     std::map<std::string, Part> parts;
+    Part quoted;  // nobody types anything for these
     Part* part = &parts[""];
     bool in_commands = false;
     const std::string case_begins = "<!-- case: ";
@@ -34,6 +36,8 @@ std::map<std::string, Part> readParts() {
         if (line.starts_with(case_begins)) {
             const auto end = line.find(" -->");
             part = &parts[line.substr(case_begins.size(), end - case_begins.size())];
+        } else if (line.starts_with("<!-- quote: ")) {
+            part = &quoted;
         } else if (line == "```sh" || line == "```") {
             in_commands = line == "```sh";
         } else if (in_commands) {
@@ -184,6 +188,37 @@ const std::map<std::string, Trouble>& troubles() {
               return ExampleBed::refused("store close main --yes");
           },
           [](ExampleBed&) { CHECK(ExampleBed::shown("store list --no-headings").empty()); }}},
+        {"metadata-damaged",
+         {[](ExampleBed& bed) {
+              bed.haveSnapshot();
+              bed.stopDaemon();
+              bed.machine.damageSlot(0);
+              bed.machine.damageSlot(1);
+              bed.startDaemon();
+              return ExampleBed::shown("show main");
+          },
+          [](ExampleBed&) {
+              CHECK_THAT(ExampleBed::shown("store list -o name,state,problem --no-headings"),
+                         Contains("In this order: ") && Contains("cowsnap-store repair"));
+          }}},
+        {"not-activated",
+         {[](ExampleBed& bed) {
+              bed.haveSnapshot();
+              bed.stopDaemon();
+              bed.machine.reboot();
+              bed.machine.renameDisk("/dev/sdc", "/dev/away");
+              bed.machine.setSerial("/dev/away", "");
+              const auto stores = StoreRegistry(bed.directory.path() / "state").read();
+              activateStores(bed.machine, bed.machine, LossRecords("/nonexistent"), stores);
+              bed.machine.renameDisk("/dev/away", "/dev/sdc");
+              bed.machine.setSerial("/dev/sdc", "serial-c");
+              bed.startDaemon();
+              return bed.with("is not activated").at(0).text;
+          },
+          [](ExampleBed&) {
+              CHECK_THAT(ExampleBed::shown("store list --no-headings"), Contains("active"));
+              CHECK_THAT(ExampleBed::shown("list --no-headings"), Contains("before-upgrade"));
+          }}},
         {"still-snapshots",
          {[](ExampleBed& bed) {
               bed.haveSnapshot();
