@@ -23,6 +23,8 @@ installkernel() {
 
 install() {
 	local file
+	# Otherwise, with systemd, it comes to the hook pre-mount before any device is there.
+	dracut_need_initqueue
 	inst_multiple cowsnap-activate modprobe sleep
 	inst_rules 56-cowsnap.rules
 	for file in "${dracutsysrootdir-}$cowsnap_state"/stores.json "${dracutsysrootdir-}$cowsnap_state"/lost-*.json; do
