@@ -17,7 +17,9 @@ depends() {
 
 installkernel() {
 	# also where only what is loaded now is put in
-	hostonly='' instmods dm-mod dm-cow-snap ||
+	hostonly='' instmods dm-mod
+	# Without -c it is no failure if there is none.
+	hostonly='' instmods -c -s dm-cow-snap ||
 		dwarn "cowsnap: there is no module dm-cow-snap for this kernel: the origins are not attached before the root file system is mounted"
 }
 
