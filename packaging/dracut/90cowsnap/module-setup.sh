@@ -34,7 +34,8 @@ install() {
 	done
 	inst_script "${moddir:?}/cowsnap-activate.sh" /sbin/cowsnap-activate-once
 	inst_hook initqueue/settled 80 "$moddir/cowsnap-settled.sh"
-	inst_hook pre-mount 05 "$moddir/cowsnap-pre-mount.sh"
+	# Without systemd what resumes from hibernation is pre-mount/10-resume.sh.
+	inst_hook pre-mount 20 "$moddir/cowsnap-pre-mount.sh"
 	if dracut_module_included systemd; then
 		# What resumes from hibernation is before that target.
 		file="${systemdsystemconfdir:-/etc/systemd/system}/dracut-pre-mount.service.d/cowsnap.conf"
