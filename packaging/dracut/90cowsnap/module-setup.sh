@@ -11,8 +11,26 @@ check() {
 	return 0
 }
 
+# stands_on: which modules of dracut are for what the devices of stores stand on. In an initramfs for this machine alone
+# (hostonly) they leave themselves out if its root file system does not need them.
+stands_on() {
+	local path
+	sed -n 's/^ *"path": "\(.*\)",\{0,1\}$/\1/p' "${dracutsysrootdir-}$cowsnap_state/stores.json" | while read -r path; do
+		[[ ! -b $path ]] || lsblk --noheadings --inverse --list --output TYPE "$path"
+	done | sed -n 's/^lvm$/lvm/p; s/^raid.*/mdraid/p; s/^linear$/mdraid/p; s/^crypt$/crypt/p; s/^mpath$/multipath/p' | sort -u
+}
+
+# Not of one that cannot be had, or needs what cannot be: dracut would leave out all of this as well. It asks in a subshell.
 depends() {
+	local module
 	echo dm
+	for module in $(stands_on); do
+		if check_module "$module" >/dev/null; then
+			echo "$module"
+		else
+			dwarn "cowsnap: a store is on a device that needs the module $module, which is left out: it is not started before the root file system is mounted"
+		fi
+	done
 }
 
 installkernel() {
