@@ -18,6 +18,8 @@ same "no device is left" "No devices found" "$(dmsetup ls)"
 # The names and numbers that the document has.
 check "the store again" dmsetup create store --table "0 $(blockdev --getsz "$DISK1") cow-store $DISK1 4"
 check "the origin again" dmsetup create origin --table "0 $(blockdev --getsz "$DISK0") cow-origin /dev/mapper/store 1 $DISK0"
+readme_commands watch dm-target/README.md >/tmp/watch
+check "places in it are watched" bash -ex /tmp/watch
 check "snapshot 7" dmsetup message store 0 create 7 1
 check "it is mounted" mount /dev/mapper/origin /mnt
 echo later >/mnt/file

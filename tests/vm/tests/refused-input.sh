@@ -169,6 +169,15 @@ no "deleting an open snapshot" "snapshot 5 has a cow-snap" message delete 5
 no "deleting one good and one bad: none" "there is no snapshot 99" message delete 6 99
 no "forgetting an unknown origin" "there is no origin 70" message forget 70
 no "forgetting an origin with snapshots" "origin 7" message forget 7
+no "watching nothing" "are needed" message watch 7
+no "watching an unknown origin" "no cow-origin of origin 70" message watch 70 8
+no "watching what is no sector" "'8:row' is not <sector>" message watch 7 8 8:row
+no "watching something before a number" "'+8' is not <sector>" message watch 7 +8
+no "watching no number" "':raw' is not <sector>" message watch 7 :raw
+no "watching behind the end" "not all of the sectors are in origin 7" message watch 7 8 99999999999
+no "watching too much at once" "at most 64" message watch 7 $(seq 1 65)
+dmsetup message store 0 watch 7 $(seq 8 8 320) || fail "40 places are not watched"
+no "watching too much in all" "no more than 64 places" message watch 7 $(seq 328 8 520)
 no "a list with too many numbers" "takes one number" message snapshots 1 2
 refused "removing an origin with an open snapshot" dmsetup remove origin
 refused "removing a store with origins" dmsetup remove store
