@@ -193,18 +193,6 @@ def control(package):
     return fields
 
 
-def with_version(package, version, directory):
-    """A copy of a .deb file in the directory that has another version, also where it depends on one of its own source."""
-    tree = directory / "tree"
-    run(["dpkg-deb", "--raw-extract", package, tree])
-    old = control(package)["Version"]
-    path = tree / "DEBIAN" / "control"
-    text = path.read_text()
-    path.write_text(re.sub("^Version: .*", f"Version: {version}", text.replace(f"(= {old})", f"(= {version})"), flags=re.MULTILINE))
-    run(["dpkg-deb", "--build", "--root-owner-group", "-Znone", tree, directory])
-    shutil.rmtree(tree)
-
-
 def needed_names(packages):
     """What the .deb files depend on and do not provide themselves: names of packages, of alternatives the first."""
     fields = [control(package) for package in packages]

@@ -311,6 +311,9 @@ def upgrade(s):
         *recap(s.do("ansible-playbook -i localhost, /root/upgrade.yml", LONG_S))))
     s.same("what was changed in the configuration stays", configuration, s.do("cat /etc/cowsnap/cowsnapd.conf"))
     s.has("the newer version is installed", rf"^{re.escape(s.versions.newer)}$", s.do("dpkg-query -W -f '${Version}\\n' cowsnap cowsnap-cli"))
+    if s.versions.newer_dkms:
+        s.same("DKMS has the newer one for the kernel that runs, and no other", [s.versions.newer],
+               re.findall(r"^cowsnap/([^,]*),.*: installed", s.do("dkms status -m cowsnap -k $(uname -r)"), re.MULTILINE))
     s.has("the daemon is active", "^active$", s.do("systemctl is-active cowsnapd"))
     s.same("and is a new one", False, pid == s.do("systemctl show -p MainPID --value cowsnapd").strip())
     s.same("all snapshots are there, as they were", s.facts["states"], s.states())
