@@ -247,7 +247,11 @@ PLAYBOOK = f"""
         cowsnap_stores: [{{name: main, devices: [{STORE}]}}]
         cowsnap_snapshots:
           - {{name: by-ansible, origin: {DATA}, description: what Ansible found, tags: [ansible]}}
+        cowsnap_timers: [{{name: by-role, origins: [{DATA}], on_calendar: "2099-01-01 02:30"}}]
 """
+# Said for one run: back to that snapshot, and the timer is not wanted any more.
+ROLLBACK = {"cowsnap_rollback": {"snapshot": "by-ansible"}, "cowsnap_rollback_confirmed": True,
+            "cowsnap_timers": [{"name": "by-role", "origins": [DATA], "state": "absent"}]}
 
 
 def recap(said):
@@ -267,10 +271,26 @@ def ansible(s):
     s.has_not("check mode has made nothing", "by-ansible", s.do(STATES))
     s.same("the first run changes", (True, 0), (lambda changed, failed: (changed > 0, failed))(*recap(s.do(play, LONG_S))))
     s.has("its snapshot is there", "by-ansible", s.do(STATES))
+    timers = "systemctl list-timers --all --full --no-pager"
+    s.has("its timer waits for its time", r"2099-01-01 .*cowsnap-snapshot@by-role\.timer", s.do(timers))
     s.same("the second run changes nothing", (0, 0), recap(s.do(play, LONG_S)))
     s.same("check mode sees that nothing is to be done", (0, 0), recap(s.do(f"{play} --check", LONG_S)))
     said = s.refused("ansible localhost -c local -m cowsnap.cowsnap.cowsnap_snapshot -a 'name=by-ansible state=rolled_back'", LONG_S)
     s.has("a rollback without a confirmation fails readably", "confirm_rollback", said)
+    before = s.do("cat /data/changed")
+    s.do("echo unwanted >/data/changed; sync; umount /data")
+    s.same("the role rolls back if that is confirmed", (True, 0),
+           (lambda changed, failed: (changed > 0, failed))(*recap(s.do(f"{play} -e '{json.dumps(ROLLBACK)}'", LONG_S))))
+    s.same("what is on the device is what was there", before, s.do("mount /data; cat /data/changed"))
+    s.has("what was there then is kept", "undo-by-ansible", s.do(STATES))
+    s.has_not("the timer is gone", "by-role", s.do(f"{timers}; ls /etc/cowsnap /etc/systemd/system"))
+    s.same("all is copied back", {"none"}, set(s.do("""
+        for second in $(seq 300); do
+            [ -n "$(snapd-cli origin list -o rollback --no-headings | grep -v none)" ] || break
+            sleep 1
+        done
+        snapd-cli origin list -o rollback --no-headings
+    """).split()))
     s.remember(states=s.states())
 
 
@@ -342,6 +362,38 @@ def without_module(s):
     s.has("using one says so", "stale", s.do("snapd-cli mount data-first /mnt 2>&1; snapd-cli umount data-first"))
 
 
+def fail_closed(s):
+    """A fail-closed disk of /etc/fstab is not mounted before its origin is attached, and is by itself as soon as it is"""
+    release = s.facts["release"]
+    # The initramfs has a copy of this. It is made anew for the other policy before the machine is shut down.
+    s.do("echo 'install dm-cow-snap /bin/false' >/etc/modprobe.d/without-cowsnap.conf")
+    s.do(f"snapd-cli origin set-boot-policy {DATA} fail-closed")
+    s.shut_down()
+    took_s = s.machine.boot(release)
+    s.ok(f"the machine boots without the module, {took_s:.0f} s until root is logged in")
+    s.same("the root is mounted, and the disk is not", "/\n", s.do("findmnt -n -o TARGET /; findmnt -n -o TARGET /data || true"))
+    s.has("udev tells systemd that it is not ready", "^SYSTEMD_READY=0$", s.do(f"udevadm info --query=property --name={DATA}"))
+    s.has("its mount waits", r"data\.mount", s.do("systemctl list-jobs --no-pager --full"))
+    s.has("the journal says why", r"is fail-closed and not attached", s.do("journalctl -b -u cowsnap-activate --no-pager -o cat"))
+    s.do("""
+        rm /etc/modprobe.d/without-cowsnap.conf
+        modprobe dm-cow-snap
+        systemctl restart cowsnap-activate
+        for second in $(seq 300); do
+            ! findmnt /data >/dev/null || break
+            sleep 1
+        done
+    """, LONG_S)
+    s.same("attached, it is mounted", "/data\n", s.do("findmnt -n -o TARGET /data || true"))
+    s.has_not("and ready", "^SYSTEMD_READY=0$", s.do(f"udevadm info --query=property --name={DATA}"))
+    s.do("systemctl restart cowsnapd")
+    s.same("all origins are attached", {"attached"}, set(s.do("snapd-cli origin list -o state --no-headings").split()))
+    s.machine.run("systemctl is-system-running --wait", LONG_S)
+    s.same("no unit has failed", "", s.do("systemctl list-units --failed --plain --no-legend").strip())
+    s.do(f"snapd-cli origin set-boot-policy {DATA} fail-open")
+    s.do("systemctl start cowsnap-initramfs.service", LONG_S)
+
+
 def remove(s):
     """Removing is refused while origins are attached, and says what to do; that done, it works, and no store is touched"""
     before = s.states()
@@ -382,4 +434,4 @@ def plain_again(s):
 
 
 PARTS = {function.__name__.replace("_", "-"): function
-         for function in (fresh, install, first_use, ways, ansible, comes_back, upgrade, without_module, remove, plain_again)}
+         for function in (fresh, install, first_use, ways, ansible, comes_back, upgrade, without_module, fail_closed, remove, plain_again)}
