@@ -41,7 +41,7 @@ void attachAll(DeviceMapper& mapper, BlockDevices& devices, const ActiveStore& a
     std::map<Uuid, std::string> reasons;
     for (const auto& problem : attachOrigins(mapper, devices, active.device, *active.metadata)) {
         ++result.failed;
-        result.missing += missing.contains(problem.origin) ? 1 : 0;
+        result.missing_origins += missing.contains(problem.origin) ? 1 : 0;
         reasons.emplace(problem.origin, problem.reason);
         spdlog::error("the origin {} is not attached: {}", problem.origin.dashed(), problem.reason);
     }
@@ -91,7 +91,7 @@ void activateOne(DeviceMapper& mapper, BlockDevices& devices, const LossRecords&
             attachAll(mapper, devices, active, result);
     } catch (const Error& error) {
         ++result.failed;
-        result.missing += is_missing ? 1 : 0;
+        result.missing_stores += is_missing ? 1 : 0;
         const std::string reason =
             fmt::format("the store {} is not activated: {}", store.name, error.what());
         spdlog::error("{}", reason);
@@ -107,6 +107,15 @@ Activation activateStores(DeviceMapper& mapper, BlockDevices& devices, const Los
     for (const auto& store : stores)
         activateOne(mapper, devices, losses, store, result);
     return result;
+}
+
+bool mayStandOnMissing(BlockDevices& devices, const std::string& root) {
+    try {
+        devices.describe(root);
+        return devices.contents(root) == "btrfs";
+    } catch (const Error&) {
+        return true;
+    }
 }
 
 std::vector<WithheldOrigin> withheldOf(const std::vector<RegisteredStore>& stores,

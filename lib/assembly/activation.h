@@ -20,12 +20,18 @@ namespace cowsnap {
 struct Activation {
     unsigned done = 0;
     unsigned failed = 0;
-    unsigned missing = 0;  ///< those of them that lack a device, which may turn up later
+    /// Those of them that lack a device, which may turn up later.
+    unsigned missing_stores = 0;
+    unsigned missing_origins = 0;
     std::vector<WithheldOrigin> withheld{};
 };
 
 Activation activateStores(DeviceMapper& mapper, BlockDevices& devices, const LossRecords& losses,
                           const std::vector<RegisteredStore>& stores);
+
+/// Whether the file system that is to be mounted from root may stand on an origin whose device is
+/// missing: not if root is there, and its file system is of a kind that is on one device only.
+bool mayStandOnMissing(BlockDevices& devices, const std::string& root);
 
 /// What is to be withheld of stores that were not started, for this reason. mapped: the mapped
 /// devices that there are.

@@ -89,7 +89,7 @@ TEST_CASE("a store that was extended since the boot's list was made is started a
     SECTION("or waited for, if its new device is not there yet") {
         bed.machine.removeDisk("/dev/spare");
         const Activation result = activate();
-        CHECK(result.missing == 1);
+        CHECK(result.missing_stores == 1);
         CHECK(result.withheld.size() == 1);
         CHECK(bed.machine.mappedNames().empty());
     }
@@ -194,7 +194,8 @@ TEST_CASE("a fail-closed origin is withheld until it is attached") {
     SECTION("its store is missing") {
         bed.machine.removeDisk("/dev/store");
         const Activation result = bed.activate();
-        CHECK(result.missing == 1);
+        CHECK(result.missing_stores == 1);
+        CHECK(result.missing_origins == 0);
         withhold(bed.file(), result.withheld, "quiet");
         CHECK(bed.withheldNames() == Texts{"one"});
         CHECK_THAT(bed.withheldReason("/dev/one"),
@@ -211,7 +212,8 @@ TEST_CASE("a fail-closed origin is withheld until it is attached") {
         bed.machine.renameDisk("/dev/one", "/dev/elsewhere");
         bed.machine.resizeDisk("/dev/elsewhere", kOriginSectors - 8);
         const Activation result = bed.activate();
-        CHECK(result.missing == 1);
+        CHECK(result.missing_stores == 0);
+        CHECK(result.missing_origins == 1);
         withhold(bed.file(), result.withheld, "");
         CHECK_THAT(bed.withheldReason("/dev/elsewhere"), Contains("cannot find the device"));
         bed.machine.resizeDisk("/dev/elsewhere", kOriginSectors);
@@ -320,6 +322,18 @@ TEST_CASE("a damaged list of withheld devices is an error, and none is none") {
         directory.write("withheld.json", text);
         CHECK(refusalOf([&] { file.read(); }).kind.has_value());
     }
+}
+
+TEST_CASE("origins are waited for if the root file system may stand on one that is missing") {
+    PolicyBed bed;
+    CHECK_FALSE(mayStandOnMissing(bed.machine, "/dev/one"));
+    CHECK(mayStandOnMissing(bed.machine, "/dev/mapper/cowsnap-root"));
+    CHECK(mayStandOnMissing(bed.machine, "UUID=5f0b1c52-7d0e-4f25-9c43-0c0a5e6b1d11"));
+    CHECK(mayStandOnMissing(bed.machine, ""));
+    bed.machine.setContents("/dev/one", "ext4");
+    CHECK_FALSE(mayStandOnMissing(bed.machine, "/dev/one"));
+    bed.machine.setContents("/dev/one", "btrfs");
+    CHECK(mayStandOnMissing(bed.machine, "/dev/one"));
 }
 
 TEST_CASE("cowsnap-activate needs no module when all stores are closed") {

@@ -89,10 +89,11 @@ std::unique_ptr<DeviceMapper> usableMapper() {
     return mapper;
 }
 
-int statusOf(const Activation& result) {
+/// NotFound: to be tried again, when what is missing has turned up.
+int statusOf(const Activation& result, bool waits_for_origins) {
     if (result.failed == 0)
         return 0;
-    if (result.missing > 0)
+    if (result.missing_stores > 0 || (waits_for_origins && result.missing_origins > 0))
         return static_cast<int>(ExitCode::NotFound);
     return static_cast<int>(result.done == 0 ? ExitCode::Failed : ExitCode::Partly);
 }
@@ -103,10 +104,13 @@ int activateNamed(const Places& places, const std::vector<std::string>& paths) {
     LinuxBlockDevices devices;
     const RegisteredStore store = storeOn(devices, paths);
     endInterrupted(*mapper, devices, places.state_directory, {store});
-    return statusOf(activateStores(*mapper, devices, LossRecords(places.state_directory), {store}));
+    return statusOf(activateStores(*mapper, devices, LossRecords(places.state_directory), {store}),
+                    true);
 }
 
-int activateRegistered(const Places& places) {
+/// root: what is to be mounted after that, if it is known; then other origins that are missing are
+/// left to who comes later.
+int activateRegistered(const Places& places, const std::string& root) {
     const auto stores = StoreRegistry(places.state_directory).read();
     const std::string command_line = kernelCommandLine();
     if (stores.empty()) {
@@ -125,7 +129,7 @@ int activateRegistered(const Places& places) {
     const Activation result =
         activateStores(*mapper, devices, LossRecords(places.state_directory), stores);
     withhold(places.withheld(), result.withheld, command_line);
-    return statusOf(result);
+    return statusOf(result, root.empty() || mayStandOnMissing(devices, root));
 }
 
 /// Before there is a kernel module, or one without device-mapper, there are none.
@@ -229,6 +233,10 @@ int main(int argc, char** argv) {
     app.add_option("--wait", wait_seconds,
                    "How long to wait for devices that are missing, in seconds")
         ->capture_default_str();
+    std::string root;
+    auto* const root_option = app.add_option(
+        "--root", root,
+        "The device that is mounted next: origins that it cannot stand on are not waited for");
     bool before_udev = false;
     auto* const withhold_option =
         app.add_flag("--withhold", before_udev,
@@ -243,7 +251,8 @@ int main(int argc, char** argv) {
                        "Attach nothing: end with 0 if this device is surely not withheld");
     not_withheld_option->excludes(withhold_option)->excludes(withheld_option);
     app.add_option("device", paths,
-                   "The devices of one store, in their order (default: all registered stores)");
+                   "The devices of one store, in their order (default: all registered stores)")
+        ->excludes(root_option);
     app.set_version_flag("--version", COWSNAP_VERSION);
     try {
         app.parse(argc, argv);
@@ -263,7 +272,7 @@ int main(int argc, char** argv) {
     else if (not_withheld_option->count() > 0)
         work = [&] { return askNotWithheld(places, let_through); };
     else if (paths.empty())
-        work = [&] { return activateRegistered(places); };
+        work = [&] { return activateRegistered(places, root); };
     else
         work = [&] { return activateNamed(places, paths); };
     const bool waits =

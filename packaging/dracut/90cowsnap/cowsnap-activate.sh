@@ -3,10 +3,11 @@
 # Run in the initramfs: starts the registered stores and attaches their origins. What it says goes to the kernel's log, but
 # for what it said the last time.
 #
-#   cowsnap-activate-once SECONDS       how long to wait for devices that are missing
+#   cowsnap-activate-once SECONDS [ROOT]      how long to wait for devices that are missing, but for those of origins that the
+#                                             root file system on ROOT cannot stand on
 
 said=/tmp/cowsnap-said
-output=$(/usr/sbin/cowsnap-activate --wait "${1:-0}" 2>&1)
+output=$(/usr/sbin/cowsnap-activate --wait "${1:-0}" ${2:+--root "$2"} 2>&1)
 status=$?
 echo "$status" >/tmp/cowsnap-status
 if [ ! -e "$said" ] || [ "$output" != "$(cat "$said")" ]; then

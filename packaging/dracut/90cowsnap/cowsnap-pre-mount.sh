@@ -3,13 +3,14 @@
 # Sourced before the root file system is mounted: the last time to attach its origin. Whatever fails, the boot goes on;
 # but if what is to be mounted stands on a fail-closed origin that is not attached, it stops with a shell.
 
-if [ "$(cat /tmp/cowsnap-status 2>/dev/null)" != 0 ] && ! /sbin/cowsnap-activate-once 30; then
-	echo "<3>cowsnap-activate ended with $(cat /tmp/cowsnap-status): snapshots may not be exact any more" >/dev/kmsg
-fi
-
 # As dracut has found it: block:DEVICE, or what is no block device and stands on no origin.
 cowsnap_root=${root:-}
 cowsnap_root=${cowsnap_root#block:}
+
+if [ "$(cat /tmp/cowsnap-status 2>/dev/null)" != 0 ] && ! /sbin/cowsnap-activate-once 30 "$cowsnap_root"; then
+	echo "<3>cowsnap-activate ended with $(cat /tmp/cowsnap-status): snapshots may not be exact any more" >/dev/kmsg
+fi
+
 # cowsnap_withheld: whether that stands on a fail-closed origin that is not attached, or nobody can tell; and why.
 cowsnap_withheld() {
 	[ -e /run/cowsnap/withheld.json ] || return 1
