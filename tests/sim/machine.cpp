@@ -207,10 +207,16 @@ bool Machine::extend_for_rollback() {
 }
 
 void Machine::drain(bool roll_back) {
+    // Many times what copying back takes, with all that fails and is tried again.
+    constexpr unsigned most_copies = 20'000;
+    unsigned copies = 0;
     engine();
     for (bool retried = false;;) {
+        if (copies > most_copies) {
+            throw Broken("copying back does not end");
+        }
         // What fails has the engine begin I/O, too.
-        if (step() || sweep_step(16) || (roll_back && copy()) || drop_for_room() ||
+        if (step() || sweep_step(16) || (roll_back && copy() && ++copies != 0) || drop_for_room() ||
             (!roll_back && is_held(store_) && (stop_copying(), !is_held(store_))) ||
             !pending_.empty()) {
             retried = false;
