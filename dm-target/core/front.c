@@ -75,11 +75,6 @@ u64 cow_front_print_ext(const void *sector)
 	return not_zero(crc);
 }
 
-static bool is_zero(const u8 *sector)
-{
-	return !sector[0] && !memcmp(sector, sector + 1, 511);
-}
-
 u64 cow_front_print_place(const void *bytes, u32 sector, bool raw)
 {
 	bool xfs = sector == COW_PRINT_XFS_SECTOR;
@@ -87,7 +82,7 @@ u64 cow_front_print_place(const void *bytes, u32 sector, bool raw)
 
 	if (!raw)
 		return xfs ? cow_front_print_xfs(bytes) : cow_front_print_ext(bytes);
-	crc = is_zero(bytes) ? 0 : not_zero(cow_crc32c(0, bytes, 512));
+	crc = cow_all_zero(bytes, 512) ? 0 : not_zero(cow_crc32c(0, bytes, 512));
 	return xfs ? crc << 32 : crc;
 }
 

@@ -13,7 +13,6 @@
 #include <thread>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/sealed_file.h"
@@ -259,8 +258,6 @@ bool isOver(const Object& job) {
 }
 
 namespace {
-
-using nlohmann::json;
 
 /// In the order in which they are shown.
 void sort(Objects& objects) {
