@@ -125,6 +125,10 @@ struct cow_guard {
 	u8 sector[SECTOR_SIZE];
 
 	atomic64_t taken; /* sectors of writes that were taken while AWAY */
+
+	/* the device has been seen to be smaller than the origin since the last create */
+	bool shrunk;
+	struct work_struct spoil;
 };
 
 struct cow_snap_target {
@@ -327,6 +331,8 @@ bool cow_guard_watches(const struct cow_guard *guard, s64 begin, s64 end);
 int cow_guard_watch(struct cow_guard *guard, const struct cow_place *places, u32 count);
 bool cow_guard_still(struct cow_guard *guard);
 void cow_guard_settle(struct cow_guard *guard);
+void cow_guard_shrunk(struct cow_guard *guard);
+bool cow_guard_renew(struct cow_guard *guard);
 void cow_front_look(struct cow_attachment *attachment);
 int cow_front_enter_device(struct cow_attachment *attachment);
 void cow_front_leave_device(struct cow_attachment *attachment);
@@ -412,6 +418,24 @@ static inline bool cow_guard_covers(const struct cow_guard *guard, s64 begin, s6
 {
 	return begin < COW_PRINT_SECTORS ||
 	       (unlikely(READ_ONCE(guard->nr_watched)) && cow_guard_watches(guard, begin, end));
+}
+
+/*
+ * Any context, no lock. Is the device smaller than the origin? What is behind its end may
+ * have other contents when it grows again. One that is gone has no size at all.
+ */
+static inline bool cow_guard_is_short(const struct cow_guard *guard)
+{
+	sector_t sectors = bdev_nr_sectors(guard->bdev);
+
+	return unlikely(sectors < guard->origin->size_sectors) && sectors;
+}
+
+/* The same; the snapshots become stale then. Whoever has to do with the device looks. */
+static inline void cow_guard_look(struct cow_guard *guard)
+{
+	if (cow_guard_is_short(guard) && !READ_ONCE(guard->shrunk))
+		cow_guard_shrunk(guard);
 }
 
 static inline struct cow_engine *cow_engine_of(struct cow_store *store)

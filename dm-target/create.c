@@ -484,6 +484,21 @@ out:
 	return r;
 }
 
+/* All writes are stopped. What is behind the end of a device cannot be read, nor is it kept. */
+static int check_sizes(struct target *targets, u32 count)
+{
+	u32 i;
+
+	for (i = 0; i < count; i++) {
+		if (cow_guard_renew(&targets[i].attachment->guard))
+			continue;
+		DMERR("create: the device of origin %u has become smaller than the origin",
+		      targets[i].origin->id);
+		return -ENXIO;
+	}
+	return 0;
+}
+
 /* Freezes, drains, makes durable, commits and lets go; the caller thaws. */
 static int create_frozen(struct cow_engine *engine, struct cow_member *members,
 			 struct target *targets, struct list_head *frozen, u32 count)
@@ -493,6 +508,8 @@ static int create_frozen(struct cow_engine *engine, struct cow_member *members,
 
 	if (!r)
 		r = stop_all(engine, targets, count);
+	if (!r)
+		r = check_sizes(targets, count);
 	if (r)
 		cow_create_abort(&engine->store, members, count);
 	else

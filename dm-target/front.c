@@ -587,6 +587,52 @@ void cow_guard_settle(struct cow_guard *guard)
 		;
 }
 
+/* ------------------------------------------------------------ shrinking --- */
+
+/* It is short. Any context where a bio is submitted, also inside tracing. */
+notrace void cow_guard_shrunk(struct cow_guard *guard)
+{
+	WRITE_ONCE(guard->shrunk, true);
+	queue_work(guard->engine->control_wq, &guard->spoil);
+}
+
+static void spoil_work(struct work_struct *work)
+{
+	struct cow_guard *guard = container_of(work, struct cow_guard, spoil);
+	struct cow_engine *engine = guard->engine;
+	bool broken, matters;
+	int r = 0;
+
+	mutex_lock(&engine->control);
+	broken = engine->store.broken;
+	matters = !broken && cow_front_matters(guard->origin);
+	if (matters)
+		r = cow_front_spoil(guard->origin);
+	mutex_unlock(&engine->control);
+	if (!r && matters)
+		DMWARN("origin %u: its device has become smaller: its snapshots are stale",
+		       guard->origin->id);
+	if (!r)
+		return;
+	DMWARN("origin %u: its device has become smaller, but that its snapshots are stale cannot be recorded (%d)",
+	       guard->origin->id, r);
+	WRITE_ONCE(guard->shrunk, false); /* whoever looks next tries again */
+}
+
+/*
+ * No write to the origin is under way or begins, and a snapshot is about to be made. False:
+ * the device is short, there can be none.
+ */
+bool cow_guard_renew(struct cow_guard *guard)
+{
+	if (cow_guard_is_short(guard)) {
+		cow_guard_look(guard);
+		return false;
+	}
+	WRITE_ONCE(guard->shrunk, false);
+	return true;
+}
+
 /* --------------------------------------------------- entering and leaving --- */
 
 void cow_guard_exit(struct cow_guard *guard)
@@ -607,6 +653,7 @@ int cow_guard_init(struct cow_guard *guard, struct cow_engine *engine, struct co
 	spin_lock_init(&guard->lock);
 	INIT_LIST_HEAD(&guard->waiting);
 	INIT_WORK(&guard->work, change_work);
+	INIT_WORK(&guard->spoil, spoil_work);
 	guard->buffer = kvmalloc(LOOK_BYTES, GFP_KERNEL);
 	guard->coming = kcalloc(COWSNAP_WATCH_MAX, sizeof(*guard->coming), GFP_KERNEL);
 	guard->watched = kcalloc(COWSNAP_WATCH_MAX, sizeof(*guard->watched), GFP_KERNEL);
@@ -624,6 +671,7 @@ int cow_guard_init(struct cow_guard *guard, struct cow_engine *engine, struct co
 void cow_guard_stop(struct cow_guard *guard)
 {
 	cancel_work_sync(&guard->work);
+	cancel_work_sync(&guard->spoil);
 }
 
 static bool is_away(struct cow_guard *guard)

@@ -323,6 +323,23 @@ static struct cow_interposer *interposer_of(struct bio *bio)
 }
 
 /*
+ * A device that has become smaller and larger again may have other contents behind where
+ * its end was: LVM writes nothing when it changes what a volume stands on. So reads are
+ * looked at, too: what scans a device that has changed reads it. The caller is in an RCU
+ * read section.
+ */
+static void look_at_size(struct bio *bio)
+{
+	struct gendisk *disk = bio->bi_bdev->bd_disk;
+	struct cow_interposer *interposer;
+
+	hash_for_each_possible_rcu(interposers, interposer, node, (unsigned long)disk) {
+		if (interposer->disk == disk)
+			cow_guard_look(interposer->guard);
+	}
+}
+
+/*
  * What the hooks ask: is it a write that an interposer wants? Any context, also inside
  * tracing: it calls nothing that is hooked or sleeps.
  */
@@ -331,13 +348,12 @@ notrace bool cow_interpose_wants(struct bio *bio)
 	unsigned long disk = (unsigned long)bio->bi_bdev->bd_disk;
 	bool wants;
 
-	if (!op_is_write(bio_op(bio)))
-		return false;
 	/* for nearly all other disks that is all it takes */
 	if (hlist_empty(&interposers[hash_min(disk, HASH_BITS(interposers))]))
 		return false;
 	rcu_read_lock();
-	wants = interposer_of(bio);
+	look_at_size(bio);
+	wants = op_is_write(bio_op(bio)) && interposer_of(bio);
 	rcu_read_unlock();
 	return wants;
 }

@@ -434,6 +434,7 @@ static int origin_map(struct dm_target *ti, struct bio *bio)
 	io->snap = NULL;
 	if (target->interpose)
 		return map_interposed(bio);
+	cow_guard_look(&target->attachment->guard);
 	bio_set_dev(bio, target->bdev);
 	if (unlikely(READ_ONCE(target->origin->rollback.state) == COW_ROLLBACK_RUNNING) &&
 	    bio_sectors(bio) && cow_shown_map(target->attachment, bio, io, &result))
@@ -555,6 +556,7 @@ static void origin_status(struct dm_target *ti, status_type_t type, unsigned int
 
 	switch (type) {
 	case STATUSTYPE_INFO:
+		cow_guard_look(&target->attachment->guard);
 		mutex_lock(&target->engine->mutex);
 		DMEMIT("%u %u %llu %u %llu", origin->id, origin->nr_snapshots,
 		       origin->nr_snapshots && origin->bitmap ? origin->bitmap->set : 0ull,

@@ -50,8 +50,8 @@ std::vector<StoreFinding> findingsOfSnapshots(const StoreState& store) {
                 "be deleted");
         else if (state == COWSNAP_STATE_STALE)
             add(false,
-                "it is stale: its origin was written while nothing was in front of it, so "
-                "it is not what the origin was at its creation");
+                "it is stale: its origin was written while nothing was in front of it, or its "
+                "device became smaller, so it is not what the origin was at its creation");
         if (!found->second.problem.empty())
             add(false, found->second.problem);
     }

@@ -51,8 +51,8 @@ std::string eventText(const StoreState& store, const EventLine& event) {
         return fmt::format("damage was found in the log of the origin {}", origin_name());
     if (event.event == COWSNAP_EVENT_STALE)
         return fmt::format(
-            "the origin {} was written while nothing was in front of it: its snapshots until now "
-            "are stale, not exact",
+            "the origin {} was written while nothing was in front of it, or its device became "
+            "smaller: its snapshots until now are stale, not exact",
             origin_name());
     if (event.event == COWSNAP_EVENT_ROLLED_BACK)
         return fmt::format("the origin {} is rolled back: all of it is copied back", origin_name());

@@ -147,7 +147,7 @@ std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std:
         if (state == store.origins.end() || state->second.condition == OriginCondition::Missing)
             fail(ErrorKind::NotFound, "the origin {} is not attached: attach {} first", origin.name,
                  origin.device.path);
-        if (state->second.condition != OriginCondition::Attached || state->second.grown)
+        if (state->second.condition != OriginCondition::Attached || state->second.resized)
             fail(ErrorKind::NotSupported, "no snapshot of the origin {} can be created: {}",
                  origin.name, state->second.problem);
         checkNoRollbackRuns(store, origin);

@@ -196,8 +196,8 @@ void Engine::lookAtOriginDevice(const StoreState& store, const OriginRecord& ori
     // Over a device that is stacked, whoever uses it sees the size that is snapshotted.
     if (origin.method == AttachMethod::Stacked)
         return;
-    state.grown = now_sectors > size_sectors;
-    if (state.grown)
+    state.resized = now_sectors != size_sectors;
+    if (now_sectors > size_sectors)
         state.problem = fmt::format(
             "{}: its snapshots stay exact, but have nothing of what lies beyond, and no new ones "
             "are created. For new ones delete them, then \"snapd-cli origin detach {}\" and "
@@ -206,7 +206,9 @@ void Engine::lookAtOriginDevice(const StoreState& store, const OriginRecord& ori
             shellWord(path));
     else if (now_sectors < size_sectors)
         state.problem =
-            fmt::format("{}: what its snapshots have not preserved of the rest cannot be read",
+            fmt::format("{}: what its snapshots have not preserved of the rest cannot be read, and "
+                        "they are stale: if it grows again there may be something else. No new "
+                        "ones are created before it has its size again",
                         resized("shrunk", path, size_sectors, now_sectors));
 }
 

@@ -41,7 +41,7 @@ struct OriginState {
     AttachMethod method = AttachMethod::Stacked;  ///< of the cow-origin
     std::optional<DeviceNumber> lower;            ///< the device that the cow-origin is attached to
     std::string device;                           ///< the path that is to be used
-    bool grown = false;   ///< the device is larger than what is snapshotted of it
+    bool resized = false;  ///< the device is larger or smaller than what is snapshotted of it
     OriginStatus status;  ///< of the cow-origin
     std::string problem;  ///< why it is not attached, or what is wrong with its device
 };

@@ -250,6 +250,17 @@ bool cow_front_matters(const struct cow_origin *origin)
 	return false;
 }
 
+/* It is recorded. */
+static void spoil(struct cow_origin *origin)
+{
+	struct cow_store *store = origin->store;
+
+	store->ops->engine_enter(store);
+	cow_front_replay_stale(origin);
+	store->ops->event(store, COWSNAP_EVENT_STALE, origin->id);
+	store->ops->engine_leave(store);
+}
+
 /* A checkpoint that is written meanwhile says what was before. */
 static int record(struct cow_origin *origin, const struct cow_front *front, bool stale)
 {
@@ -262,12 +273,8 @@ static int record(struct cow_origin *origin, const struct cow_front *front, bool
 	if (r)
 		return r;
 	origin->front = *front;
-	if (!stale)
-		return 0;
-	store->ops->engine_enter(store);
-	cow_front_replay_stale(origin);
-	store->ops->event(store, COWSNAP_EVENT_STALE, origin->id);
-	store->ops->engine_leave(store);
+	if (stale)
+		spoil(origin);
 	return 0;
 }
 
@@ -280,6 +287,19 @@ int cow_front_enter(struct cow_origin *origin, u64 print, u64 watched, bool stal
 	};
 
 	return record(origin, &front, stale && cow_front_matters(origin));
+}
+
+int cow_front_spoil(struct cow_origin *origin)
+{
+	struct cow_op op = { .op = COWSNAP_OP_STALE, .origin = origin->id };
+	int r;
+
+	if (!cow_front_matters(origin))
+		return 0;
+	r = cow_control_commit(origin->store, &op, 1);
+	if (!r)
+		spoil(origin);
+	return r;
 }
 
 int cow_front_change(struct cow_origin *origin, const struct cow_front *front)

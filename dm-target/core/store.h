@@ -501,6 +501,8 @@ int cow_front_change(struct cow_origin *origin, const struct cow_front *front);
 /* The same; from now on these places, @count of them, are watched. */
 int cow_front_watch(struct cow_origin *origin, const struct cow_front *front,
 		    const struct cow_place *places, u32 count);
+/* The snapshots that the origin has are not exact. All or nothing, durably. */
+int cow_front_spoil(struct cow_origin *origin);
 /* Nobody is in front any more; nothing has been written since @sight. */
 int cow_front_leave(struct cow_origin *origin, const struct cow_sight *sight);
 

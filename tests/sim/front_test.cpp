@@ -93,6 +93,29 @@ TEST_CASE("what is written in the same boot after leaving is found out, wherever
     check_again(world);
 }
 
+TEST_CASE("snapshots of a device that has become smaller are stale, and no others") {
+    World world = used_world(true);
+    Machine machine(world, 2);
+    sim::Crasher crasher(7, 4);
+    crasher.attach(machine);
+    REQUIRE(machine.open() == 0);
+    machine.write(1, 0, 4);
+    machine.spoil(1);
+    CHECK(is_stale(machine, 1));
+    CHECK_FALSE(is_stale(machine, 2));
+    const auto cuts = crasher.cuts();
+    machine.spoil(1);
+    CHECK(crasher.cuts() <= cuts + 1);  // there is nothing more to be recorded
+    machine.drain();
+    REQUIRE(machine.create({{3, 1}}) == 0);
+    CHECK_FALSE(is_stale(machine, 3));
+    machine.write(1, 0, 4);
+    machine.drain();
+    sim::check_contents(machine);
+    machine.close();
+    check_again(world);
+}
+
 TEST_CASE("what is written in this boot before the first entering is found out") {
     World world = used_world(GENERATE(false, true));
     sim::boot(world);

@@ -183,6 +183,25 @@ bool Machine::guarded(const Write& write) const {
 }
 
 // No write to the origin is under way.
+void Machine::spoil(std::uint32_t id) {
+    cow_origin* origin = cow_origin_find(&store_, id);
+    if (!world_.fronts || !origin || store_.broken || world_.rollbacks.contains(id)) {
+        return;
+    }
+    // if the power fails meanwhile it may be recorded or not
+    const bool before = std::exchange(world_.devices[id].unrecorded, true);
+    point();
+    const int r = cow_front_spoil(origin);
+    trace("origin {} is spoiled: {}", id, r);
+    if (store_.broken) {
+        return;
+    }
+    world_.devices[id].unrecorded = before;
+    for (auto& [snapshot, model] : world_.snapshots) {
+        model.stale |= model.origin == id && !r;
+    }
+}
+
 void Machine::watch_more(std::uint32_t id) {
     if (!world_.fronts || !random_.one_in(3)) {
         return;

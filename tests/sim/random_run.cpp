@@ -156,6 +156,8 @@ void RandomRun::act() {
                 remove();
             } else if (random_.one_in(6)) {
                 extend();
+            } else if (random_.one_in(24)) {
+                machine_.spoil(any_origin());
             }
             break;
         case 2:

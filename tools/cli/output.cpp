@@ -455,8 +455,8 @@ void warnIfDamaged(const Object& store) {
 void warnIfStale(const Object& snapshot) {
     if (snapshot.text("State") == COWSNAP_STATE_STALE)
         printWarning(fmt::format(
-            "the snapshot {} is stale: its origin was written while nothing was in front of it. It "
-            "is not what the origin was at its creation",
+            "the snapshot {} is stale: its origin was written while nothing was in front of it, or "
+            "its device became smaller. It is not what the origin was at its creation",
             snapshot.text("Name")));
 }
 

@@ -254,7 +254,8 @@ void checkLogs(Checker& checker, Engine& engine) {
         if (snapshot.stale)
             checker.add(false, "control record", checker.super.control_block,
                         fmt::format("snapshot {} is recorded as stale: its origin was written "
-                                    "while nothing was in front of it",
+                                    "while nothing was in front of it, or its device became "
+                                    "smaller",
                                     snapshot.id),
                         {snapshot.id});
         if (snapshot.lost)

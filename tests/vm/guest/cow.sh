@@ -68,6 +68,11 @@ status_word() {
 	dmsetup status "$1" | cut -d' ' -f$((3 + $2))
 }
 
+# states: of all snapshots of the store "store".
+states() {
+	dmsetup message store 0 snapshots | awk '{ printf "%s%s:%s", sep, $1, $5; sep = " " }'
+}
+
 # free_all STORE: nothing of it is used.
 free_all() {
 	local word tries=0

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # LVM's own commands on a mounted logical volume that is interposed: it is extended, refreshed and moved to another
-# physical volume under load. Its snapshots stay what they are. And the physical volume under two mounted logical volumes is
+# physical volume under load. Its snapshots stay what they are. They are stale when it was smaller for a while. And the physical volume under two mounted logical volumes is
 # interposed: a snapshot has what both had.
 # groups: interpose
 # disks: 32M 256M 32M
@@ -28,7 +28,7 @@ while_loaded() {
 	unchanged "$1"
 }
 
-modprobe -a ext4 dm-mirror
+modprobe -a ext4 dm-mirror dm-snapshot
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 load_module
 store_make store "$DISK1" 2 segment_sectors 256
@@ -59,8 +59,47 @@ sync
 unchanged "files deleted"
 dmsetup remove snap
 check "they are deleted" dmsetup message store 0 delete 1 2
-check "it is detached" dmsetup remove origin
+
+note "a volume that is made smaller and larger again: what its snapshots have not preserved may be something else then"
 umount /run/origin
+# shrink_and_grow ID WHAT COMMAND...: while the volume is smaller, this alone has to do with it.
+shrink_and_grow() {
+	check "a snapshot before $2" dmsetup message store 0 create "$1" 1
+	check "lvreduce" lvreduce -qq -f -y -L 8M group/volume
+	"${@:3}" >/dev/null || fail "$2 fails"
+	for ((i = 0; i < 50; i++)); do
+		[[ $(states) == *"$1:stale" ]] && break
+		sleep 0.1
+	done
+	same "the snapshot of a smaller volume is stale: $2" "$1:stale" "$(states | grep -o "$1:.*")"
+	refused "a snapshot of a smaller volume" dmsetup message store 0 create 99 1
+	check "lvextend" lvextend -qq -L 20M group/volume
+}
+shrink_and_grow 3 "a read" dd if=$volume of=/dev/null iflag=direct bs=4k count=1 status=none
+shrink_and_grow 4 "a write" dd if=/dev/zero of=$volume oflag=direct bs=4k count=1 seek=2047 status=none
+shrink_and_grow 5 "a look at the origin" dmsetup status origin
+check "one more snapshot" dmsetup message store 0 create 6 1
+dmsetup status origin >/dev/null
+same "it is not stale" "3:stale 4:stale 5:stale 6:active" "$(states)"
+dmsetup message store 0 events | grep -q ' stale 1$' || fail "there is no event"
+check "they are deleted" dmsetup message store 0 delete 3 4 5 6
+
+note "LVM's own snapshot is merged when the origin is not attached any more, and that is found out"
+check "a snapshot of LVM's" lvcreate -qq -Wn -Zn -s -L 8M -n old group/volume
+mount $volume /run/origin
+make_tree /run/origin/later
+umount /run/origin
+check "a snapshot" dmsetup message store 0 create 7 1
+check "it is to be merged" lvconvert -qq --merge group/old
+[[ $(dmsetup table $volume) != *merge* ]] || fail "it is merged while the volume is an origin"
+check "it is detached" dmsetup remove origin
+check "the volume goes" lvchange -qq -an group/volume
+check "and comes, to be merged" lvchange -qq -ay group/volume
+[[ $(dmsetup table $volume) == *merge* ]] || fail "it is not merged: $(dmsetup table $volume)"
+origin_interpose origin store 1 $volume
+same "its snapshot is stale" "7:stale" "$(states)"
+check "it is deleted" dmsetup message store 0 delete 7
+check "it is detached" dmsetup remove origin
 check "the file system is sound" e2fsck -fn $volume
 check "the volume is free" lvchange -qq -an group/volume
 free_all store

@@ -10,11 +10,6 @@
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/cow.sh"
 
-# states: of all snapshots.
-states() {
-	dmsetup message store 0 snapshots | awk '{ printf "%s%s:%s", sep, $1, $5; sep = " " }'
-}
-
 # write_at DEVICE MIB: changes a block there.
 write_at() {
 	dd if=/dev/urandom of="$1" bs=4k seek=$(($2 * 256)) count=1 oflag=direct conv=notrunc status=none || fail "$1 is not written"
