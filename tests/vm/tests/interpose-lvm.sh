@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # LVM's own commands on a mounted logical volume that is interposed: it is extended, refreshed and moved to another
-# physical volume under load. Its snapshots stay what they are. They are stale when it was smaller for a while. And the physical volume under two mounted logical volumes is
-# interposed: a snapshot has what both had.
+# physical volume under load. Its snapshots stay what they are. They are stale when it was smaller for a while, and when a
+# snapshot of LVM's was merged into it. And the physical volume under two mounted logical volumes is interposed: a snapshot
+# has what both had.
 # groups: interpose
 # disks: 32M 256M 32M
 # timeout: 300
@@ -85,7 +86,7 @@ dmsetup message store 0 events | grep -q ' stale 1$' || fail "there is no event"
 check "they are deleted" dmsetup message store 0 delete 3 4 5 6
 
 note "LVM's own snapshot is merged when the origin is not attached any more, and that is found out"
-check "a snapshot of LVM's" lvcreate -qq -Wn -Zn -s -L 8M -n old group/volume
+check "a snapshot of LVM's" lvcreate -qq -s -L 8M -n old group/volume
 mount $volume /run/origin
 make_tree /run/origin/later
 umount /run/origin
@@ -96,7 +97,7 @@ check "it is detached" dmsetup remove origin
 check "the volume goes" lvchange -qq -an group/volume
 check "and comes, to be merged" lvchange -qq -ay group/volume
 [[ $(dmsetup table $volume) == *merge* ]] || fail "it is not merged: $(dmsetup table $volume)"
-origin_interpose origin store 1 $volume
+check "it is attached again" dmsetup create origin --table "0 24576 cow-origin /dev/mapper/store 1 $volume 1 interpose"
 same "its snapshot is stale" "7:stale" "$(states)"
 check "it is deleted" dmsetup message store 0 delete 7
 check "it is detached" dmsetup remove origin
