@@ -23,6 +23,8 @@
  *   map() functions never sleep: a bio passes, or is queued for the worker.
  *   The worker is the only one that admits bios, forms batches, publishes.
  *   Completions (interrupts) only queue and wake the worker.
+ *   Submitting to an origin's device may wait for a write to another one: a work of
+ *   each attachment does it for the worker (send.c).
  *   Reads of snapshots that need more than a remap (parts of blocks, blocks
  *   that were preserved while the origin was read) are done by slow_wq, whose
  *   work items may wait for I/O, one each.
@@ -45,6 +47,8 @@
 
 /* Blocks being preserved at a time, in one store: 32 MiB of memory at most. */
 #define COW_CREDIT_BLOCKS 8192
+/* Extents that a log may have although the others have used these up. */
+#define COW_OWN_EXTENTS 4
 /* Pages of extents that are kept for the next ones. */
 #define COW_SPARE_PAGES 64
 #define COW_MARK_DELAY_MS 300
@@ -62,6 +66,7 @@ struct cow_kextent {
 	struct cow_extent core;
 	struct cow_done done;
 	struct cow_engine *engine;
+	struct list_head send; /* sender->reads */
 	u32 nr_pages;
 	struct page *pages[COW_WINDOW_BLOCKS];
 };
@@ -152,6 +157,16 @@ struct cow_copier {
 	struct completion ended;
 };
 
+/* Submits to the device of an origin; see send.c. */
+struct cow_sender {
+	struct workqueue_struct *wq;
+	struct work_struct work;
+	struct bio_set bios; /* of the reads */
+	spinlock_t lock; /* what follows */
+	struct list_head reads; /* cow_kextent */
+	struct bio_list writes;
+};
+
 /*
  * An origin or a snapshot that has a device: one mapped device, whose active and
  * inactive table may both have a target for it. Protected by engine->control.
@@ -167,6 +182,7 @@ struct cow_attachment {
 	bool leaving; /* the last target waits for that: no other create begins */
 	struct cow_origin *origin;
 	struct cow_bdev lower; /* the origin's device */
+	struct cow_sender sender;
 	struct cow_interposer *interposer; /* NULL: stacked */
 	struct cow_guard guard;
 	struct cow_copier copier;
@@ -214,7 +230,8 @@ struct cow_engine {
 	mempool_t summary_pool;
 	struct bio_set bios_set;
 	struct cow_read_ahead *ahead; /* while the store is activated */
-	unsigned int credits; /* blocks; engine context */
+	int credits; /* blocks; engine context */
+	unsigned int attached; /* attachments; changed under control, in engine context */
 	unsigned int starving; /* logs without room; engine context */
 	bool giving_up; /* releasing those that get no room; engine context */
 	u64 attach_order;
@@ -308,6 +325,13 @@ void cow_io_exit(struct cow_engine *engine);
 int cow_io_sync(struct block_device *bdev, sector_t sector, void *buffer, u32 bytes,
 		blk_opf_t opf);
 u32 cow_page_crc(struct page *page);
+void cow_extent_submit(struct cow_attachment *attachment, struct cow_kextent *extent);
+
+/* send.c */
+int cow_sender_init(struct cow_sender *sender);
+void cow_sender_exit(struct cow_sender *sender);
+void cow_send_write(struct cow_attachment *attachment, struct bio *bio);
+void cow_send_read(struct cow_attachment *attachment, struct cow_kextent *extent);
 
 /* read-ahead.c; control context, between begin and end */
 void cow_read_ahead_begin(struct cow_engine *engine);
@@ -333,6 +357,7 @@ bool cow_guard_still(struct cow_guard *guard);
 void cow_guard_settle(struct cow_guard *guard);
 void cow_guard_shrunk(struct cow_guard *guard);
 bool cow_guard_renew(struct cow_guard *guard);
+void cow_guard_spoil_again(struct cow_guard *guard);
 void cow_front_look(struct cow_attachment *attachment);
 int cow_front_enter_device(struct cow_attachment *attachment);
 void cow_front_leave_device(struct cow_attachment *attachment);
@@ -421,14 +446,17 @@ static inline bool cow_guard_covers(const struct cow_guard *guard, s64 begin, s6
 }
 
 /*
- * Any context, no lock. Is the device smaller than the origin? What is behind its end may
- * have other contents when it grows again. One that is gone has no size at all.
+ * Any context, no lock. Is the device, or the disk that it is a partition of, too small for the
+ * origin? What is behind the end may have other contents when it grows again. A disk
+ * that is gone has no size at all.
  */
 static inline bool cow_guard_is_short(const struct cow_guard *guard)
 {
-	sector_t sectors = bdev_nr_sectors(guard->bdev);
+	sector_t disk = get_capacity(guard->bdev->bd_disk), size = guard->origin->size_sectors;
 
-	return unlikely(sectors < guard->origin->size_sectors) && sectors;
+	return unlikely(bdev_nr_sectors(guard->bdev) < size ||
+			disk < guard->bdev->bd_start_sect + size) &&
+	       disk;
 }
 
 /* The same; the snapshots become stale then. Whoever has to do with the device looks. */

@@ -171,15 +171,21 @@ static int find_partitions(struct list_head *frozen, struct target *target)
 	struct gendisk *disk = target->attachment->lower.bdev->bd_disk;
 	unsigned long index = 1; /* 0: the whole disk */
 	dev_t dev;
+	int r;
 
 	while ((dev = next_partition(disk, &index))) {
 		struct frozen *device = add_frozen(frozen, target, NULL);
 
 		if (!device)
 			return -ENOMEM;
-		/* one that cannot be opened has just gone */
-		if (!cow_bdev_open(&device->opened, dev))
+		r = cow_bdev_open(&device->opened, dev);
+		if (!r) {
 			device->bdev = device->opened.bdev;
+		} else if (r != -ENXIO && r != -ENODEV) { /* those have just gone */
+			DMERR("create: a partition of the disk of origin %u cannot be opened (%d)",
+			      target->origin->id, r);
+			return r;
+		}
 	}
 	return 0;
 }
@@ -386,7 +392,8 @@ static int close_gates(struct target *targets, u32 count)
 			    fatal_signal_pending(current)) {
 				DMERR("create: writes to the device of origin %u %s",
 				      targets[i].origin->id,
-				      r == -EBUSY ? "do not end" : "are not taken any more");
+				      r == -EBUSY ? "do not end; does io.max hold them?" :
+						    "are not taken any more");
 				return r;
 			}
 			move_to_front(targets, i);
@@ -484,7 +491,7 @@ out:
 	return r;
 }
 
-/* All writes are stopped. What is behind the end of a device cannot be read, nor is it kept. */
+/* What is behind the end of a device cannot be read, nor is it kept. */
 static int check_sizes(struct target *targets, u32 count)
 {
 	u32 i;
@@ -508,14 +515,14 @@ static int create_frozen(struct cow_engine *engine, struct cow_member *members,
 
 	if (!r)
 		r = stop_all(engine, targets, count);
-	if (!r)
-		r = check_sizes(targets, count);
 	if (r)
 		cow_create_abort(&engine->store, members, count);
 	else
 		r = commit(engine, members, count);
-	for (i = 0; !r && i < count; i++)
+	for (i = 0; !r && i < count; i++) {
 		targets[i].watches = cow_guard_still(&targets[i].attachment->guard);
+		cow_guard_spoil_again(&targets[i].attachment->guard);
+	}
 	/* what is cached is not what a rollback shows */
 	if (!r && members[0].target)
 		invalidate_bdev(dm_disk(targets[0].md)->part0);
@@ -536,6 +543,8 @@ static int create_locked(struct cow_engine *engine, struct cow_member *members,
 		if (targets[i].interposer)
 			cow_gate_prepare(targets[i].interposer);
 	r = wait_for_room(engine);
+	if (!r)
+		r = check_sizes(targets, count);
 	if (!r)
 		r = find_frozen(&frozen, targets, count);
 	sort_targets(targets, count);

@@ -88,7 +88,7 @@ static void admit_origin(struct cow_bio *bio)
 	}
 	if (bio->lower)
 		bio_set_dev(bio->bio, bio->lower);
-	submit_bio_noacct(bio->bio);
+	cow_send_write(bio->origin->shell, bio->bio);
 }
 
 static void end_overlay(struct cow_bio *bio, blk_status_t status)

@@ -600,37 +600,40 @@ static void spoil_work(struct work_struct *work)
 {
 	struct cow_guard *guard = container_of(work, struct cow_guard, spoil);
 	struct cow_engine *engine = guard->engine;
-	bool broken, matters;
+	bool matters;
 	int r = 0;
 
 	mutex_lock(&engine->control);
-	broken = engine->store.broken;
-	matters = !broken && cow_front_matters(guard->origin);
+	matters = !engine->store.broken && cow_front_matters(guard->origin);
 	if (matters)
 		r = cow_front_spoil(guard->origin);
 	mutex_unlock(&engine->control);
-	if (!r && matters)
-		DMWARN("origin %u: its device has become smaller: its snapshots are stale",
-		       guard->origin->id);
-	if (!r)
-		return;
-	DMWARN("origin %u: its device has become smaller, but that its snapshots are stale cannot be recorded (%d)",
-	       guard->origin->id, r);
-	WRITE_ONCE(guard->shrunk, false); /* whoever looks next tries again */
+	if (matters)
+		DMWARN_LIMIT("origin %u: its device has become smaller: its snapshots are stale%s",
+			     guard->origin->id, r ? ", but that is not recorded yet" : "");
+	if (r)
+		WRITE_ONCE(guard->shrunk, false); /* whoever looks next tries again */
 }
 
 /*
- * No write to the origin is under way or begins, and a snapshot is about to be made. False:
- * the device is short, there can be none.
+ * Before a snapshot is made, with nothing held: those that are stale by now are
+ * recorded as that. False: the device is short, there can be none. May sleep.
  */
 bool cow_guard_renew(struct cow_guard *guard)
 {
-	if (cow_guard_is_short(guard)) {
-		cow_guard_look(guard);
+	cow_guard_look(guard);
+	flush_work(&guard->spoil);
+	if (cow_guard_is_short(guard))
 		return false;
-	}
 	WRITE_ONCE(guard->shrunk, false);
 	return true;
+}
+
+/* A snapshot was made: what was seen since cow_guard_renew() may be no older than that. */
+void cow_guard_spoil_again(struct cow_guard *guard)
+{
+	if (READ_ONCE(guard->shrunk) || cow_guard_is_short(guard))
+		cow_guard_shrunk(guard);
 }
 
 /* --------------------------------------------------- entering and leaving --- */
@@ -671,7 +674,7 @@ int cow_guard_init(struct cow_guard *guard, struct cow_engine *engine, struct co
 void cow_guard_stop(struct cow_guard *guard)
 {
 	cancel_work_sync(&guard->work);
-	cancel_work_sync(&guard->spoil);
+	flush_work(&guard->spoil);
 }
 
 static bool is_away(struct cow_guard *guard)
@@ -812,6 +815,8 @@ void cow_front_leave_device(struct cow_attachment *attachment)
 	bool broken;
 	int r = 0;
 
+	cow_guard_look(guard);
+	flush_work(&guard->spoil);
 	/* no write is in the list: it may be that only more places are to be recorded */
 	cow_guard_settle(guard);
 	/* if this returns early, the store says that this stopped while it was in front */

@@ -174,7 +174,7 @@
  * the way to the hooks, inside, or on the way out, or on the last instructions of
  * passing_end(), whose reference was the last: in an interrupt, synchronize_rcu() has waited
  * for it, in a task synchronize_rcu_tasks(), as the last hooks are put after all gates were
- * found empty. Each interposer's work was cancelled, so the workqueue is empty. What is
+ * found empty. Each interposer's work was cancelled, and its workqueue is gone. What is
  * left to free are the lists of functions that ftrace keeps for the hooks.
  *
  * Locks: gate_mutex, inside the own mapped device's suspend_lock; gate_lock innermost.
@@ -206,8 +206,6 @@ static DEFINE_HASHTABLE(interposers, INTERPOSER_BITS);
 static DEFINE_SPINLOCK(interposers_lock);
 static u64 last_order;
 static bio_end_io_t *chain_end;
-
-static struct workqueue_struct *gate_wq;
 
 static int interpose_fail;
 module_param(interpose_fail, int, 0600);
@@ -389,7 +387,7 @@ static void put_off(struct cow_interposer *interposer, struct bio *bio)
 	spin_lock(&interposer->gate_lock);
 	bio_list_add(&interposer->held, bio);
 	spin_unlock(&interposer->gate_lock);
-	queue_work(gate_wq, &interposer->let_in);
+	queue_work(interposer->wq, &interposer->let_in);
 }
 
 static struct passing *new_passing(struct cow_interposer *interposer, struct bio *bio,
@@ -591,7 +589,7 @@ static void open_gate(struct cow_interposer *interposer)
 	spin_lock(&interposer->gate_lock);
 	interposer->closed = false;
 	spin_unlock(&interposer->gate_lock);
-	queue_work(gate_wq, &interposer->let_in);
+	queue_work(interposer->wq, &interposer->let_in);
 }
 
 static bool all_ended(struct cow_interposer *interposer, unsigned int wait_ms)
@@ -783,6 +781,7 @@ struct cow_interposer *cow_interposer_make(struct cow_guard *guard)
 	interposer->engine = guard->engine;
 	interposer->origin = guard->origin;
 	interposer->guard = guard;
+	interposer->wq = container_of(guard, struct cow_attachment, guard)->sender.wq;
 	interposer->bdev = bdev;
 	interposer->disk = bdev->bd_disk;
 	interposer->first = bdev->bd_start_sect;
@@ -909,12 +908,10 @@ bool cow_gate_hold_still(struct cow_interposer *interposer,
 int cow_interpose_init(void)
 {
 	learn_chain_end();
-	gate_wq = alloc_workqueue("cowsnap_gate", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
-	return gate_wq ? 0 : -ENOMEM;
+	return 0;
 }
 
 void cow_interpose_exit(void)
 {
 	cow_hook_exit();
-	destroy_workqueue(gate_wq);
 }

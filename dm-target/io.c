@@ -153,14 +153,15 @@ static void free_kextent(struct cow_engine *engine, struct cow_kextent *extent)
 
 /*
  * Must not wait for memory that only the worker itself would free: without room in
- * the reserves the waiter is asked again when something has been published.
+ * the reserves the waiter is asked again when something has been published. The extents of
+ * one origin may wait for a write to another one (send.c), so that can always have some.
  */
-static struct cow_extent *io_extent_new(struct cow_store *store, u32 blocks)
+static struct cow_extent *io_extent_new(struct cow_log *log, u32 blocks)
 {
-	struct cow_engine *engine = cow_engine_of(store);
+	struct cow_engine *engine = cow_engine_of(log->store);
 	struct cow_kextent *extent;
 
-	if (engine->credits < blocks)
+	if (engine->credits < (int)blocks && log->extents >= COW_OWN_EXTENTS)
 		return NULL;
 	extent = mempool_alloc(&engine->extent_pool, GFP_NOWAIT | __GFP_NOWARN);
 	if (!extent)
@@ -200,23 +201,24 @@ static void extent_read_end(struct bio *bio)
 	struct cow_kextent *extent = bio->bi_private;
 	int error = blk_status_to_errno(bio->bi_status);
 
-	bio_put(bio); /* into the engine's bio set */
+	bio_put(bio); /* into the sender's bio set */
 	cow_engine_done(extent->engine, &extent->done, error);
 }
 
-/* The last block of an origin may be short: what is not there stays zero. */
-static void io_extent_read(struct cow_store *store, struct cow_extent *core)
+/*
+ * Process context; may wait for a read that ends. The last block of an origin may be short:
+ * what is not there stays zero.
+ */
+void cow_extent_submit(struct cow_attachment *attachment, struct cow_kextent *extent)
 {
-	struct cow_kextent *extent = to_kextent(core);
-	struct cow_engine *engine = extent->engine;
-	struct cow_attachment *attachment = core->log->origin->shell;
+	struct cow_extent *core = &extent->core;
 	u64 sectors = core->log->origin->size_sectors - block_sector(core->block);
 	u64 bytes = min_t(u64, sectors << SECTOR_SHIFT, core->length * COWSNAP_BLOCK_BYTES);
 	struct bio *bio;
 	u32 i;
 
 	bio = bio_alloc_bioset(attachment->lower.bdev, core->length, REQ_OP_READ, GFP_NOIO,
-			       &engine->bios_set);
+			       &attachment->sender.bios);
 	bio->bi_iter.bi_sector = block_sector(core->block);
 	bio->bi_private = extent;
 	bio->bi_end_io = extent_read_end;
@@ -230,6 +232,11 @@ static void io_extent_read(struct cow_store *store, struct cow_extent *core)
 		bytes -= n;
 	}
 	submit_bio_noacct(bio);
+}
+
+static void io_extent_read(struct cow_store *store, struct cow_extent *core)
+{
+	cow_send_read(core->log->origin->shell, to_kextent(core));
 }
 
 /* ---------------------------------------------------------------- batches --- */

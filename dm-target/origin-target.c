@@ -37,6 +37,9 @@ static int attach_new(struct cow_engine *engine, struct origin_target *target,
 	r = cow_bdev_open(&attachment->lower, target->bdev->bd_dev);
 	if (r)
 		goto bad_open;
+	r = cow_sender_init(&attachment->sender);
+	if (r)
+		goto bad_sender;
 	r = cow_guard_init(&attachment->guard, engine, target->origin, attachment->lower.bdev);
 	if (r)
 		goto bad_guard;
@@ -57,11 +60,14 @@ static int attach_new(struct cow_engine *engine, struct origin_target *target,
 	target->attachment = attachment;
 	mutex_lock(&engine->mutex);
 	target->origin->shell = attachment;
+	engine->attached++;
 	mutex_unlock(&engine->mutex);
 	return 0;
 bad_interposer:
 	cow_guard_exit(&attachment->guard);
 bad_guard:
+	cow_sender_exit(&attachment->sender);
+bad_sender:
 	cow_bdev_close(&attachment->lower);
 bad_open:
 	kfree(attachment);
@@ -128,6 +134,7 @@ void cow_attachment_put(struct cow_attachment *attachment)
 	if (attachment->interposer)
 		cow_interposer_free(attachment->interposer);
 	cow_guard_exit(&attachment->guard);
+	cow_sender_exit(&attachment->sender);
 	cow_bdev_close(&attachment->lower);
 	kfree(attachment);
 }
@@ -187,6 +194,7 @@ static void detach(struct origin_target *target)
 	if (!--attachment->targets) {
 		mutex_lock(&engine->mutex);
 		target->origin->shell = NULL;
+		engine->attached--;
 		mutex_unlock(&engine->mutex);
 	}
 	cow_attachment_put(attachment);

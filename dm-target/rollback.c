@@ -555,6 +555,16 @@ static void fail(struct cow_bio *write)
 	bio_endio(write->bio);
 }
 
+/* It may be submitted at once, which the worker must not do (send.c). */
+static void guarded_to_origin(struct work_struct *work)
+{
+	struct cow_bio *write = container_of(work, struct cow_bio, slow);
+	struct cow_attachment *attachment = write->origin->shell;
+
+	bio_set_dev(write->bio, write->lower);
+	cow_guard_write(&attachment->guard, write, write->bio->bi_iter.bi_sector);
+}
+
 /* All of the bio: what of it is in the overlay already may be there twice. */
 static void to_origin(struct cow_bio *write)
 {
@@ -566,8 +576,8 @@ static void to_origin(struct cow_bio *write)
 	write->waiter.length = DIV_ROUND_UP_SECTOR_T(bio_end_sector(bio), COWSNAP_BLOCK_SECTORS) -
 			       write->waiter.block;
 	if (cow_guard_covers(&attachment->guard, bio->bi_iter.bi_sector, bio_end_sector(bio))) {
-		bio_set_dev(bio, write->lower);
-		cow_guard_write(&attachment->guard, write, bio->bi_iter.bi_sector);
+		INIT_WORK(&write->slow, guarded_to_origin);
+		queue_work(attachment->engine->slow_wq, &write->slow);
 	} else {
 		cow_engine_admit(write);
 	}

@@ -44,7 +44,7 @@ static struct cow_extent *new_extent(struct cow_log *log, u64 block, u32 length)
 	}
 	if (!cow_nodes_reserve(store, nodes))
 		return NULL;
-	extent = store->ops->extent_new(store, length);
+	extent = store->ops->extent_new(log, length);
 	if (!extent) {
 		cow_pool_unreserve(&store->pool, nodes);
 		return NULL;

@@ -324,8 +324,8 @@ struct cow_ops {
 	void (*engine_leave)(struct cow_store *store);
 	void (*view_lock)(struct cow_store *store);
 	void (*view_unlock)(struct cow_store *store);
-	/* engine: an extent with room for @blocks of data; NULL: none now */
-	struct cow_extent *(*extent_new)(struct cow_store *store, u32 blocks);
+	/* engine: an extent of this log with room for @blocks of data; NULL: none now */
+	struct cow_extent *(*extent_new)(struct cow_log *log, u32 blocks);
 	void (*extent_free)(struct cow_store *store, struct cow_extent *extent);
 	/* engine: never NULL (from a reserve) */
 	struct cow_batch *(*batch_new)(struct cow_store *store);

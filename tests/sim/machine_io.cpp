@@ -20,8 +20,8 @@ const cow_ops& Machine::ops() {
             }
         };
         o.view_unlock = [](cow_store* s) { --of(s).view_depth_; };
-        o.extent_new = [](cow_store* s, u32 blocks) -> cow_extent* {
-            Machine& m = of(s);
+        o.extent_new = [](cow_log* log, u32 blocks) -> cow_extent* {
+            Machine& m = of(log->store);
             if (m.extents_ >= m.options_.max_extents) {
                 return nullptr;
             }

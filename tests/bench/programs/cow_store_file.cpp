@@ -60,7 +60,7 @@ const cow_ops& Engine::ops() {
         o.engine_leave = [](cow_store*) {};
         o.view_lock = [](cow_store*) {};
         o.view_unlock = [](cow_store*) {};
-        o.extent_new = [](cow_store*, u32) { return std::make_unique<cow_extent>().release(); };
+        o.extent_new = [](cow_log*, u32) { return std::make_unique<cow_extent>().release(); };
         o.extent_free = [](cow_store*, cow_extent* extent) {
             const std::unique_ptr<cow_extent> owned(extent);
         };
