@@ -173,8 +173,9 @@ void Engine::putInFront(const StoreState& store, const OriginRecord& origin,
         if (origin.method == AttachMethod::Stacked)
             throw;
         fail(error.kind(),
-             "{} cannot be interposed: {}. The kernel's log (\"dmesg\") has the whole cause. An "
-             "origin can still be stacked over the device while nobody uses it (--method stack)",
+             "{} cannot be interposed: {}. The kernel's log (\"dmesg\") has the whole cause. "
+             "Unless it refuses any origin there, one can still be stacked over the device while "
+             "nobody uses it (--method stack)",
              device.identity.path, error.what());
     }
 }
@@ -257,9 +258,12 @@ void Engine::reattach(StoreState& store, const OriginRecord& origin, const Block
     if (device.identity.size_sectors < origin.device.size_sectors ||
         (device.identity.size_sectors > origin.device.size_sectors && !may_be_larger))
         fail(ErrorKind::InvalidArgument,
-             "{} is {} than when it was attached: {} sectors instead of {}", device.identity.path,
+             "{0} is {1} than when it was attached: {2} sectors instead of {3}. Give it its size "
+             "again; or delete the snapshots of the origin {4}, \"snapd-cli origin detach {4}\", "
+             "and attach it anew",
+             device.identity.path,
              device.identity.size_sectors < origin.device.size_sectors ? "smaller" : "larger",
-             device.identity.size_sectors, origin.device.size_sectors);
+             device.identity.size_sectors, origin.device.size_sectors, shellWord(origin.name));
     turns_.checked();
     // Its device was pulled out, and this is the same one again, or a copy.
     const OriginState& state = store.origins.at(origin.id);

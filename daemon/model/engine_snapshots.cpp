@@ -66,6 +66,39 @@ Consistency consistencyOf(BlockDevices& devices, const OriginState& origin) {
     }
 }
 
+bool isOn(const std::set<DeviceNumber>& below, const OriginState& origin) {
+    return origin.lower && origin.mapped &&
+           (below.contains(*origin.lower) || below.contains(origin.mapped->number));
+}
+
+/// A stacked origin is suspended when all file systems are frozen, and that waits for its writes.
+/// One without a file system may have writes under way; on a loop device whose file is on a frozen
+/// file system these would never end.
+void checkNoFileIsFrozen(BlockDevices& devices, const StoreState& store,
+                         std::span<const std::pair<std::uint32_t, std::uint32_t>> ids) {
+    for (const auto& [snapshot, id] : ids) {
+        const OriginState& upper = store.origins.at(id);
+        if (upper.method != AttachMethod::Stacked || !upper.mapped ||
+            consistencyOf(devices, upper) == Consistency::FileSystem)
+            continue;
+        for (const DeviceNumber number : allBelow(devices, upper.mapped->number)) {
+            if (!devices.pathOf(number).starts_with("/dev/loop"))
+                continue;
+            const auto below_file = allBelow(devices, number);
+            for (const auto& [other_snapshot, other_id] : ids) {
+                const OriginState& lower = store.origins.at(other_id);
+                if (other_id == id || !isOn(below_file, lower))
+                    continue;
+                fail(ErrorKind::NotSupported,
+                     "these snapshots cannot be one set: what is written to {} goes to a file on "
+                     "{}, whose file system is frozen meanwhile, and there is none on the former "
+                     "that could be frozen before. Create them one after the other",
+                     upper.device, lower.device);
+            }
+        }
+    }
+}
+
 }  // namespace
 
 /// The kernel freezes file systems in this order: one on a loop device comes before that which has
@@ -85,9 +118,7 @@ void Engine::upperFirst(const StoreState& store,
         below[id] =
             static_cast<std::size_t>(std::count_if(ids.begin(), ids.end(), [&](const auto& other) {
                 const OriginState& lower = store.origins.at(other.second);
-                return other.second != id && lower.lower && lower.mapped &&
-                       (stands_on.contains(*lower.lower) ||
-                        stands_on.contains(lower.mapped->number));
+                return other.second != id && isOn(stands_on, lower);
             }));
     }
     std::stable_sort(ids.begin(), ids.end(), [&](const auto& one, const auto& other) {
@@ -177,6 +208,8 @@ std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std:
     }
     checkFits(store, changed);
     turns_.checked();
+    if (ids.size() > 1)
+        checkNoFileIsFrozen(devices_, store, ids);
     upperFirst(store, ids);
     persist(store, std::move(changed));
     watch(store, ids);

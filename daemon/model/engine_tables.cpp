@@ -194,7 +194,7 @@ void Engine::lookAtOriginDevice(const StoreState& store, const OriginRecord& ori
     if (state.method == AttachMethod::Interposed)
         state.device = path;
     // Over a device that is stacked, whoever uses it sees the size that is snapshotted.
-    if (origin.method == AttachMethod::Stacked)
+    if (origin.method == AttachMethod::Stacked && now_sectors > size_sectors)
         return;
     state.resized = now_sectors != size_sectors;
     if (now_sectors > size_sectors)
@@ -205,11 +205,13 @@ void Engine::lookAtOriginDevice(const StoreState& store, const OriginRecord& ori
             resized("grown", path, size_sectors, now_sectors), shellWord(origin.name),
             shellWord(path));
     else if (now_sectors < size_sectors)
-        state.problem =
-            fmt::format("{}: what its snapshots have not preserved of the rest cannot be read, and "
-                        "they are stale: if it grows again there may be something else. No new "
-                        "ones are created before it has its size again",
-                        resized("shrunk", path, size_sectors, now_sectors));
+        state.problem = fmt::format(
+            "{}: what its snapshots have not preserved of the rest cannot be read, and they are "
+            "stale: if it grows again there may be something else. No new ones are created before "
+            "it has its size again. If it is to stay as it is, delete them, then \"snapd-cli "
+            "origin detach {}\" and \"snapd-cli origin attach {}\"",
+            resized("shrunk", path, size_sectors, now_sectors), shellWord(origin.name),
+            shellWord(path));
 }
 
 void Engine::readSnapshot(const StoreState& store, const std::optional<MappedDevice>& mapped,

@@ -42,8 +42,8 @@ struct OriginState {
     std::optional<DeviceNumber> lower;            ///< the device that the cow-origin is attached to
     std::string device;                           ///< the path that is to be used
     bool resized = false;  ///< the device is larger or smaller than what is snapshotted of it
-    OriginStatus status;  ///< of the cow-origin
-    std::string problem;  ///< why it is not attached, or what is wrong with its device
+    OriginStatus status;   ///< of the cow-origin
+    std::string problem;   ///< why it is not attached, or what is wrong with its device
 };
 
 /// What the kernel says about a snapshot.

@@ -253,8 +253,9 @@ TEST_CASE("a device that was made smaller while it is an origin is told of") {
     CHECK(bed.state(1).condition == OriginCondition::Attached);
     CHECK_THAT(bed.state(1).problem, Contains("/dev/one has shrunk from 204800 to 102400"));
     CHECK(bed.with("has shrunk").size() == 1);
-    checkRefused(bed, ErrorKind::NotSupported, "before it has its size again",
-                 [&] { bed.engine->createSnapshots({{bed.one, "c"}}, {}); });
+    checkRefused(bed, ErrorKind::NotSupported, "before it has its size again", [&] {
+        bed.engine->createSnapshots({{bed.one, "c"}}, {});
+    });
     bed.machine.resizeDisk("/dev/one", kOriginSectors);
     bed.refresh();
     CHECK(bed.state(1).problem.empty());

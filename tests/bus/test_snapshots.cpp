@@ -117,6 +117,30 @@ TEST_CASE("a file system on a file of another one is frozen before that") {
                Contains(fmt::format("create {} 1 {} 2", id(created[1]), id(created[0]))));
 }
 
+TEST_CASE("an origin that is suspended is not in one set with the file system of its file") {
+    EngineBed bed;
+    bed.machine.addDisk("/dev/loop0", kOriginSectors);
+    bed.machine.putOn("/dev/loop0", "/dev/one");
+    bed.machine.setUser("/dev/one", "mounted on /one");
+    const Uuid store = bed.makeStore();
+    const Uuid one = bed.engine->attach("/dev/one", store, "");
+    const auto create = [&](const Uuid& file) {
+        bed.engine->createSnapshots({{one, "a"}, {file, "b"}}, {});
+    };
+    SECTION("stacked") {
+        const Uuid file = bed.engine->attach("/dev/loop0", store, "", AttachMethod::Stacked);
+        checkRefused(bed, ErrorKind::NotSupported, "Create them one after the other",
+                     [&] { create(file); });
+        CHECK_NOTHROW(bed.engine->createSnapshots({{file, "alone"}}, {}));
+        bed.machine.setUser("/dev/mapper/cowsnap-loop0", "mounted on /file");
+        CHECK_NOTHROW(create(file));
+    }
+    SECTION("interposed: its writes are waited for with a limit") {
+        CHECK_NOTHROW(
+            create(bed.engine->attach("/dev/loop0", store, "", AttachMethod::Interposed)));
+    }
+}
+
 TEST_CASE("a set is of one store") {
     EngineBed bed;
     const Uuid main = bed.makeStore();

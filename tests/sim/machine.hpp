@@ -86,7 +86,8 @@ public:
     void flush(std::uint32_t origin);
     using Members = std::vector<std::pair<std::uint32_t, std::uint32_t>>;  // snapshot, origin
     int create(const Members& members);
-    /// The origin's device has become smaller: its snapshots are stale. Not while it is rolled back.
+    /// The origin's device has become smaller: its snapshots are stale. Not while it is rolled
+    /// back.
     void spoil(std::uint32_t id);
     int remove(const std::vector<std::uint32_t>& snapshots, bool dropped = false);
     // A user's write to a snapshot; inside one window.

@@ -182,7 +182,6 @@ bool Machine::guarded(const Write& write) const {
                        });
 }
 
-// No write to the origin is under way.
 void Machine::spoil(std::uint32_t id) {
     cow_origin* origin = cow_origin_find(&store_, id);
     if (!world_.fronts || !origin || store_.broken || world_.rollbacks.contains(id)) {
@@ -202,6 +201,7 @@ void Machine::spoil(std::uint32_t id) {
     }
 }
 
+// No write to the origin is under way.
 void Machine::watch_more(std::uint32_t id) {
     if (!world_.fronts || !random_.one_in(3)) {
         return;
