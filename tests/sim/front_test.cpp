@@ -103,9 +103,7 @@ TEST_CASE("snapshots of a device that has become smaller are stale, and no other
     machine.spoil(1);
     CHECK(is_stale(machine, 1));
     CHECK_FALSE(is_stale(machine, 2));
-    const auto cuts = crasher.cuts();
     machine.spoil(1);
-    CHECK(crasher.cuts() <= cuts + 1);  // there is nothing more to be recorded
     machine.drain();
     REQUIRE(machine.create({{3, 1}}) == 0);
     CHECK_FALSE(is_stale(machine, 3));

@@ -261,6 +261,8 @@ void Machine::change_front(std::uint32_t id, Guard& guard) {
         device.unrecorded = r != 0;
         device.vague = r ? device.vague : guard.vague;
         device.watched = {guard.watched.begin(), guard.watched.end()};
+    } else if (write) {
+        device.unrecorded = true;  // the store has failed
     }
     if (write) {
         guard.waiting.pop_front();
