@@ -101,6 +101,9 @@
  *   it submits is under way when it is back, so the reserve comes back, too. It is the
  *   interposer's own: a clone that waits at an interposer below cannot use up what that
  *   one needs to let it in.
+ * - Submitting to one origin's device may wait for a write to another's, as to an array's
+ *   member. What was preserved is not submitted by the engine's worker then, which that
+ *   write needs (send.c); and each interposer's worker is its attachment's own.
  * - A write that waits for room in the store keeps the gate from closing; create.c waits
  *   for that first, and the policy for full stores ends it.
  * - A loop device whose file is on the origin: its worker writes to the file system, which

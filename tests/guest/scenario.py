@@ -281,7 +281,8 @@ def ansible(s):
     s.do("echo unwanted >/data/changed; sync; umount /data")
     s.same("the role rolls back if that is confirmed", (True, 0),
            (lambda changed, failed: (changed > 0, failed))(*recap(s.do(f"{play} -e '{json.dumps(ROLLBACK)}'", LONG_S))))
-    s.same("what is on the device is what was there", before, s.do("mount /data; cat /data/changed"))
+    # an interposed origin is stacked for its rollback, until a boot after that
+    s.same("what is on the device is what was there", before, s.do("mount /dev/mapper/cowsnap-vdc /data; cat /data/changed"))
     s.has("what was there then is kept", "undo-by-ansible", s.do(STATES))
     s.has_not("the timer is gone", "by-role", s.do(f"{timers}; ls /etc/cowsnap /etc/systemd/system"))
     s.same("all is copied back", {"none"}, set(s.do("""
