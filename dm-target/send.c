@@ -68,12 +68,18 @@ static void send_work(struct work_struct *work)
 	memalloc_noio_restore(noio);
 }
 
+/* Engine context. Does no other origin wait for the worker? */
+static bool is_alone(const struct cow_attachment *attachment)
+{
+	return attachment->engine->attached < 2;
+}
+
 /* Engine context. A write to the attachment's device, which is set. */
 void cow_send_write(struct cow_attachment *attachment, struct bio *bio)
 {
 	struct cow_sender *sender = &attachment->sender;
 
-	if (attachment->engine->attached < 2) {
+	if (is_alone(attachment)) {
 		submit_bio_noacct(bio);
 		return;
 	}
@@ -88,7 +94,7 @@ void cow_send_read(struct cow_attachment *attachment, struct cow_kextent *extent
 {
 	struct cow_sender *sender = &attachment->sender;
 
-	if (attachment->engine->attached < 2) {
+	if (is_alone(attachment)) {
 		cow_extent_submit(attachment, extent);
 		return;
 	}
