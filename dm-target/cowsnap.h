@@ -45,9 +45,9 @@
 
 #define DM_MSG_PREFIX "cow"
 
-/* Blocks being preserved at a time, in one store: 32 MiB of memory at most. */
+/* Blocks being preserved at a time, in one store: 32 MiB of memory, and what follows. */
 #define COW_CREDIT_BLOCKS 8192
-/* Extents that a log may have although the others have used these up. */
+/* Extents that a log may have although the others have used these up: 512 KiB at most. */
 #define COW_OWN_EXTENTS 4
 /* Pages of extents that are kept for the next ones. */
 #define COW_SPARE_PAGES 64
@@ -133,7 +133,8 @@ struct cow_guard {
 
 	/* the device has been seen to be smaller than the origin since the last create */
 	bool shrunk;
-	struct work_struct spoil;
+	bool owed; /* that snapshots are stale is not recorded yet */
+	struct delayed_work spoil;
 };
 
 struct cow_snap_target {
@@ -452,11 +453,13 @@ static inline bool cow_guard_covers(const struct cow_guard *guard, s64 begin, s6
  */
 static inline bool cow_guard_is_short(const struct cow_guard *guard)
 {
-	sector_t disk = get_capacity(guard->bdev->bd_disk), size = guard->origin->size_sectors;
+	const struct block_device *bdev = guard->bdev;
+	sector_t size = guard->origin->size_sectors, end = bdev->bd_start_sect + size;
+	/* each is read once: it may be set to 0 at any moment */
+	sector_t own = READ_ONCE(bdev->bd_nr_sectors);
+	sector_t disk = READ_ONCE(bdev->bd_disk->part0->bd_nr_sectors);
 
-	return unlikely(bdev_nr_sectors(guard->bdev) < size ||
-			disk < guard->bdev->bd_start_sect + size) &&
-	       disk;
+	return unlikely((own && own < size) || (disk && disk < end));
 }
 
 /* The same; the snapshots become stale then. Whoever has to do with the device looks. */

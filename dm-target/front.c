@@ -589,16 +589,19 @@ void cow_guard_settle(struct cow_guard *guard)
 
 /* ------------------------------------------------------------ shrinking --- */
 
+/* When that snapshots are stale could not be recorded it is tried again. */
+#define SPOIL_AGAIN_MS 1000
+
 /* It is short. Any context where a bio is submitted, also inside tracing. */
 notrace void cow_guard_shrunk(struct cow_guard *guard)
 {
 	WRITE_ONCE(guard->shrunk, true);
-	queue_work(guard->engine->control_wq, &guard->spoil);
+	mod_delayed_work(guard->engine->control_wq, &guard->spoil, 0);
 }
 
 static void spoil_work(struct work_struct *work)
 {
-	struct cow_guard *guard = container_of(work, struct cow_guard, spoil);
+	struct cow_guard *guard = container_of(to_delayed_work(work), struct cow_guard, spoil);
 	struct cow_engine *engine = guard->engine;
 	bool matters;
 	int r = 0;
@@ -607,26 +610,34 @@ static void spoil_work(struct work_struct *work)
 	matters = !engine->store.broken && cow_front_matters(guard->origin);
 	if (matters)
 		r = cow_front_spoil(guard->origin);
+	/* a store that fails has lost them */
+	guard->owed = r && !engine->store.broken;
 	mutex_unlock(&engine->control);
 	if (matters)
 		DMWARN_LIMIT("origin %u: its device has become smaller: its snapshots are stale%s",
 			     guard->origin->id, r ? ", but that is not recorded yet" : "");
-	if (r)
-		WRITE_ONCE(guard->shrunk, false); /* whoever looks next tries again */
+	if (guard->owed)
+		queue_delayed_work(engine->control_wq, &guard->spoil,
+				   msecs_to_jiffies(SPOIL_AGAIN_MS));
+}
+
+/* All that was seen is recorded, if it can be; false: it cannot. May sleep. */
+static bool settle_spoil(struct cow_guard *guard)
+{
+	cow_guard_look(guard);
+	flush_delayed_work(&guard->spoil);
+	return !READ_ONCE(guard->owed);
 }
 
 /*
  * Before a snapshot is made, with nothing held: those that are stale by now are
- * recorded as that. False: the device is short, there can be none. May sleep.
+ * recorded as that. False: that fails, or the device is short; there can be none. May sleep.
  */
 bool cow_guard_renew(struct cow_guard *guard)
 {
-	cow_guard_look(guard);
-	flush_work(&guard->spoil);
-	if (cow_guard_is_short(guard))
-		return false;
+	/* what is seen from here on counts for the new one, too: cow_guard_spoil_again() */
 	WRITE_ONCE(guard->shrunk, false);
-	return true;
+	return settle_spoil(guard) && !cow_guard_is_short(guard);
 }
 
 /* A snapshot was made: what was seen since cow_guard_renew() may be no older than that. */
@@ -656,7 +667,7 @@ int cow_guard_init(struct cow_guard *guard, struct cow_engine *engine, struct co
 	spin_lock_init(&guard->lock);
 	INIT_LIST_HEAD(&guard->waiting);
 	INIT_WORK(&guard->work, change_work);
-	INIT_WORK(&guard->spoil, spoil_work);
+	INIT_DELAYED_WORK(&guard->spoil, spoil_work);
 	guard->buffer = kvmalloc(LOOK_BYTES, GFP_KERNEL);
 	guard->coming = kcalloc(COWSNAP_WATCH_MAX, sizeof(*guard->coming), GFP_KERNEL);
 	guard->watched = kcalloc(COWSNAP_WATCH_MAX, sizeof(*guard->watched), GFP_KERNEL);
@@ -674,7 +685,8 @@ int cow_guard_init(struct cow_guard *guard, struct cow_engine *engine, struct co
 void cow_guard_stop(struct cow_guard *guard)
 {
 	cancel_work_sync(&guard->work);
-	flush_work(&guard->spoil);
+	flush_delayed_work(&guard->spoil);
+	cancel_delayed_work_sync(&guard->spoil);
 }
 
 static bool is_away(struct cow_guard *guard)
@@ -815,11 +827,11 @@ void cow_front_leave_device(struct cow_attachment *attachment)
 	bool broken;
 	int r = 0;
 
-	cow_guard_look(guard);
-	flush_work(&guard->spoil);
 	/* no write is in the list: it may be that only more places are to be recorded */
 	cow_guard_settle(guard);
 	/* if this returns early, the store says that this stopped while it was in front */
+	if (!settle_spoil(guard))
+		return;
 	if (!has_ended(attachment)) {
 		if (READ_ONCE(guard->state) != COW_GUARD_AWAY &&
 		    READ_ONCE(guard->state) != COW_GUARD_OFF)

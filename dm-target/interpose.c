@@ -98,12 +98,12 @@
  *   clones; with the gate closed only statistics are waited for.
  * - A clone that needs memory is made without waiting in its submitter's context; if
  *   there is none, the worker makes it from a reserve. The worker has no bio_list: what
- *   it submits is under way when it is back, so the reserve comes back, too. It is the
- *   interposer's own: a clone that waits at an interposer below cannot use up what that
+ *   it submits is under way when it is back, or waits to be preserved, which needs nothing
+ *   of the worker's, so the reserve comes back, too. It is the interposer's own: a clone that waits at an interposer below cannot use up what that
  *   one needs to let it in.
  * - Submitting to one origin's device may wait for a write to another's, as to an array's
  *   member. What was preserved is not submitted by the engine's worker then, which that
- *   write needs (send.c); and each interposer's worker is its attachment's own.
+ *   write needs (send.c).
  * - A write that waits for room in the store keeps the gate from closing; create.c waits
  *   for that first, and the policy for full stores ends it.
  * - A loop device whose file is on the origin: its worker writes to the file system, which
@@ -755,6 +755,9 @@ static struct cow_interposer *interposer_alloc(void)
 	if (percpu_ref_init(&interposer->passing, all_passed, PERCPU_REF_ALLOW_REINIT,
 			    GFP_KERNEL))
 		goto free_bios;
+	interposer->wq = alloc_workqueue("cowsnap_gate", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	if (!interposer->wq)
+		goto free_ref;
 	init_waitqueue_head(&interposer->drained);
 	mutex_init(&interposer->gate_mutex);
 	spin_lock_init(&interposer->gate_lock);
@@ -762,6 +765,8 @@ static struct cow_interposer *interposer_alloc(void)
 	INIT_WORK(&interposer->let_in, let_in);
 	return interposer;
 
+free_ref:
+	percpu_ref_exit(&interposer->passing);
 free_bios:
 	bioset_exit(&interposer->bios);
 free:
@@ -784,7 +789,6 @@ struct cow_interposer *cow_interposer_make(struct cow_guard *guard)
 	interposer->engine = guard->engine;
 	interposer->origin = guard->origin;
 	interposer->guard = guard;
-	interposer->wq = container_of(guard, struct cow_attachment, guard)->sender.wq;
 	interposer->bdev = bdev;
 	interposer->disk = bdev->bd_disk;
 	interposer->first = bdev->bd_start_sect;
@@ -889,6 +893,7 @@ void cow_interposer_disarm(struct cow_interposer *interposer)
 /* It is not armed. */
 void cow_interposer_free(struct cow_interposer *interposer)
 {
+	destroy_workqueue(interposer->wq);
 	percpu_ref_exit(&interposer->passing);
 	bioset_exit(&interposer->bios);
 	kfree(interposer);

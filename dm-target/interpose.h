@@ -32,7 +32,7 @@ struct cow_interposer {
 	struct cow_origin *origin;
 	struct cow_guard *guard;
 	struct block_device *bdev; /* its attachment keeps it open */
-	struct workqueue_struct *wq; /* its attachment's */
+	struct workqueue_struct *wq; /* its own: let_in waits for clones that others send */
 	struct gendisk *disk;
 	sector_t first; /* of the origin, on the disk */
 	sector_t sectors;

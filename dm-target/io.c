@@ -154,7 +154,8 @@ static void free_kextent(struct cow_engine *engine, struct cow_kextent *extent)
 /*
  * Must not wait for memory that only the worker itself would free: without room in
  * the reserves the waiter is asked again when something has been published. The extents of
- * one origin may wait for a write to another one (send.c), so that can always have some.
+ * one origin may wait for a write to another one (send.c), so that is not kept from having
+ * some by how many others have; by the lack of memory it is.
  */
 static struct cow_extent *io_extent_new(struct cow_log *log, u32 blocks)
 {

@@ -131,6 +131,9 @@ void cow_attachment_put(struct cow_attachment *attachment)
 {
 	if (--attachment->references)
 		return;
+	mutex_lock(&attachment->engine->mutex);
+	attachment->engine->attached--;
+	mutex_unlock(&attachment->engine->mutex);
 	if (attachment->interposer)
 		cow_interposer_free(attachment->interposer);
 	cow_guard_exit(&attachment->guard);
@@ -194,7 +197,6 @@ static void detach(struct origin_target *target)
 	if (!--attachment->targets) {
 		mutex_lock(&engine->mutex);
 		target->origin->shell = NULL;
-		engine->attached--;
 		mutex_unlock(&engine->mutex);
 	}
 	cow_attachment_put(attachment);

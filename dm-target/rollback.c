@@ -577,7 +577,7 @@ static void to_origin(struct cow_bio *write)
 			       write->waiter.block;
 	if (cow_guard_covers(&attachment->guard, bio->bi_iter.bi_sector, bio_end_sector(bio))) {
 		INIT_WORK(&write->slow, guarded_to_origin);
-		queue_work(attachment->engine->slow_wq, &write->slow);
+		queue_work(attachment->sender.wq, &write->slow);
 	} else {
 		cow_engine_admit(write);
 	}

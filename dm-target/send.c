@@ -11,11 +11,12 @@
  * one who sleeps: it has engine->mutex, and all origins wait for it. Each
  * attachment has a work instead, which holds nothing, in a workqueue with a rescuer of
  * its own, and allocates the bios of reads itself, from its own bio_set. So origins depend on each
- * other only as their devices do, which has an end. (For room, see io_extent_new().)
- * The interposer's worker is in the same workqueue: it does not wait for this.
+ * other only as their devices do, which has an end. (For room, see io_extent_new().) The
+ * interposer's worker has another workqueue: it may wait for what is sent here.
  *
- * While only one origin is attached nobody else waits for the worker, and nothing that
- * its device needs is among what the worker has: the store is not on the origin. Then
+ * While there is only one attachment nobody else's writes wait for the worker (those to
+ * snapshots have their origin's), and nothing that the origin's device needs is among
+ * what the worker has: the store is not on the origin, nor the origin on its snapshots. Then
  * the worker submits itself, which saves a change of threads. The second attachment is
  * made under engine->mutex, before any write to its device is taken: by then the worker
  * has nothing on its way any more.

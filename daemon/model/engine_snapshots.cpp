@@ -207,9 +207,9 @@ std::vector<Uuid> Engine::createSnapshots(const std::vector<std::pair<Uuid, std:
         changed.snapshots.push_back(std::move(snapshot));
     }
     checkFits(store, changed);
-    turns_.checked();
     if (ids.size() > 1)
         checkNoFileIsFrozen(devices_, store, ids);
+    turns_.checked();
     upperFirst(store, ids);
     persist(store, std::move(changed));
     watch(store, ids);

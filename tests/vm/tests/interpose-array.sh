@@ -51,33 +51,53 @@ exact_pair() {
 	check "$1: they are deleted" dmsetup message store 0 delete 1 2
 }
 
-# clean: nothing was written to the array for so long that its superblock says so, and its bitmap.
-clean() {
+# quiet: nothing was written to the array for so long that its superblock says so, or that its bitmap does.
+quiet() {
 	local i
+	if [[ $bitmap == internal ]]; then
+		sleep 4
+		return
+	fi
 	for ((i = 0; i < 100; i++)); do
-		[[ $(</sys/block/md9/md/array_state) == clean ]] && { sleep 3; return; }
+		[[ $(</sys/block/md9/md/array_state) == clean ]] && return
 		sleep 0.1
 	done
 	fail "the array does not become clean: $(</sys/block/md9/md/array_state)"
+}
+
+write_while_repaired() {
+	write_many /dev/md9
+	[[ $(</sys/block/md9/md/sync_action) == repair ]] || fail "it is not repaired any more"
 }
 
 load_module
 modprobe -a raid1 loop ext4 || fail "modules are missing"
 store_make store "$DISK1" 2 segment_sectors 256
 
+# With a bitmap the array never becomes clean here: only its bitmap is written before a write.
 for bitmap in none internal; do
 	note "an array with the bitmap \"$bitmap\", and its member"
-	check "an array" mdadm --create /dev/md9 --quiet --run --assume-clean --level=1 --raid-devices=2 --bitmap=$bitmap "$DISK0" "$DISK2"
+	check "an array" mdadm --create /dev/md9 --quiet --run --assume-clean --level=1 --raid-devices=2 --bitmap=$bitmap \
+		"$DISK0" --write-mostly "$DISK2"
+	if [[ $bitmap == internal ]]; then
+		echo 1 >/sys/block/md9/md/bitmap/time_base
+		echo 0 >/sys/block/md9/md/safe_mode_delay
+	fi
 	origin_interpose upper store 1 /dev/md9
-	origin_interpose lower store 2 "$DISK0"
-	[[ $bitmap == none ]] || echo 1 >/sys/block/md9/md/bitmap/time_base
+	origin_interpose lower store 2 "$DISK2"
 	fill /dev/md9 "$SEED"
-	clean
-	exact_pair "a write to a clean array" /dev/md9 "$DISK0" write_one /dev/md9 77
-	clean
-	exact_pair "many writes" /dev/md9 "$DISK0" write_many /dev/md9
+	quiet
+	exact_pair "a write to an array that was quiet" /dev/md9 "$DISK2" write_one /dev/md9 77
+	quiet
+	exact_pair "many writes" /dev/md9 "$DISK2" write_many /dev/md9
+	quiet
+	# what the second mirror has is read by nobody; repairing writes it
+	dd if=/dev/urandom of="$DISK2" bs=1M seek=12 count=8 oflag=direct conv=notrunc status=none
+	echo 400 >/sys/block/md9/md/sync_speed_max
+	echo 400 >/sys/block/md9/md/sync_speed_min
 	echo repair >/sys/block/md9/md/sync_action
-	LOWER_MOVES=1 exact_pair "many writes while it is repaired" /dev/md9 "$DISK0" write_many /dev/md9
+	LOWER_MOVES=1 exact_pair "many writes while it is repaired" /dev/md9 "$DISK2" write_while_repaired
+	echo idle >/sys/block/md9/md/sync_action
 	check "both are detached" eval 'dmsetup remove upper && dmsetup remove lower'
 	check "both are forgotten" eval 'dmsetup message store 0 forget 1 && dmsetup message store 0 forget 2'
 	check "the array is stopped" mdadm --stop --quiet /dev/md9
