@@ -99,8 +99,8 @@
  * - A clone that needs memory is made without waiting in its submitter's context; if
  *   there is none, the worker makes it from a reserve. The worker has no bio_list: what
  *   it submits is under way when it is back, or waits to be preserved, which needs nothing
- *   of the worker's, so the reserve comes back, too. It is the interposer's own: a clone that waits at an interposer below cannot use up what that
- *   one needs to let it in.
+ *   of the worker's, so the reserve comes back, too. It is the interposer's own: a clone
+ *   that waits at an interposer below cannot use up what that one needs to let it in.
  * - Submitting to one origin's device may wait for a write to another's, as to an array's
  *   member. What was preserved is not submitted by the engine's worker then, which that
  *   write needs (send.c).
