@@ -369,7 +369,7 @@ bool cow_front_has_verdict(struct cow_guard *guard);
  * that it may sleep.
  */
 struct cow_interposer;
-int cow_interpose_init(void);
+void cow_interpose_init(void);
 void cow_interpose_exit(void);
 const char *cow_interpose_refusal(struct block_device *bdev);
 struct cow_interposer *cow_interposer_make(struct cow_guard *guard);

@@ -913,10 +913,9 @@ bool cow_gate_hold_still(struct cow_interposer *interposer,
 	return still;
 }
 
-int cow_interpose_init(void)
+void cow_interpose_init(void)
 {
 	learn_chain_end();
-	return 0;
 }
 
 void cow_interpose_exit(void)

@@ -79,9 +79,7 @@ static int __init cow_init(void)
 
 	if (r)
 		return r;
-	r = cow_interpose_init();
-	if (r)
-		goto bad_interpose;
+	cow_interpose_init();
 	r = dm_register_target(&cow_store_type);
 	if (r)
 		goto bad_store;
@@ -98,7 +96,6 @@ bad_origin:
 	dm_unregister_target(&cow_store_type);
 bad_store:
 	cow_interpose_exit();
-bad_interpose:
 	cow_engine_exit();
 	return r;
 }

@@ -36,8 +36,7 @@ void checkTarget(const SnapshotRecord& target, const SnapshotState& state, bool 
         fail(ErrorKind::Stale,
              "the snapshot {} is stale: its origin was written while nothing was in front of it, "
              "or its device became smaller, so it is not what the origin was. If you want to go "
-             "back to what it has all the "
-             "same, say so (--force)",
+             "back to what it has all the same, say so (--force)",
              target.name);
     if (state.line.state == COWSNAP_STATE_DAMAGED)
         fail(ErrorKind::MetadataCorrupt,
