@@ -7,7 +7,8 @@
  *
  *   cow_engines_mutex     the list of engines, references to them
  *   engine->create_mutex  one create at a time; held while origins are drained
- *   engine->control       the control record (core's "control" context)
+ *   engine->control       the control record (core's "control" context); no device is
+ *                         opened or closed under it: a guarded write waits for it
  *   engine->mutex         core's "engine" context; held by the worker, never
  *                         while waiting for I/O
  *   engine->view          spinlock, interrupts off: core's "view" context
@@ -347,8 +348,8 @@ int cow_store_message(struct cow_engine *engine, unsigned int argc, char **argv,
 		      unsigned int maxlen);
 
 /* front.c */
-int cow_guard_init(struct cow_guard *guard, struct cow_engine *engine, struct cow_origin *origin,
-		   struct block_device *bdev);
+int cow_guard_init(struct cow_guard *guard, struct cow_engine *engine, struct block_device *bdev);
+void cow_guard_adopt(struct cow_guard *guard, struct cow_origin *origin);
 void cow_guard_stop(struct cow_guard *guard);
 void cow_guard_exit(struct cow_guard *guard);
 void cow_guard_write(struct cow_guard *guard, struct cow_bio *write, s64 begin);
@@ -373,6 +374,7 @@ void cow_interpose_init(void);
 void cow_interpose_exit(void);
 const char *cow_interpose_refusal(struct block_device *bdev);
 struct cow_interposer *cow_interposer_make(struct cow_guard *guard);
+void cow_interposer_adopt(struct cow_interposer *interposer, struct cow_origin *origin);
 int cow_interposer_arm(struct cow_interposer *interposer);
 bool cow_interposer_armed(const struct cow_interposer *interposer);
 void cow_interposer_suspend(struct cow_interposer *interposer);
@@ -422,7 +424,8 @@ void cow_snap_fill(struct cow_bio *write);
 extern struct target_type cow_store_type;
 extern struct target_type cow_origin_type;
 extern struct target_type cow_snap_type;
-void cow_attachment_put(struct cow_attachment *attachment);
+struct cow_attachment *cow_attachment_put(struct cow_attachment *attachment);
+void cow_attachment_free(struct cow_attachment *attachment);
 int cow_parse_u32(const char *word, u32 low, u32 high, u32 *value);
 int cow_parse_features(struct dm_target *ti, unsigned int argc, char **argv,
 		       int (*feature)(void *context, const char *name, const char *value),

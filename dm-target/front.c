@@ -656,13 +656,10 @@ void cow_guard_exit(struct cow_guard *guard)
 	kvfree(guard->buffer);
 }
 
-int cow_guard_init(struct cow_guard *guard, struct cow_engine *engine, struct cow_origin *origin,
-		   struct block_device *bdev)
+/* Of no origin yet. -ENOMEM. Without engine->control; may sleep. */
+int cow_guard_init(struct cow_guard *guard, struct cow_engine *engine, struct block_device *bdev)
 {
-	u32 i;
-
 	guard->engine = engine;
-	guard->origin = origin;
 	guard->bdev = bdev;
 	spin_lock_init(&guard->lock);
 	INIT_LIST_HEAD(&guard->waiting);
@@ -675,10 +672,18 @@ int cow_guard_init(struct cow_guard *guard, struct cow_engine *engine, struct co
 		cow_guard_exit(guard);
 		return -ENOMEM;
 	}
+	return 0;
+}
+
+/* engine->control held. */
+void cow_guard_adopt(struct cow_guard *guard, struct cow_origin *origin)
+{
+	u32 i;
+
+	guard->origin = origin;
 	for (i = 0; i < origin->nr_places; i++)
 		guard->watched[i].place = origin->places[i];
 	guard->nr_watched = origin->nr_places;
-	return 0;
 }
 
 /* No write is left; without engine->control. */

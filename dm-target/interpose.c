@@ -775,8 +775,8 @@ free:
 }
 
 /*
- * An interposer that is not armed yet, for the guard's origin, whose device the caller
- * keeps open; he has the hooks, too. NULL without memory. May sleep.
+ * An interposer that is not armed yet, for the guard's device, which the caller keeps
+ * open; he has the hooks, too. Of no origin yet. NULL without memory. May sleep.
  */
 struct cow_interposer *cow_interposer_make(struct cow_guard *guard)
 {
@@ -787,13 +787,18 @@ struct cow_interposer *cow_interposer_make(struct cow_guard *guard)
 	if (!interposer)
 		return NULL;
 	interposer->engine = guard->engine;
-	interposer->origin = guard->origin;
 	interposer->guard = guard;
 	interposer->bdev = bdev;
 	interposer->disk = bdev->bd_disk;
 	interposer->first = bdev->bd_start_sect;
-	interposer->sectors = guard->origin->size_sectors;
 	return interposer;
+}
+
+/* Of one that has no origin yet. */
+void cow_interposer_adopt(struct cow_interposer *interposer, struct cow_origin *origin)
+{
+	interposer->origin = origin;
+	interposer->sectors = origin->size_sectors;
 }
 
 static int publish(struct cow_interposer *interposer)

@@ -26,21 +26,39 @@ struct origin_target {
 
 /* ------------------------------------------------------------ attaching --- */
 
-static int attach_new(struct cow_engine *engine, struct origin_target *target,
-		      struct mapped_device *md)
+/*
+ * Without control the device is opened and closed, and memory is had: who scans a disk for
+ * partitions has a lock that opening waits for, and may himself wait for a write that
+ * needs control (see front.c), and so may who frees memory. NULL is nothing.
+ */
+void cow_attachment_free(struct cow_attachment *attachment)
+{
+	if (!attachment)
+		return;
+	if (attachment->interposer)
+		cow_interposer_free(attachment->interposer);
+	cow_guard_exit(&attachment->guard);
+	cow_sender_exit(&attachment->sender);
+	cow_bdev_close(&attachment->lower);
+	kfree(attachment);
+}
+
+/* Of no origin yet; attach_new() makes it one's. */
+static struct cow_attachment *attachment_make(struct origin_target *target)
 {
 	struct cow_attachment *attachment = kzalloc(sizeof(*attachment), GFP_KERNEL);
 	int r;
 
 	if (!attachment)
-		return -ENOMEM;
+		return ERR_PTR(-ENOMEM);
+	attachment->engine = target->engine;
 	r = cow_bdev_open(&attachment->lower, target->bdev->bd_dev);
 	if (r)
 		goto bad_open;
 	r = cow_sender_init(&attachment->sender);
 	if (r)
 		goto bad_sender;
-	r = cow_guard_init(&attachment->guard, engine, target->origin, attachment->lower.bdev);
+	r = cow_guard_init(&attachment->guard, target->engine, attachment->lower.bdev);
 	if (r)
 		goto bad_guard;
 	if (target->interpose) {
@@ -49,20 +67,7 @@ static int attach_new(struct cow_engine *engine, struct origin_target *target,
 		if (!attachment->interposer)
 			goto bad_interposer;
 	}
-	attachment->engine = engine;
-	attachment->md = md;
-	attachment->dev = disk_devt(dm_disk(md));
-	attachment->order = ++engine->attach_order;
-	attachment->origin = target->origin;
-	cow_copier_init(attachment);
-	attachment->targets = 1;
-	attachment->references = 1;
-	target->attachment = attachment;
-	mutex_lock(&engine->mutex);
-	target->origin->shell = attachment;
-	engine->attached++;
-	mutex_unlock(&engine->mutex);
-	return 0;
+	return attachment;
 bad_interposer:
 	cow_guard_exit(&attachment->guard);
 bad_guard:
@@ -71,48 +76,95 @@ bad_sender:
 	cow_bdev_close(&attachment->lower);
 bad_open:
 	kfree(attachment);
-	return r;
+	return ERR_PTR(r);
 }
 
-static int attach(struct dm_target *ti, struct origin_target *target)
+/* control held. */
+static void attach_new(struct cow_attachment *attachment, struct origin_target *target,
+		       struct mapped_device *md)
 {
 	struct cow_engine *engine = target->engine;
-	struct mapped_device *md = dm_table_get_md(ti->table);
-	struct cow_attachment *attachment;
-	char why[COW_WHY_BYTES] = "";
-	int r;
 
-	mutex_lock(&engine->control);
-	r = cow_origin_register(&engine->store, target->id, ti->len, &target->origin, why);
+	attachment->md = md;
+	attachment->dev = disk_devt(dm_disk(md));
+	attachment->order = ++engine->attach_order;
+	attachment->origin = target->origin;
+	cow_guard_adopt(&attachment->guard, target->origin);
+	if (attachment->interposer)
+		cow_interposer_adopt(attachment->interposer, target->origin);
+	cow_copier_init(attachment);
+	attachment->targets = 1;
+	attachment->references = 1;
+	target->attachment = attachment;
+	mutex_lock(&engine->mutex);
+	target->origin->shell = attachment;
+	engine->attached++;
+	mutex_unlock(&engine->mutex);
+}
+
+/* control held. Another target, of the table that comes next. */
+static int attach_again(struct dm_target *ti, struct origin_target *target,
+			struct cow_attachment *attachment)
+{
+	if (attachment->md != dm_table_get_md(ti->table))
+		ti->error = "This origin is attached already";
+	else if (attachment->lower.bdev != target->bdev)
+		ti->error = "This origin is on another device";
+	else if (target->interpose != !!attachment->interposer)
+		ti->error = "An origin cannot change between stacked and interposed";
+	else
+		target->attachment = attachment;
+	if (!target->attachment)
+		return -EBUSY;
+	attachment->targets++;
+	attachment->references++;
+	return 0;
+}
+
+/* control held. @fresh is NULL when the origin had an attachment just now. */
+static int attach_to(struct dm_target *ti, struct origin_target *target,
+		     struct cow_attachment *fresh)
+{
+	struct cow_engine *engine = target->engine;
+	char why[COW_WHY_BYTES] = "";
+	int r = cow_origin_register(&engine->store, target->id, ti->len, &target->origin, why);
+
 	if (r) {
 		DMERR("%s", why);
 		ti->error = "The origin cannot be registered in the store";
-		goto out;
+		return r;
 	}
-	attachment = target->origin->shell;
-	if (!attachment && target->interpose && target->origin->rollback.state) {
+	if (target->origin->shell)
+		return attach_again(ti, target, target->origin->shell);
+	if (target->interpose && target->origin->rollback.state) {
 		ti->error = "This origin has a rollback: it must be stacked until that is over";
-		r = -EBUSY;
-	} else if (!attachment) {
-		r = attach_new(engine, target, md);
-		if (r)
-			ti->error = "The origin's device cannot be opened";
-	} else if (attachment->md != md) {
-		ti->error = "This origin is attached already";
-		r = -EBUSY;
-	} else if (attachment->lower.bdev != target->bdev) {
-		ti->error = "This origin is on another device";
-		r = -EBUSY;
-	} else if (target->interpose != !!attachment->interposer) {
-		ti->error = "An origin cannot change between stacked and interposed";
-		r = -EBUSY;
-	} else {
-		attachment->targets++;
-		attachment->references++;
-		target->attachment = attachment;
+		return -EBUSY;
 	}
-out:
-	mutex_unlock(&engine->control);
+	if (!fresh) {
+		ti->error = "This origin has just been detached: try again";
+		return -EBUSY;
+	}
+	attach_new(fresh, target, dm_table_get_md(ti->table));
+	return 0;
+}
+
+static int attach(struct dm_target *ti, struct origin_target *target, bool is_attached)
+{
+	struct cow_attachment *fresh = NULL;
+	int r;
+
+	if (!is_attached) {
+		fresh = attachment_make(target);
+		if (IS_ERR(fresh)) {
+			ti->error = "The origin's device cannot be opened";
+			return PTR_ERR(fresh);
+		}
+	}
+	mutex_lock(&target->engine->control);
+	r = attach_to(ti, target, fresh);
+	mutex_unlock(&target->engine->control);
+	if (target->attachment != fresh)
+		cow_attachment_free(fresh);
 	return r;
 }
 
@@ -126,20 +178,18 @@ static bool quiet(struct cow_engine *engine, struct cow_origin *origin)
 	return is_quiet;
 }
 
-/* control held. */
-void cow_attachment_put(struct cow_attachment *attachment)
+/*
+ * control held. Somebody needs it no longer; to be given to cow_attachment_free() when
+ * control is let go.
+ */
+struct cow_attachment *cow_attachment_put(struct cow_attachment *attachment)
 {
 	if (--attachment->references)
-		return;
+		return NULL;
 	mutex_lock(&attachment->engine->mutex);
 	attachment->engine->attached--;
 	mutex_unlock(&attachment->engine->mutex);
-	if (attachment->interposer)
-		cow_interposer_free(attachment->interposer);
-	cow_guard_exit(&attachment->guard);
-	cow_sender_exit(&attachment->sender);
-	cow_bdev_close(&attachment->lower);
-	kfree(attachment);
+	return attachment;
 }
 
 /* control held. A create may be about to freeze, drain and flush the device. */
@@ -183,6 +233,7 @@ static void detach(struct origin_target *target)
 {
 	struct cow_engine *engine = target->engine;
 	struct cow_attachment *attachment = target->attachment;
+	struct cow_attachment *unused;
 
 	mutex_lock(&engine->control);
 	wait_while(has_creates, target);
@@ -199,8 +250,9 @@ static void detach(struct origin_target *target)
 		target->origin->shell = NULL;
 		mutex_unlock(&engine->mutex);
 	}
-	cow_attachment_put(attachment);
+	unused = cow_attachment_put(attachment);
 	mutex_unlock(&engine->control);
+	cow_attachment_free(unused);
 }
 
 /* --------------------------------------------------------- construction --- */
@@ -249,22 +301,22 @@ static int check_device(struct dm_target *ti, struct origin_target *target)
  * care for the origin. What they write behind its end is no concern of it, and its
  * rollback, for which it is stacked, leaves that alone.
  */
-static int check_unused(struct dm_target *ti, struct origin_target *target)
+static int check_unused(struct dm_target *ti, struct origin_target *target, bool *attached)
 {
 	struct cow_engine *engine = target->engine;
 	struct cow_origin *origin;
-	bool attached, may_have_grown;
+	bool may_have_grown;
 
 	mutex_lock(&engine->control);
 	origin = cow_origin_find(&engine->store, target->id);
-	attached = origin && origin->shell;
-	may_have_grown = attached || (origin && (target->interpose || origin->rollback.state));
+	*attached = origin && origin->shell;
+	may_have_grown = *attached || (origin && (target->interpose || origin->rollback.state));
 	mutex_unlock(&engine->control);
 	if (bdev_nr_sectors(target->bdev) > ti->len && !may_have_grown) {
 		ti->error = "The length is not the size of the origin's device";
 		return -EINVAL;
 	}
-	if (attached)
+	if (*attached)
 		return 0;
 	if (!target->interpose && !cow_device_alone(target->bdev)) {
 		ti->error = "The origin's device is in use by another mapped device";
@@ -347,6 +399,7 @@ static void close_device(struct dm_target *ti, struct origin_target *target)
 static int construct(struct dm_target *ti, struct origin_target *target, unsigned int argc,
 		     char **argv)
 {
+	bool is_attached;
 	int r;
 
 	if (cow_parse_u32(argv[1], 1, COWSNAP_ID_MAX, &target->id)) {
@@ -364,9 +417,9 @@ static int construct(struct dm_target *ti, struct origin_target *target, unsigne
 		goto bad_engine;
 	r = check_device(ti, target);
 	if (!r)
-		r = check_unused(ti, target);
+		r = check_unused(ti, target, &is_attached);
 	if (!r)
-		r = attach(ti, target);
+		r = attach(ti, target, is_attached);
 	if (!r)
 		return 0;
 	close_device(ti, target);

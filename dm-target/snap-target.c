@@ -233,47 +233,98 @@ static int snap_feature(void *context, const char *name, const char *value)
 	return 0;
 }
 
-/* control held. */
-static int take_snapshot(struct dm_target *ti, struct cow_snap_target *snap, u32 id)
+/* control held. The snapshot, if it can have a cow-snap now; snap->attachment is its origin's. */
+static struct cow_snapshot *find_snapshot(struct dm_target *ti, struct cow_snap_target *snap,
+					  u32 id)
 {
-	struct mapped_device *md = dm_table_get_md(ti->table);
 	struct cow_snapshot *snapshot = cow_snapshot_find(&snap->engine->store, id);
 
 	if (!snapshot) {
 		ti->error = "There is no snapshot with this id";
-		return -ENOENT;
+		return ERR_PTR(-ENOENT);
 	}
 	if (ti->len != snapshot->origin->size_sectors) {
 		ti->error = "The length is not the size of the snapshot's origin";
-		return -EINVAL;
+		return ERR_PTR(-EINVAL);
 	}
-	if (snapshot->users && snapshot->shell != md) {
+	if (snapshot->users && snapshot->shell != dm_table_get_md(ti->table)) {
 		ti->error = "This snapshot has a cow-snap already";
-		return -EBUSY;
+		return ERR_PTR(-EBUSY);
 	}
 	if (!snap->read_only && cow_rollback_needs(snapshot)) {
 		ti->error = "A rollback needs this snapshot: only a read_only cow-snap can be had";
-		return -EBUSY;
+		return ERR_PTR(-EBUSY);
 	}
-	snap->attachment = snapshot->origin->shell;
-	if (!snap->attachment) {
+	if (!snapshot->origin->shell) {
 		ti->error = "The snapshot's origin has no cow-origin";
-		return -ENODEV;
+		return ERR_PTR(-ENODEV);
+	}
+	return snapshot;
+}
+
+/* control held; snap->origin_md is open. All is as it was when it was decided to open it. */
+static int take_snapshot(struct dm_target *ti, struct cow_snap_target *snap, u32 id)
+{
+	struct cow_snapshot *snapshot = find_snapshot(ti, snap, id);
+
+	if (IS_ERR(snapshot))
+		return PTR_ERR(snapshot);
+	if (snapshot->origin->shell != snap->attachment) {
+		ti->error = "The snapshot's cow-origin has just gone: try again";
+		return -EBUSY;
 	}
 	if (!snap->read_only && cow_overlay_make(snapshot)) {
 		ti->error = "No memory";
 		return -ENOMEM;
 	}
-	if (cow_bdev_open(&snap->origin_md, snap->attachment->dev)) {
-		ti->error = "The cow-origin's device cannot be opened";
-		return -EBUSY;
-	}
-	snap->attachment->references++;
 	snapshot->users++;
 	snapshot->origin->users++;
-	snapshot->shell = md;
+	snapshot->shell = dm_table_get_md(ti->table);
 	snap->snapshot = snapshot;
 	return 0;
+}
+
+/* The attachment is the origin's, with a reference; or it is NULL. */
+static int find_attachment(struct dm_target *ti, struct cow_snap_target *snap, u32 id)
+{
+	struct cow_snapshot *snapshot;
+
+	mutex_lock(&snap->engine->control);
+	snapshot = find_snapshot(ti, snap, id);
+	if (!IS_ERR(snapshot)) {
+		snap->attachment = snapshot->origin->shell;
+		snap->attachment->references++;
+	}
+	mutex_unlock(&snap->engine->control);
+	return PTR_ERR_OR_ZERO(snapshot);
+}
+
+/*
+ * The cow-origin's device is opened without control (see cowsnap.h). Its number may have
+ * become another device's by then, but not while the attachment is still the origin's.
+ */
+static int attach_snapshot(struct dm_target *ti, struct cow_snap_target *snap, u32 id)
+{
+	struct cow_attachment *unused = NULL;
+	int r = find_attachment(ti, snap, id);
+
+	if (r)
+		return r;
+	r = cow_bdev_open(&snap->origin_md, snap->attachment->dev);
+	if (r) {
+		ti->error = "The cow-origin's device cannot be opened";
+		r = -EBUSY;
+	}
+	mutex_lock(&snap->engine->control);
+	if (!r)
+		r = take_snapshot(ti, snap, id);
+	if (r)
+		unused = cow_attachment_put(snap->attachment);
+	mutex_unlock(&snap->engine->control);
+	cow_attachment_free(unused);
+	if (r)
+		cow_bdev_close(&snap->origin_md);
+	return r;
 }
 
 static int snap_construct(struct dm_target *ti, struct cow_snap_target *snap, unsigned int argc,
@@ -296,9 +347,7 @@ static int snap_construct(struct dm_target *ti, struct cow_snap_target *snap, un
 	snap->engine = cow_engine_from_arg(ti, argv[0], &snap->store_dev);
 	if (IS_ERR(snap->engine))
 		return PTR_ERR(snap->engine);
-	mutex_lock(&snap->engine->control);
-	r = take_snapshot(ti, snap, id);
-	mutex_unlock(&snap->engine->control);
+	r = attach_snapshot(ti, snap, id);
 	if (r) {
 		mutex_lock(&cow_engines_mutex);
 		cow_engine_put(snap->engine);
@@ -342,14 +391,16 @@ static void snap_dtr(struct dm_target *ti)
 	struct cow_snap_target *snap = ti->private;
 	struct cow_engine *engine = snap->engine;
 	struct cow_snapshot *snapshot = snap->snapshot;
+	struct cow_attachment *unused;
 
 	mutex_lock(&engine->control);
 	snapshot->origin->users--;
 	/* deleted while it was open: the last user frees it */
 	if (!--snapshot->users && list_empty(&snapshot->all))
 		cow_snapshot_free(snapshot);
-	cow_attachment_put(snap->attachment);
+	unused = cow_attachment_put(snap->attachment);
 	mutex_unlock(&engine->control);
+	cow_attachment_free(unused);
 	cow_bdev_close(&snap->origin_md);
 	mutex_lock(&cow_engines_mutex);
 	cow_engine_put(engine);
