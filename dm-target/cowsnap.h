@@ -181,7 +181,8 @@ struct cow_attachment {
 	unsigned int targets; /* cow-origins; without one origin->shell is another */
 	unsigned int references; /* targets and cow-snaps */
 	unsigned int creates; /* under way: the last target stays until they have ended */
-	bool leaving; /* the last target waits for that: no other create begins */
+	bool leaving; /* the last target waits for that: no other create or target begins */
+	bool closing; /* interposed, suspended or about to be: no create begins */
 	struct cow_origin *origin;
 	struct cow_bdev lower; /* the origin's device */
 	struct cow_sender sender;

@@ -108,6 +108,11 @@ static int find_target(struct cow_engine *engine, struct target *target, u32 id)
 		DMERR("create: the cow-origin of origin %u is going away", id);
 		return -EBUSY;
 	}
+	if (target->attachment->closing) {
+		DMERR("create: the cow-origin of origin %u is suspended", id);
+		dm_put(target->attachment->md);
+		return -EBUSY;
+	}
 	target->attachment->creates++;
 	target->md = target->attachment->md;
 	target->order = target->attachment->order;

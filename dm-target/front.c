@@ -311,8 +311,11 @@ static void guarded_end(struct bio *bio)
 	bio->bi_end_io(bio); /* bio_endio() has done its part */
 }
 
-/* It is counted. Preserved, and sent to the device, as any other. */
-static void go(struct cow_bio *write)
+/*
+ * It is counted. Preserved, and sent to the device, as any other. @by_worker: the device's
+ * driver may wait, and the caller must not: others wait for his work.
+ */
+static void go(struct cow_bio *write, bool by_worker)
 {
 	struct bio *bio = write->bio;
 
@@ -320,7 +323,8 @@ static void go(struct cow_bio *write)
 	write->private = bio->bi_private;
 	bio->bi_end_io = guarded_end;
 	bio->bi_private = write;
-	if (!cow_origin_may_pass(write->origin, write->waiter.block, write->waiter.length)) {
+	if (by_worker ||
+	    !cow_origin_may_pass(write->origin, write->waiter.block, write->waiter.length)) {
 		bio->bi_opf &= ~REQ_NOWAIT; /* the worker submits it */
 		cow_engine_queue(write->guard->engine, write);
 		return;
@@ -375,7 +379,7 @@ void cow_guard_write(struct cow_guard *guard, struct cow_bio *write, s64 begin)
 	}
 	spin_unlock_irqrestore(&guard->lock, flags);
 	if (goes)
-		go(write);
+		go(write, false);
 }
 
 /* To AWAY, READY or OFF; those that waited go, up to one that makes it CHANGING again. */
@@ -401,7 +405,7 @@ static void settle(struct cow_guard *guard, enum cow_guard_state state,
 		begin_to_change(guard);
 	spin_unlock_irq(&guard->lock);
 	list_for_each_entry_safe(write, following, &going, list)
-		go(write);
+		go(write, true);
 }
 
 /* ------------------------------------------------------------- changing --- */

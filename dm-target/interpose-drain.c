@@ -134,16 +134,30 @@ static bool overlap(const struct block_device *a, const struct block_device *b)
 	       b->bd_start_sect < a->bd_start_sect + a->bd_nr_sectors;
 }
 
-/* Counted for the whole disk and for its partitions apart. */
+static u64 writes_ended(struct block_device *part)
+{
+	return part_stat_read(part, ios[STAT_WRITE]) + part_stat_read(part, ios[STAT_DISCARD]);
+}
+
+/*
+ * Counted for the whole disk and for its partitions apart. One CPU is looked at after the
+ * other: of a write that begins on one that was looked at, and ends on one that was not,
+ * only the end is seen, which would hide another write. That it has ended is counted
+ * before it is in flight no longer, so such a look is told by that, and says nothing.
+ */
 static bool no_write_in_flight(struct block_device *bdev)
 {
 	struct gendisk *disk = bdev->bd_disk;
 	struct block_device *part;
+	u64 ended = 0;
 	unsigned long index;
 	long in_flight = 0;
 	int cpu;
 
 	rcu_read_lock();
+	xa_for_each(&disk->part_tbl, index, part)
+		ended += overlap(part, bdev) ? writes_ended(part) : 0;
+	smp_rmb(); /* before what is in flight */
 	xa_for_each(&disk->part_tbl, index, part) {
 		/* those to other partitions go on: the gate lets them pass */
 		if (!overlap(part, bdev))
@@ -152,8 +166,11 @@ static bool no_write_in_flight(struct block_device *bdev)
 		for_each_possible_cpu(cpu)
 			in_flight += part_stat_local_read_cpu(part, in_flight[1], cpu);
 	}
+	smp_rmb(); /* after what is in flight */
+	xa_for_each(&disk->part_tbl, index, part)
+		ended -= overlap(part, bdev) ? writes_ended(part) : 0;
 	rcu_read_unlock();
-	return in_flight <= 0;
+	return in_flight <= 0 && !ended;
 }
 
 /*

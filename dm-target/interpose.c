@@ -402,7 +402,6 @@ static struct passing *new_passing(struct cow_interposer *interposer, struct bio
 
 	if (!clone)
 		return NULL;
-	bio_clear_polled(clone);
 	if (may_wait)
 		clone->bi_opf &= ~REQ_NOWAIT;
 	clone->bi_end_io = passing_end;
@@ -511,6 +510,8 @@ static void take(struct bio *bio, bool may_wait)
 	struct cow_interposer *interposer;
 	enum gate entered = GATE_AGAIN;
 
+	/* its end comes from the clone's, in an interrupt: 6.1 caches those that are polled */
+	bio_clear_polled(bio);
 	rcu_read_lock();
 	while (entered == GATE_AGAIN) {
 		interposer = interposer_of(bio);

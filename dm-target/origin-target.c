@@ -108,6 +108,8 @@ static int attach_again(struct dm_target *ti, struct origin_target *target,
 {
 	if (attachment->md != dm_table_get_md(ti->table))
 		ti->error = "This origin is attached already";
+	else if (attachment->leaving)
+		ti->error = "This origin is just being detached: try again";
 	else if (attachment->lower.bdev != target->bdev)
 		ti->error = "This origin is on another device";
 	else if (target->interpose != !!attachment->interposer)
@@ -544,14 +546,36 @@ static struct cow_interposer *interposer_of(struct dm_target *ti)
 	return ((struct origin_target *)ti->private)->attachment->interposer;
 }
 
+/*
+ * A create has what is written at its gate while it freezes and thaws file systems, so the
+ * gate must not be closed until it has ended: the mapped device may be about to be removed,
+ * or to get another table, and both wait for the create before anything opens it again.
+ */
+static void wait_for_creates(struct cow_attachment *attachment)
+{
+	struct cow_engine *engine = attachment->engine;
+
+	mutex_lock(&engine->control);
+	attachment->closing = true;
+	while (attachment->creates) {
+		mutex_unlock(&engine->control);
+		cow_engine_kick(engine);
+		usleep_range(200, 500);
+		mutex_lock(&engine->control);
+	}
+	mutex_unlock(&engine->control);
+}
+
 /* Writes to the device of an interposed origin wait, as those to a stacked one do. */
 static void origin_presuspend(struct dm_target *ti)
 {
 	struct origin_target *target = ti->private;
 
 	cow_copier_stop(target->attachment);
-	if (interposer_of(ti))
+	if (interposer_of(ti)) {
+		wait_for_creates(target->attachment);
 		cow_interposer_suspend(interposer_of(ti));
+	}
 }
 
 /* A create suspends, too, inside the kernel: that is still in front. */
@@ -586,8 +610,12 @@ static void origin_resume(struct dm_target *ti)
 	struct origin_target *target = ti->private;
 
 	cow_copier_start(target->attachment);
-	if (interposer_of(ti))
-		cow_interposer_resume(interposer_of(ti));
+	if (!interposer_of(ti))
+		return;
+	cow_interposer_resume(interposer_of(ti));
+	mutex_lock(&target->engine->control);
+	target->attachment->closing = false;
+	mutex_unlock(&target->engine->control);
 }
 
 static void emit_rollback(struct origin_target *target, char *result, unsigned int maxlen,
