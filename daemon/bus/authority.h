@@ -32,8 +32,8 @@ struct AuthoritySettings {
     std::chrono::milliseconds interactive_time_limit = std::chrono::minutes(5);
     /// How many checks of one user, and of all together, may be under way. The bus lets a
     /// connection wait for 128 answers at a time.
-    std::size_t checks_of_user = 48;
-    std::size_t checks = 96;
+    std::size_t checks_of_user = 80;
+    std::size_t checks = 112;
 };
 
 class Authority {

@@ -41,7 +41,7 @@ PublishedObject publishJob(const Job& job) {
                 {"Rate", job.rate()},
                 {"Requested", secondsOf(job.requested)},
                 {"Began", secondsOf(job.began)},
-                {"ExpectedEnd", secondsOf(job.expectedEnd())},
+                {"ExpectedEndTime", secondsOf(job.expectedEnd())},
                 {"Ended", secondsOf(job.ended)},
                 {"UserId", std::uint32_t{job.request.caller.user_id}},
                 {"ProcessId", static_cast<std::uint32_t>(job.request.caller.process_id)},

@@ -212,7 +212,7 @@ void addJob(Entries& entries, sd_bus_message_handler_t on_call, sd_bus_property_
         SD_BUS_PROPERTY("Rate", "t", on_get, 0, kChanging),
         SD_BUS_PROPERTY("Requested", "t", on_get, 0, kConstant),
         SD_BUS_PROPERTY("Began", "t", on_get, 0, kChanging),
-        SD_BUS_PROPERTY("ExpectedEnd", "t", on_get, 0, kChanging),
+        SD_BUS_PROPERTY("ExpectedEndTime", "t", on_get, 0, kChanging),
         SD_BUS_PROPERTY("Ended", "t", on_get, 0, kChanging),
         SD_BUS_PROPERTY("UserId", "u", on_get, 0, kConstant),
         SD_BUS_PROPERTY("ProcessId", "u", on_get, 0, kConstant),

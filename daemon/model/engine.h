@@ -282,6 +282,7 @@ private:
     bool standsOnOrigin(const VolumeGroup& group, const BlockDevice& origin);
     std::vector<VolumeGroup> allGroups();
     bool isNeverUsed(const std::string& path);
+    void undoUnfinishedStore(const std::vector<DeviceIdentity>& devices);
     std::string volumeForNewStore(const VolumeGroup& group, const std::string& store_name,
                                   std::uint64_t extents);
 

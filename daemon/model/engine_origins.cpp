@@ -321,6 +321,17 @@ void Engine::requireRegistered(StoreState& store, const Uuid& uuid) {
          origin.name, policyName(origin.boot_policy), registry_.directory().string());
 }
 
+namespace {
+
+/// Busy if someone gave its mapped device another table: such a device is nobody's to remove here.
+void checkNotChanged(const StoreState& store, const OriginRecord& origin) {
+    const auto state = store.origins.find(origin.id);
+    if (state != store.origins.end() && state->second.condition == OriginCondition::Changed)
+        fail(ErrorKind::Busy, "the origin {}: {}", origin.name, state->second.problem);
+}
+
+}  // namespace
+
 void Engine::detach(const Uuid& uuid) {
     StoreState& store = storeOfOrigin(uuid);
     load(store);
@@ -334,6 +345,7 @@ void Engine::detach(const Uuid& uuid) {
         fail(ErrorKind::Busy, "the origin {} still has snapshots ({}): delete them first",
              origin->name, snapshots);
     const auto state = store.origins.find(origin->id);
+    checkNotChanged(store, *origin);
     if (state != store.origins.end() && state->second.mapped &&
         state->second.mapped->open_count > 0)
         fail(ErrorKind::Busy, "{} is open: unmount it, or stop what uses it, first",
@@ -360,6 +372,7 @@ void Engine::detach(const Uuid& uuid) {
 
 void Engine::finishDetach(StoreState& store, const Uuid& uuid) {
     const std::uint32_t id = store.metadata.origin(uuid)->id;
+    checkNotChanged(store, *store.metadata.origin(uuid));
     if (const auto mapped = assembly_.find(uuid, COWSNAP_DM_ROLE_ORIGIN))
         mapper_.remove(mapped->name, visibilityOf(store.origins.at(id).method));
     try {

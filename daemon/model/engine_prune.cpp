@@ -27,6 +27,7 @@ RetentionCandidate candidateFrom(const StoreState& store, const SnapshotRecord& 
     candidate.expires = record.expires;
     candidate.held = !record.holds.empty();
     candidate.open = state.mapped && state.mapped->open_count > 0;
+    candidate.replaced = isReplaced(state);
     candidate.in_rollback = rollbackNeeds(store, record);
     candidate.sound = state.line.state == COWSNAP_STATE_ACTIVE;
     candidate.lost = state.line.state == COWSNAP_STATE_LOST;

@@ -123,6 +123,10 @@ void Engine::refresh(const Uuid& uuid) {
     }
     if (!store.slots)
         return;  // its metadata was never read: only opening it again helps
+    if (!store.brought_up) {
+        startStore(uuid);  // such as one whose metadata could not be written just then
+        return;
+    }
     try {
         load(store);
         if (store.metadata_damaged)

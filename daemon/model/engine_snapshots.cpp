@@ -260,7 +260,9 @@ void Engine::deleteSnapshots(const std::vector<Uuid>& snapshots) {
             if (record == nullptr)
                 fail(ErrorKind::NotFound, "the snapshot {} is gone already", uuid.dashed());
             checkNotHeld(*record);
-            checkNotOpen(*record, usableStore(store).snapshots.at(record->id));
+            const SnapshotState& state = usableStore(store).snapshots.at(record->id);
+            checkNotOpen(*record, state);
+            checkNotReplaced(*record, state);
             checkNoRollbackNeeds(usableStore(store), *record);
         }
     }
@@ -414,6 +416,7 @@ void Engine::deactivate(const Uuid& uuid) {
     if (snapshot == nullptr)
         fail(ErrorKind::NotFound, "the snapshot {} is gone", uuid.dashed());
     const SnapshotState& state = store.snapshots.at(snapshot->id);
+    checkNotReplaced(*snapshot, state);
     if (!state.mapped)
         return;
     if (state.mapped->open_count > 0)

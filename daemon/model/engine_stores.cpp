@@ -72,6 +72,8 @@ StoreSet Engine::findStores() {
     try {
         registered = registry_.read();
         removeUnfinished(mapper_, registered);
+        for (const auto& devices : registry_.unfinished())
+            undoUnfinishedStore(devices);
     } catch (const Error& error) {
         spdlog::error("{}", error.what());
     }
@@ -112,13 +114,16 @@ void Engine::startStore(const Uuid& uuid) {
     StoreState& store = stores_.at(uuid);
     const LogFields about(logFieldsOf(store));
     store.lacks_module = false;
+    store.brought_up = false;
     try {
         store.lacks_module = !mapper_.targetVersion(COWSNAP_TARGET_STORE);
         bringUp(store);
     } catch (const Error& error) {
+        // What is known already is not told again with each try.
+        if (store.problem != error.what())
+            spdlog::error("the store {} cannot be used: {}", store.uuid.dashed(), error.what());
         store.problem = error.what();
         store.problem_kind = error.kind();
-        spdlog::error("the store {} cannot be used: {}", store.uuid.dashed(), error.what());
     } catch (...) {
         store.starting = false;
         store.problem = "its activation ended in an unexpected way: the log says why";
@@ -130,16 +135,19 @@ void Engine::startStore(const Uuid& uuid) {
 
 namespace {
 
-/// A store that only dmsetup had has blank slots, too; but nobody has a backup of its metadata.
+/// A store that only dmsetup had has blank slots, too; but nobody has a backup of its metadata, and
+/// neither slot has anything that is damaged.
 void checkNeverWritten(const ActiveStore& active, const MetadataBackups& backups) {
     const StoreStatus& status = active.status;
     if (active.metadata || (status.origins == 0 && status.snapshots == 0))
         return;
-    if (!backups.list(status.uuid).empty())
+    if (active.contents.one_damaged || !backups.list(status.uuid).empty())
         fail(ErrorKind::MetadataCorrupt,
              "the metadata of the store {} is gone, although it has {} origins and {} snapshots: "
-             "none of its slots has anything any more; nothing was changed",
-             status.uuid.dashed(), status.origins, status.snapshots);
+             "{}; nothing was changed",
+             status.uuid.dashed(), status.origins, status.snapshots,
+             active.contents.one_damaged ? "one of its slots is damaged, and the other one is blank"
+                                         : "none of its slots has anything any more");
     spdlog::warn(
         "the store {} has {} origins and {} snapshots, and no metadata, nor is there a backup of "
         "it: they get names such as recovered-1",
@@ -252,6 +260,7 @@ void Engine::bringUp(StoreState& store, const std::function<void()>& known) {
     load(store);
     // Told, although it may have been written anew meanwhile; refresh() looks again.
     store.metadata_damaged = damaged;
+    store.brought_up = true;
 }
 
 void Engine::registerStore(StoreState& store) {
@@ -408,6 +417,21 @@ std::vector<DeviceIdentity> identitiesOf(const std::vector<BlockDevice>& devices
 
 }  // namespace
 
+/// A store whose making was interrupted before anybody knew of it, by what was written down before:
+/// its devices, which were blank, are that again. Not thrown: it is tried again at the next start.
+void Engine::undoUnfinishedStore(const std::vector<DeviceIdentity>& devices) {
+    try {
+        const std::string path = findDevice(devices_, devices.at(0)).identity.path;
+        if (isLeftover({}, path) || isNeverUsed(path)) {
+            makeBlank(path);
+            spdlog::info("no store was made on {} in the end: it is blank again", path);
+        }
+        registry_.dropUnfinished(devices);
+    } catch (const Error& error) {
+        spdlog::warn("a store that was not finished cannot be looked at: {}", error.what());
+    }
+}
+
 void Engine::checkBlank(const std::string& path) {
     if (devices_.describe(path).identity.size_sectors < COWSNAP_STORE_BLANK_SECTORS)
         fail(ErrorKind::InvalidArgument, "{} is too small for a store", path);
@@ -459,11 +483,19 @@ Uuid Engine::createStore(const std::vector<std::string>& paths, const std::strin
              sizeText(COWSNAP_STORE_MIN_SECTORS * kSectorBytes), sizeText(sectors * kSectorBytes));
     requireModule(mapper_);
     turns_.checked();
-    const Uuid uuid = assembly_.format(described, options);
     StoreState store;
+    store.devices = identitiesOf(described);
+    registry_.putUnfinished(store.devices);
+    const Uuid uuid = [&] {
+        try {
+            return assembly_.format(described, options);
+        } catch (const Error&) {
+            undoUnfinishedStore(store.devices);
+            throw;
+        }
+    }();
     store.uuid = uuid;
     store.name = name;
-    store.devices = identitiesOf(described);
     registerStore(store);
     try {
         Metadata initial;
@@ -474,6 +506,7 @@ Uuid Engine::createStore(const std::vector<std::string>& paths, const std::strin
         if (options.full_wait_ms)
             assembly_.setFullWait(*store.mapped, *options.full_wait_ms);
         load(store);
+        store.brought_up = true;
     } catch (const Error& error) {
         fail(error.kind(),
              "the store {} was made on {}, but cannot be used: {}; \"snapd-cli store open {}\" "

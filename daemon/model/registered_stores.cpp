@@ -19,6 +19,18 @@ void RegisteredStores::remove(const Uuid& uuid) {
     registry_.remove(uuid);
 }
 
+void RegisteredStores::putUnfinished(const std::vector<DeviceIdentity>& devices) {
+    const StepOut out(turns_);
+    const std::lock_guard lock(writing_);
+    registry_.putUnfinished(devices);
+}
+
+void RegisteredStores::dropUnfinished(const std::vector<DeviceIdentity>& devices) {
+    const StepOut out(turns_);
+    const std::lock_guard lock(writing_);
+    registry_.dropUnfinished(devices);
+}
+
 std::future<void> RegisteredStores::begin(const RegisteredStore& store) {
     return std::async(std::launch::async, [this, store] { write(store); });
 }

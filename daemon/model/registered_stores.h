@@ -23,11 +23,14 @@ public:
         : registry_(std::move(registry)), turns_(turns) {}
 
     const std::filesystem::path& directory() const { return registry_.directory(); }
-    /// See StoreRegistry. Does not step out.
+    /// See StoreRegistry. These do not step out.
     std::vector<RegisteredStore> read() const { return registry_.read(); }
+    std::vector<std::vector<DeviceIdentity>> unfinished() const { return registry_.unfinished(); }
     /// As of StoreRegistry. They step out.
     void put(const RegisteredStore& store);
     void remove(const Uuid& uuid);
+    void putUnfinished(const std::vector<DeviceIdentity>& devices);
+    void dropUnfinished(const std::vector<DeviceIdentity>& devices);
 
     /// Begins a put(), on a thread of its own. Does not step out. Whoever destroys the future waits
     /// for it, and must not outlive this object.

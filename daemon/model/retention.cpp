@@ -160,6 +160,8 @@ std::vector<RetentionVerdict> evaluateRetention(const RetentionRules& rules,
             return keep("held");
         if (candidate.open)
             return keep("open");
+        if (candidate.replaced)
+            return keep("changed");
         if (candidate.in_rollback)
             return keep("rollback");
         return {candidate.snapshot, true, why_it_goes};

@@ -33,6 +33,7 @@ struct RetentionCandidate {
     std::uint64_t expires = 0;  ///< seconds since 1970; 0: never
     bool held = false;
     bool open = false;
+    bool replaced = false;     ///< someone gave its mapped device another table
     bool in_rollback = false;  ///< a rollback needs it
     bool sound = true;         ///< neither stale nor damaged
     bool lost = false;         ///< nothing can be read from it

@@ -53,6 +53,15 @@ void checkNotOpen(const SnapshotRecord& snapshot, const SnapshotState& state) {
              snapshot.name, state.mapped->path());
 }
 
+bool isReplaced(const SnapshotState& state) {
+    return !state.mapped && !state.problem.empty();
+}
+
+void checkNotReplaced(const SnapshotRecord& snapshot, const SnapshotState& state) {
+    if (isReplaced(state))
+        fail(ErrorKind::Busy, "the snapshot {}: {}", snapshot.name, state.problem);
+}
+
 void checkNotHeld(const SnapshotRecord& snapshot) {
     if (snapshot.holds.empty())
         return;

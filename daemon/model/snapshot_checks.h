@@ -20,6 +20,12 @@ void checkNotLost(const SnapshotRecord& snapshot, const SnapshotState& state);
 /// Busy if somebody has its device open.
 void checkNotOpen(const SnapshotRecord& snapshot, const SnapshotState& state);
 
+/// Whether its mapped device is there, and shows something else: someone changed the table.
+bool isReplaced(const SnapshotState& state);
+
+/// Busy if it is; such a device is nobody's to remove here.
+void checkNotReplaced(const SnapshotRecord& snapshot, const SnapshotState& state);
+
 /// Held, with the commands that release it.
 void checkNotHeld(const SnapshotRecord& snapshot);
 

@@ -67,6 +67,7 @@ struct StoreState {
 
     bool starting = false;      ///< it was found at the start, and not started yet
     bool lacks_module = false;  ///< it could not be started without the kernel module
+    bool brought_up = false;    ///< its start, or making it, came to its end
 
     std::optional<MappedDevice> mapped;      ///< its cow-store, if it runs
     std::vector<MappedTarget> data_table{};  ///< of what the cow-store stands on, as it was made

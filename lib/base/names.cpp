@@ -3,6 +3,7 @@
 #include "base/names.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 
 #include "base/error.h"
@@ -177,9 +178,23 @@ std::string asDeviceMapperName(std::string_view name) {
     return result;
 }
 
+namespace {
+
+/// Of volumes that LVM keeps inside of others; lvcreate refuses names that include them.
+constexpr std::array<std::string_view, 17> kReservedInVolumeNames{
+    "_cdata",   "_cmeta",  "_corig", "_cpool", "_cvol",  "_imeta", "_iorig",   "_mimage", "_mlog",
+    "_pmspare", "_rimage", "_rmeta", "_tdata", "_tmeta", "_vdata", "_vorigin", "_wcorig"};
+
+}  // namespace
+
 std::string asVolumeName(std::string_view name) {
     std::string result = asDeviceMapperName(name);
-    return result.starts_with('-') ? "_" + result : result;
+    for (const std::string_view reserved : kReservedInVolumeNames)
+        for (auto at = result.find(reserved); at != std::string::npos; at = result.find(reserved))
+            result[at] = '.';
+    const bool is_refused =
+        result.starts_with('-') || result.starts_with("snapshot") || result.starts_with("pvmove");
+    return is_refused ? "_" + result : result;
 }
 
 }  // namespace cowsnap

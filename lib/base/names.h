@@ -47,7 +47,8 @@ std::string shellWords(std::span<const std::string> names);
 /// alone become '_', and it is cut to 64 bytes.
 std::string asDeviceMapperName(std::string_view name);
 
-/// The same as a part of the name of a logical volume: LVM allows fewer characters.
+/// The same as the beginning of the name of a logical volume: LVM allows fewer characters, and
+/// keeps some names for itself (lvm(8), "Valid names").
 std::string asVolumeName(std::string_view name);
 
 }  // namespace cowsnap

@@ -36,12 +36,30 @@ ClosedOrigin closedOriginFromJson(const json& object) {
             deviceIdentityFromJson(object.at("device"))};
 }
 
-std::vector<RegisteredStore> StoreRegistry::read() const {
+namespace {
+
+json toJson(const std::vector<DeviceIdentity>& devices) {
+    json entries = json::array();
+    for (const auto& device : devices)
+        entries.push_back(cowsnap::toJson(device));
+    return entries;
+}
+
+std::vector<DeviceIdentity> devicesFromJson(const json& entries) {
+    std::vector<DeviceIdentity> devices;
+    for (const auto& device : entries)
+        devices.push_back(deviceIdentityFromJson(device));
+    return devices;
+}
+
+}  // namespace
+
+StoreRegistry::Contents StoreRegistry::contents() const {
     const auto path = directory_ / kFileName;
     const auto text = readIfThere(path);
     if (!text)
         return {};
-    std::vector<RegisteredStore> stores;
+    Contents contents;
     try {
         const json document = json::parse(*text);
         if (numberFrom<unsigned>(document.at("schema")) != kRegistrySchema)
@@ -52,51 +70,76 @@ std::vector<RegisteredStore> StoreRegistry::read() const {
             if (!uuid)
                 fail(ErrorKind::Failed, "{} names a store by something that is no UUID",
                      path.string());
-            RegisteredStore store{*uuid, entry.at("name").get<std::string>(), {}, {}};
-            for (const auto& device : entry.at("devices"))
-                store.devices.push_back(deviceIdentityFromJson(device));
+            RegisteredStore store{*uuid, entry.at("name").get<std::string>(),
+                                  devicesFromJson(entry.at("devices"))};
             if (entry.contains("fail_closed"))
                 for (const auto& origin : entry.at("fail_closed"))
                     store.closed.push_back(closedOriginFromJson(origin));
-            stores.push_back(std::move(store));
+            contents.stores.push_back(std::move(store));
         }
+        if (document.contains("unfinished"))
+            for (const auto& devices : document.at("unfinished"))
+                contents.unfinished.push_back(devicesFromJson(devices));
     } catch (const json::exception& error) {
         fail(ErrorKind::Failed,
              "cannot understand {} ({}); it can be deleted, then open the stores again",
              path.string(), error.what());
     }
-    return stores;
+    return contents;
+}
+
+std::vector<RegisteredStore> StoreRegistry::read() const {
+    return contents().stores;
 }
 
 void StoreRegistry::put(const RegisteredStore& store) const {
-    auto stores = read();
+    Contents changed = contents();
+    auto& stores = changed.stores;
     const auto found = std::find_if(stores.begin(), stores.end(),
                                     [&](const auto& known) { return known.uuid == store.uuid; });
     if (found == stores.end())
         stores.push_back(store);
     else
         *found = store;
-    write(stores);
+    std::erase(changed.unfinished, store.devices);
+    write(changed);
 }
 
 void StoreRegistry::remove(const Uuid& uuid) const {
-    auto stores = read();
-    std::erase_if(stores, [&](const auto& store) { return store.uuid == uuid; });
-    write(stores);
+    Contents changed = contents();
+    std::erase_if(changed.stores, [&](const auto& store) { return store.uuid == uuid; });
+    write(changed);
 }
 
-void StoreRegistry::write(const std::vector<RegisteredStore>& stores) const {
+void StoreRegistry::putUnfinished(const std::vector<DeviceIdentity>& devices) const {
+    Contents changed = contents();
+    changed.unfinished.push_back(devices);
+    write(changed);
+}
+
+std::vector<std::vector<DeviceIdentity>> StoreRegistry::unfinished() const {
+    return contents().unfinished;
+}
+
+void StoreRegistry::dropUnfinished(const std::vector<DeviceIdentity>& devices) const {
+    Contents changed = contents();
+    if (std::erase(changed.unfinished, devices) > 0)
+        write(changed);
+}
+
+void StoreRegistry::write(const Contents& contents) const {
     json entries = json::array();
-    for (const auto& store : stores) {
-        json devices = json::array();
-        for (const auto& device : store.devices)
-            devices.push_back(toJson(device));
-        json entry = {{"uuid", store.uuid.dashed()}, {"name", store.name}, {"devices", devices}};
+    for (const auto& store : contents.stores) {
+        json entry = {{"uuid", store.uuid.dashed()},
+                      {"name", store.name},
+                      {"devices", toJson(store.devices)}};
         for (const auto& origin : store.closed)
             entry["fail_closed"].push_back(toJson(origin));
         entries.push_back(std::move(entry));
     }
-    const json document = {{"schema", kRegistrySchema}, {"stores", entries}};
+    json document = {{"schema", kRegistrySchema}, {"stores", entries}};
+    for (const auto& devices : contents.unfinished)
+        document["unfinished"].push_back(toJson(devices));
     writeDurably(directory_ / kFileName,
                  document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }

@@ -46,13 +46,26 @@ public:
     const std::filesystem::path& directory() const { return directory_; }
     /// All stores; empty if there is no file. Failed if the file is not understood.
     std::vector<RegisteredStore> read() const;
-    /// Adds a store, or replaces what is known of it, durably.
+    /// Adds a store, or replaces what is known of it, durably. What was unfinished on its devices
+    /// is finished.
     void put(const RegisteredStore& store) const;
     /// Takes a store out, durably.
     void remove(const Uuid& uuid) const;
 
+    /// Blank devices on which a store is about to be made that has no UUID yet, durably.
+    void putUnfinished(const std::vector<DeviceIdentity>& devices) const;
+    /// What putUnfinished() was told and was neither finished nor dropped. Failed as read() is.
+    std::vector<std::vector<DeviceIdentity>> unfinished() const;
+    void dropUnfinished(const std::vector<DeviceIdentity>& devices) const;
+
 private:
-    void write(const std::vector<RegisteredStore>& stores) const;
+    struct Contents {
+        std::vector<RegisteredStore> stores;
+        std::vector<std::vector<DeviceIdentity>> unfinished;
+    };
+
+    Contents contents() const;
+    void write(const Contents& contents) const;
 
     std::filesystem::path directory_;
 };

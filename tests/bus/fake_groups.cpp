@@ -109,6 +109,15 @@ std::string FakeMachine::createVolume(const VolumeGroup& wanted, const std::stri
     step(tear, kill_after);
     if (tear)
         throw Killed();
+    // As real ones do: lvm(8), "Valid names".
+    for (const char* const start : {"snapshot", "pvmove"})
+        if (name.starts_with(start))
+            fail(ErrorKind::Failed, "lvm lvcreate failed: Names starting \"{}\" are reserved",
+                 start);
+    for (const char* const part : {"_tdata", "_tmeta", "_cdata", "_mlog", "_mimage", "_pmspare"})
+        if (name.find(part) != std::string::npos)
+            fail(ErrorKind::Failed, "lvm lvcreate failed: Names including \"{}\" are reserved",
+                 part);
     Group& found = group(wanted.name);
     for (const auto& volume : found.volumes)
         if (volume.name == name)

@@ -234,6 +234,13 @@ void FakeMachine::damageSlot(unsigned slot) {
     block[20] = block[20] ^ std::byte{0xff};
 }
 
+void FakeMachine::blankSlot(unsigned slot) {
+    const std::lock_guard lock(mutex_);
+    const std::uint64_t blocks = slot_sectors_ * kSectorBytes / kBlockBytes;
+    for (std::uint64_t i = 0; i < blocks; ++i)
+        onlyStore().slots.erase(slot * blocks + i);
+}
+
 void FakeMachine::useSegments(std::uint64_t segments, std::optional<Uuid> of) {
     const std::lock_guard lock(mutex_);
     (of ? stores_.at(*of) : onlyStore()).used_segments = segments;

@@ -120,6 +120,7 @@ public:
     /// Makes a snapshot that no daemon asked for.
     void createBehindTheBack(std::uint32_t snapshot_id, std::uint32_t origin_id);
     void damageSlot(unsigned slot);
+    void blankSlot(unsigned slot);
     /// In the only store, or in one.
     void useSegments(std::uint64_t segments, std::optional<Uuid> of = std::nullopt);
     /// Slots that have room for the metadata of thousands of snapshots, as large stores have them.

@@ -492,6 +492,23 @@ TEST_CASE("there is an end to how much polkit is asked at a time") {
     CHECK(bed.name() == "d");
 }
 
+TEST_CASE("64 calls of one user at once are all asked about") {
+    AuthorityBed bed;
+    FakePolkit polkit;
+    polkit.grant(allActions());
+    polkit.setAnswer(FakePolkit::Answer::Later);
+    bed.callers_are_root = false;
+    std::vector<std::shared_ptr<PendingCall>> calls;
+    for (unsigned i = 0; i < 64; ++i)
+        calls.push_back(bed.beginRename("name-" + std::to_string(i)));
+    REQUIRE(polkit.waitForQuestions(64));
+    polkit.answerNow();
+    for (const auto& call : calls) {
+        bed.finish(*call);
+        CHECK(call->failure.name.empty());
+    }
+}
+
 TEST_CASE("one's own job may be cancelled, those of others only with the action") {
     if (::geteuid() != 0) {
         WARN("not root: cannot become someone else");

@@ -18,11 +18,11 @@ namespace {
 struct GroupBed : EngineBed {
     explicit GroupBed(std::uint64_t free_extents = 100) {
         machine.addVolumeGroup("vg", free_extents);
-        machine.addVolume("vg", "snapshots", 32);  // 128 MiB
+        machine.addVolume("vg", "store", 32);  // 128 MiB
     }
 
     Uuid makeOnVolume(const AutoextendChange& autoextend = {}) {
-        return engine->createStore({"/dev/vg/snapshots"}, "main", {}, autoextend);
+        return engine->createStore({"/dev/vg/store"}, "main", {}, autoextend);
     }
 
     /// What the daemon does after it looked at the store.
@@ -47,6 +47,15 @@ struct GroupBed : EngineBed {
 
 }  // namespace
 
+TEST_CASE("a store is extended from its volume group, whatever it is called") {
+    GroupBed bed;
+    bed.engine->createStore({"/dev/vg/store"}, "snapshots", {}, {});
+    bed.fill(70);
+    CHECK(bed.extendIfWanted());
+    CHECK(bed.devicePaths() ==
+          std::vector<std::string>{"/dev/vg/store", "/dev/vg/_snapshots_cowsnap1"});
+}
+
 TEST_CASE("a store on a logical volume is extended from its volume group before it is full") {
     GroupBed bed;
     bed.makeOnVolume();
@@ -56,8 +65,7 @@ TEST_CASE("a store on a logical volume is extended from its volume group before 
     const auto before = bed.store().status.total_segments;
     bed.machine.renameVolumeGroup("vg", "vg2");
     CHECK(bed.extendIfWanted());
-    CHECK(bed.devicePaths() ==
-          std::vector<std::string>{"/dev/vg/snapshots", "/dev/vg2/main_cowsnap1"});
+    CHECK(bed.devicePaths() == std::vector<std::string>{"/dev/vg/store", "/dev/vg2/main_cowsnap1"});
     // a fifth of 128 MiB in extents of 4 MiB
     CHECK(bed.store().status.total_segments == before + 28);
     CHECK_FALSE(bed.extendIfWanted());
@@ -207,8 +215,8 @@ TEST_CASE("a kill while a store is extended loses no volume and no spare") {
 TEST_CASE("the daemon extends a store that gets full, as a job, and says so") {
     BusBed bed;
     bed.machine.addVolumeGroup("vg", 100);
-    bed.machine.addVolume("vg", "snapshots", 32);
-    const std::string store = bed.createStore("/dev/vg/snapshots");
+    bed.machine.addVolume("vg", "store", 32);
+    const std::string store = bed.createStore("/dev/vg/store");
     const auto get = [&](const char* name) { return bed.properties(store, kStore).at(name); };
     CHECK(get("Autoextend") == Value(true));
     CHECK(get("AutoextendGroup") == Value(std::string("vg")));
@@ -216,7 +224,7 @@ TEST_CASE("the daemon extends a store that gets full, as a job, and says so") {
     bed.call(kRoot, kManager, "Refresh", nullptr);
     bed.signalsUntil("Autoextended");
     CHECK(get("Devices") ==
-          Value(std::vector<std::string>{"/dev/vg/snapshots", "/dev/vg/main_cowsnap1"}));
+          Value(std::vector<std::string>{"/dev/vg/store", "/dev/vg/main_cowsnap1"}));
     const auto job = bed.jobProperties(bed.jobs().back());
     CHECK(job.at("Operation") == Value(std::string("autoextend")));
     CHECK(job.at("UserId") == Value(static_cast<std::uint32_t>(::geteuid())));

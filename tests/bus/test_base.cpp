@@ -96,6 +96,16 @@ TEST_CASE("names of mapped devices hold only harmless characters") {
     CHECK(asDeviceMapperName(std::string(127, 'x')).size() == 64);
 }
 
+TEST_CASE("names of logical volumes are none that LVM keeps for itself") {
+    CHECK(asVolumeName("main") == "main");
+    CHECK(asVolumeName("-x") == "_-x");
+    CHECK(asVolumeName("snapshots") == "_snapshots");
+    CHECK(asVolumeName("pvmove0") == "_pvmove0");
+    CHECK(asVolumeName("my snapshots") == "my_snapshots");
+    CHECK(asVolumeName("a_tdata_tdata") == "a.tdata.tdata");
+    CHECK(asVolumeName("a mlog") == "a.mlog");
+}
+
 TEST_CASE("UUIDs are read in all their spellings and nothing else") {
     const std::string text = "01234567-89ab-cdef-0123-456789abcdef";
     const Uuid uuid = *Uuid::parse(text);

@@ -89,6 +89,8 @@ TEST_CASE("an origin whose table is replaced leaves the store and its other orig
     };
     refused(ErrorKind::NotSupported, [&] { bed.engine->createSnapshots({{bed.one, "d"}}, {}); });
     refused(ErrorKind::Busy, [&] { bed.engine->attach("/dev/one", bed.store_uuid, ""); });
+    bed.engine->deleteSnapshots({*bed.snapshotNamed("a")});
+    refused(ErrorKind::Busy, [&] { bed.engine->detach(bed.one); });
     SECTION("a daemon that is started again leaves it, too, and tells it") {
         bed.restart();
         CHECK(bed.machine.table("cowsnap-one") == table);
@@ -134,6 +136,19 @@ TEST_CASE("the device of a snapshot that gets another table is told of, and can 
     CHECK(bed.with("is not its cow-snap")[0].one(kLogSnapshot) == "a");
     checkRefused(bed, ErrorKind::Busy, "\"dmsetup remove cowsnap-snap-a\"",
                  [&] { bed.engine->activate(snapshot, true); });
+    checkRefused(bed, ErrorKind::Busy, "\"dmsetup remove cowsnap-snap-a\"",
+                 [&] { bed.engine->deactivate(snapshot); });
+    checkRefused(bed, ErrorKind::Busy, "\"dmsetup remove cowsnap-snap-a\"",
+                 [&] { bed.engine->deleteSnapshots({snapshot}); });
+    PruneOptions all_but_one;
+    all_but_one.rules.last = 1;
+    bed.engine->createSnapshots({{bed.one, "newer"}, {bed.two, "b-newer"}}, {});
+    for (const auto& result : bed.engine->prune({}, all_but_one))
+        if (result.name == "a") {
+            CHECK(result.action == PruneResult::Action::Keep);
+            CHECK(result.reason == "changed");
+        }
+    REQUIRE(bed.snapshotNamed("a"));
     bed.machine.remove("cowsnap-snap-a", Visibility::Hidden);
     CHECK_NOTHROW(bed.engine->activate(snapshot, true));
     bed.checkUsable("again");

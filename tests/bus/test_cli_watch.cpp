@@ -61,6 +61,7 @@ TEST_CASE("watch tells how full a store is, and at its first look when it will b
     const CliResult text = runCli({"watch", "--count", "1"});
     checkDone(text, "main: active, 20.0 MiB of ");
     checkDone(text, " a second more: full in ");
+    checkDone(runCli({"watch", "--count", "1", "--bytes"}), "main: active, 20971520 of ");
     checkDone(runCli({"rollback", "old", "--yes"}), "shows old");
     const CliResult copying = runCli({"watch", "--count", "1"});
     checkDone(copying, "one goes back to old: running");

@@ -33,6 +33,7 @@ TEST_CASE("an ext4 whose journal has more than the rest of it is told from one t
 TEST_CASE("a snapshot is mounted beside its origin, and its journal replayed only if it may be") {
     CHECK(needsReplay("xfs", "/nonexistent", false));
     CHECK_FALSE(needsReplay("xfs", "/nonexistent", true));
+    CHECK(needsReplay("btrfs", "/nonexistent", false));
     CHECK_FALSE(needsReplay("vfat", "/nonexistent", false));
     CHECK(mountOptions("ext4", MountAs::Writable) == "rw");
     CHECK(mountOptions("ext4", MountAs::ReadOnly) == "ro,noload");
@@ -40,5 +41,8 @@ TEST_CASE("a snapshot is mounted beside its origin, and its journal replayed onl
     CHECK(mountOptions("xfs", MountAs::Writable) == "rw,nouuid");
     CHECK(mountOptions("xfs", MountAs::ReadOnly) == "ro,nouuid,norecovery");
     CHECK(mountOptions("xfs", MountAs::ReadOnlyAfterReplay) == "ro,nouuid");
+    CHECK(mountOptions("btrfs", MountAs::Writable) == "rw");
+    CHECK(mountOptions("btrfs", MountAs::ReadOnly) == "ro,rescue=nologreplay");
+    CHECK(mountOptions("btrfs", MountAs::ReadOnlyAfterReplay) == "ro");
     CHECK(mountOptions("vfat", MountAs::ReadOnly) == "ro");
 }

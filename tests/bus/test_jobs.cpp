@@ -383,7 +383,7 @@ TEST_CASE("what is copied back after a rollback is a job until all of it is") {
     job = bed.jobProperties(bed.job);
     CHECK(numberOf(job, "Bytes") == 1000 * kBlock);
     CHECK(numberOf(job, "Rate") > 0);
-    CHECK(numberOf(job, "ExpectedEnd") >= numberOf(job, "Began"));
+    CHECK(numberOf(job, "ExpectedEndTime") >= numberOf(job, "Began"));
     CHECK(std::get<double>(job.at("Progress")) > 0);
     SECTION("how far it is, is read more often than all else") {
         bed.directory.write("cowsnapd.conf", R"({"refresh_interval_seconds": 3600})");
@@ -405,7 +405,7 @@ TEST_CASE("what is copied back after a rollback is a job until all of it is") {
         CHECK(textOf(job, "Operation") == "copy-back");
         CHECK(numberOf(job, "Bytes") == 1000 * kBlock);
         CHECK(numberOf(job, "Rate") == 0);
-        CHECK(numberOf(job, "ExpectedEnd") == 0);
+        CHECK(numberOf(job, "ExpectedEndTime") == 0);
         // Who asked for it is not known any more; it was not root.
         CHECK(job.at("UserId") == Value(std::numeric_limits<std::uint32_t>::max()));
         CHECK(job.at("ProcessId") == Value(std::uint32_t{0}));

@@ -82,6 +82,35 @@ TEST_CASE("a store is extended, and an interrupted extension finished") {
     }
 }
 
+TEST_CASE("a start that failed half-way is made up for when the store is looked at again") {
+    unsigned made_up = 0;
+    for (unsigned killed_at = 0; killed_at < 4; ++killed_at) {
+        bool failed = true;
+        for (unsigned step = 0; failed; ++step) {
+            INFO("killed at step " << killed_at << ", then step " << step << " fails");
+            EngineBed bed;
+            const Uuid store = bed.makeStore();
+            bed.engine->attach("/dev/one", store, "");
+            bed.machine.plan(Accident::KillAfter, killed_at);
+            CHECK_THROWS_AS(bed.engine->extendStore(store, {"/dev/spare"}), Killed);
+            bed.machine.plan(Accident::Fail, step);
+            bed.restart();
+            failed = bed.machine.accidentHappened();
+            bed.machine.planNothing();
+            const bool unusable = !bed.store().problem.empty();
+            bed.refresh();
+            if (!bed.store().problem.empty())
+                continue;  // until it is opened again
+            made_up += unusable ? 1 : 0;
+            CHECK(bed.store().devices.size() == 2);
+            CHECK(bed.store().metadata.devices == bed.store().devices);
+            CHECK(StoreRegistry(bed.directory.path()).read().front().devices.size() == 2);
+            REQUIRE(step < 100);
+        }
+    }
+    CHECK(made_up > 0);
+}
+
 TEST_CASE("the policy for a full store is kept") {
     EngineBed bed;
     StoreOptions options;
@@ -336,6 +365,20 @@ TEST_CASE("damaged metadata is told and never overwritten") {
         bed.restart();
         CHECK(bed.store().problem.empty());
         CHECK(bed.store().metadata.snapshots.size() == 1);
+        return;
+    }
+    SECTION("one slot, with the other one blank, on a machine that has no backup") {
+        const unsigned slot = GENERATE(0u, 1u);
+        bed.machine.damageSlot(slot);
+        bed.machine.blankSlot(1 - slot);
+        std::filesystem::remove_all(bed.directory.path() / "backups");
+        bed.machine.reboot();
+        bed.restart();
+        CHECK(bed.store().problem_kind == ErrorKind::MetadataCorrupt);
+        CHECK_THAT(bed.store().problem, Contains("1 origins and 1 snapshots") &&
+                                            Contains("the other one is blank") &&
+                                            Contains("cowsnap-store repair"));
+        CHECK(bed.machine.snapshotIds().size() == 1);
         return;
     }
     bed.machine.damageSlot(0);

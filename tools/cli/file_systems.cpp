@@ -68,14 +68,16 @@ std::string fileSystemOn(const std::string& device) {
 bool needsReplay(const std::string& file_system, const std::string& device, bool frozen) {
     if (isExt(file_system))
         return extNeedsRecovery(device);
-    // The log of xfs does not tell that as simply; a frozen one has all in place.
-    return file_system == "xfs" && !frozen;
+    // The logs of these do not tell that as simply; a frozen one has all in place.
+    return (file_system == "xfs" || file_system == "btrfs") && !frozen;
 }
 
 std::string mountOptions(const std::string& file_system, MountAs how) {
     std::string options = how == MountAs::Writable ? "rw" : "ro";
     if (file_system == "xfs")
         options += how == MountAs::ReadOnly ? ",nouuid,norecovery" : ",nouuid";
+    if (file_system == "btrfs" && how == MountAs::ReadOnly)
+        options += ",rescue=nologreplay";
     if (isExt(file_system) && how == MountAs::ReadOnly)
         options += ",noload";
     return options;

@@ -39,8 +39,8 @@ void printBegun(const OutputOptions& output, const std::optional<Object>& job) {
 int runVerb(const Run& run, const OutputOptions& output) {
     try {
         Client client;
-        client.setMode(
-            {!output.no_wait, output.dry_run, progressShower(output.progress, output.json)});
+        client.setMode({!output.no_wait, output.dry_run,
+                        progressShower(output.progress, output.json, output.bytes)});
         Session session{client, output};
         run(session);
         return end(session.end);

@@ -285,7 +285,7 @@ const std::vector<Column>& jobColumns() {
          }},
         number("began", "Began", ColumnKind::Time),
         number("ended", "Ended", ColumnKind::Time),
-        number("expected_end", "ExpectedEnd", ColumnKind::Time, false),
+        number("expected_end", "ExpectedEndTime", ColumnKind::Time, false),
         number("requested", "Requested", ColumnKind::Time, false),
         bytes("done", "Bytes", false),
         withKey("bytes_per_second", bytes("rate", "Rate", false)),

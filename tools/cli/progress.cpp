@@ -45,6 +45,8 @@ private:
 /// What is over soon shows no bar.
 class Bar {
 public:
+    explicit Bar(bool bytes) : bytes_(bytes) {}
+
     void show(const Object& job) {
         constexpr std::chrono::seconds soon{1};
         const bool over = isOver(job);
@@ -58,16 +60,17 @@ public:
     }
 
 private:
-    static std::string textOf(const Object& job) {
+    std::string textOf(const Object& job) const {
         const double share = job.real("Progress");
         if (share < 0)
             return fmt::format("{}: {}", job.text("Operation"), job.text("State"));
         constexpr int width = 30;
         const auto full = static_cast<std::size_t>(std::clamp(share, 0.0, 1.0) * width);
         return fmt::format("{} [{:<{}}] {}", job.text("Operation"), std::string(full, '#'), width,
-                           progressText(job));
+                           progressText(job, bytes_));
     }
 
+    bool bytes_;
     Clock::time_point began_ = Clock::now();
     bool shown_ = false;
 };
@@ -84,31 +87,32 @@ nlohmann::ordered_json progressOf(const Object& job) {
                                        {"expected_end", nullptr}};
     if (job.real("Progress") >= 0)
         progress["progress"] = job.real("Progress");
-    if (const auto end = job.number("ExpectedEnd"); end != 0)
+    if (const auto end = job.number("ExpectedEndTime"); end != 0)
         progress["expected_end"] = end;
     return progress;
 }
 
-std::string progressText(const Object& job) {
+std::string progressText(const Object& job, bool bytes) {
     std::vector<std::string> known;
     if (const double share = job.real("Progress"); share >= 0)
         known.push_back(fmt::format("{:.0f} %", share * 100));
     if (const auto rate = job.number("Rate"); rate != 0)
-        known.push_back(fmt::format("{} a second", sizeText(rate)));
+        known.push_back(fmt::format("{} a second", bytes ? std::to_string(rate) : sizeText(rate)));
     const auto now = static_cast<std::uint64_t>(std::time(nullptr));
-    if (const auto end = job.number("ExpectedEnd"); end > now)
+    if (const auto end = job.number("ExpectedEndTime"); end > now)
         known.push_back(fmt::format("{} s left", end - now));
     return fmt::format("{}", fmt::join(known, ", "));
 }
 
-std::function<void(const Object& job)> progressShower(const std::string& how, bool json) {
+std::function<void(const Object& job)> progressShower(const std::string& how, bool json,
+                                                      bool bytes) {
     if (how == "json") {
         auto lines = std::make_shared<Lines>();
         return [lines](const Object& job) { lines->show(job); };
     }
     if (how == "none" || json || ::isatty(STDERR_FILENO) == 0)
         return nullptr;
-    auto bar = std::make_shared<Bar>();
+    auto bar = std::make_shared<Bar>(bytes);
     return [bar](const Object& job) { bar->show(job); };
 }
 

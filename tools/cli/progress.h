@@ -17,12 +17,13 @@ namespace cowsnap::cli {
 /// "expected_end" (seconds since 1970) of a job; null where it is not known.
 nlohmann::ordered_json progressOf(const Object& job);
 /// The same of a job that runs, for people, as "43 %, 12.0 MiB a second, 5 s left"; empty if
-/// nothing is known.
-std::string progressText(const Object& job);
+/// nothing is known. bytes: as numbers of bytes.
+std::string progressText(const Object& job, bool bytes);
 
 /// Told of a job again and again until it is over. how: "json", "none", or "auto": a bar if stderr
 /// is a terminal. Null if nothing is to be shown.
-std::function<void(const Object& job)> progressShower(const std::string& how, bool json);
+std::function<void(const Object& job)> progressShower(const std::string& how, bool json,
+                                                      bool bytes);
 
 }  // namespace cowsnap::cli
 

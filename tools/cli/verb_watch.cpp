@@ -90,7 +90,7 @@ private:
         return json;
     }
 
-    static void print(const Json& state, const Objects& objects) {
+    void print(const Json& state, const Objects& objects) const {
         if (::isatty(STDOUT_FILENO) != 0)
             std::cout << "\033[H\033[J";
         if (state.at("stores").empty())
@@ -100,39 +100,44 @@ private:
         for (const auto& rollback : state.at("rollbacks"))
             std::cout << fmt::format("{} goes back to {}: {}, {} of {}\n",
                                      textOf(rollback, "origin"), textOf(rollback, "to"),
-                                     textOf(rollback, "state"),
-                                     sizeText(rollback.at("done_bytes").get<std::uint64_t>()),
-                                     sizeText(rollback.at("size_bytes").get<std::uint64_t>()));
+                                     textOf(rollback, "state"), size(rollback.at("done_bytes")),
+                                     size(rollback.at("size_bytes")));
         for (const auto& job : objects.jobs)
             if (!isOver(job))
                 std::cout << jobText(job) << '\n';
         std::cout << std::flush;
     }
 
+    std::string size(const Json& bytes) const {
+        const auto number = bytes.get<std::uint64_t>();
+        return session_.output.bytes ? std::to_string(number) : sizeText(number);
+    }
+
     static std::string textOf(const Json& object, const char* key) {
         return printable(object.at(key).get<std::string>());
     }
 
-    static std::string jobText(const Object& job) {
+    std::string jobText(const Object& job) const {
         std::string text =
             printable(fmt::format("job {}: {} {}, {}", job.number("Number"), job.text("Operation"),
                                   job.text("Subject"), job.text("State")));
-        if (const std::string progress = progressText(job); !progress.empty())
+        if (const std::string progress = progressText(job, session_.output.bytes);
+            !progress.empty())
             text += ", " + progress;
         return text;
     }
 
-    static std::string storeText(const Json& store) {
+    std::string storeText(const Json& store) const {
         const auto used = store.at("used_bytes").get<std::uint64_t>();
-        const auto size = store.at("size_bytes").get<std::uint64_t>();
+        const auto all = store.at("size_bytes").get<std::uint64_t>();
         std::string text = fmt::format(
             "{}: {}, {} of {} used ({} %), {} free", textOf(store, "name"), textOf(store, "state"),
-            sizeText(used), sizeText(size), size == 0 ? 0 : used * 100 / size,
-            sizeText(store.at("free_bytes").get<std::uint64_t>()));
+            size(store.at("used_bytes")), size(store.at("size_bytes")),
+            all == 0 ? 0 : used * 100 / all, size(store.at("free_bytes")));
         if (store.at("full_in_seconds").is_number())
-            text += fmt::format(", {} a second more: full in {}",
-                                sizeText(store.at("bytes_per_second").get<std::uint64_t>()),
-                                durationText(store.at("full_in_seconds").get<double>()));
+            text +=
+                fmt::format(", {} a second more: full in {}", size(store.at("bytes_per_second")),
+                            durationText(store.at("full_in_seconds").get<double>()));
         return text;
     }
 
