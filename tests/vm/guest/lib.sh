@@ -43,6 +43,20 @@ check() {
 	say "ok: $what"
 }
 
+# ends SECONDS WHAT COMMAND...: like check, for what may hang and then cannot be killed.
+ends() {
+	local i pid
+	"${@:3}" &
+	pid=$!
+	for ((i = 0; i < $1 * 10; i++)); do
+		kill -0 $pid 2>/dev/null || break
+		sleep 0.1
+	done
+	kill -0 $pid 2>/dev/null && fail "$2: it hangs"
+	wait $pid || fail "$2: $?"
+	say "ok: $2"
+}
+
 # refused WHAT COMMAND...: like check, for a command that must fail.
 refused() {
 	local what=$1

@@ -10,20 +10,6 @@
 . "$SRC/tests/vm/guest/cow.sh"
 . "$SRC/tests/vm/guest/interpose.sh"
 
-# ends SECONDS WHAT COMMAND...: like check, for what may hang and then cannot be killed.
-ends() {
-	local i pid
-	"${@:3}" &
-	pid=$!
-	for ((i = 0; i < $1 * 10; i++)); do
-		kill -0 $pid 2>/dev/null || break
-		sleep 0.1
-	done
-	kill -0 $pid 2>/dev/null && fail "$2: it hangs"
-	wait $pid || fail "$2: $?"
-	say "ok: $2"
-}
-
 write_one() {
 	dd if=/dev/urandom of="$1" bs=4k seek="$2" count=1 oflag=direct conv=notrunc status=none
 }
