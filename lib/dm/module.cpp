@@ -42,7 +42,8 @@ void loadModule() {
             ::uname(&kernel);
             fail(ErrorKind::Failed,
                  "\"modprobe {}\" failed: if the running kernel has no such module, install its "
-                 "headers (linux-headers-{}) and run \"dkms autoinstall\"",
+                 "headers (linux-headers-{}) and run \"dkms autoinstall\"; if only its initramfs "
+                 "has none, run \"update-initramfs -u -k all\"",
                  module, kernel.release);
         }
         return;
