@@ -54,6 +54,11 @@ std::vector<DeviceIdentity> devicesFromJson(const json& entries) {
 
 }  // namespace
 
+bool StoreRegistry::isThere() const {
+    std::error_code code;
+    return std::filesystem::exists(directory_ / kFileName, code);
+}
+
 StoreRegistry::Contents StoreRegistry::contents() const {
     const auto path = directory_ / kFileName;
     const auto text = readIfThere(path);

@@ -44,6 +44,8 @@ public:
     explicit StoreRegistry(std::filesystem::path directory) : directory_(std::move(directory)) {}
 
     const std::filesystem::path& directory() const { return directory_; }
+    /// Whether there is a file.
+    bool isThere() const;
     /// All stores; empty if there is no file. Failed if the file is not understood.
     std::vector<RegisteredStore> read() const;
     /// Adds a store, or replaces what is known of it, durably. What was unfinished on its devices

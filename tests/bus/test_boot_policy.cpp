@@ -348,6 +348,21 @@ TEST_CASE("cowsnap-activate needs no module when all stores are closed") {
     CHECK(activate().code == 0);
 }
 
+TEST_CASE("cowsnap-activate takes what the initramfs has left while /var is not mounted") {
+    PolicyBed bed;
+    const auto state = bed.directory.path() / "unmounted";
+    const auto withheld = [&] {
+        const CliResult result =
+            runProgram({COWSNAP_ACTIVATE, "--state-directory", state, "--run-directory",
+                        bed.directory.path(), "--withhold"});
+        CHECK(result.code == 0);
+        return WithheldOrigins(bed.directory.path()).read().size();
+    };
+    CHECK(withheld() == 1);
+    std::filesystem::create_directory(state);
+    CHECK(withheld() == 0);
+}
+
 TEST_CASE("cowsnap-activate withholds before udev, and tells of a device whether it is withheld") {
     PolicyBed bed;
     RegisteredStore store = bed.registered().front();

@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <memory>
@@ -77,6 +78,15 @@ struct Places {
     std::string run_directory{kDefaultRunDirectory};
 
     WithheldOrigins withheld() const { return WithheldOrigins(run_directory); }
+
+    /// Where the list of stores and the records of losses are: in the state directory. While that
+    /// is not there, as its /var is not mounted yet, where the initramfs has left copies. No daemon
+    /// runs then.
+    std::string lists() const {
+        std::error_code code;
+        const bool missing = !std::filesystem::exists(state_directory, code) && !code;
+        return missing && StoreRegistry(run_directory).isThere() ? run_directory : state_directory;
+    }
 };
 
 std::string kernelCommandLine() {
@@ -103,15 +113,16 @@ int activateNamed(const Places& places, const std::vector<std::string>& paths) {
     const auto mapper = usableMapper();
     LinuxBlockDevices devices;
     const RegisteredStore store = storeOn(devices, paths);
-    endInterrupted(*mapper, devices, places.state_directory, {store});
-    return statusOf(activateStores(*mapper, devices, LossRecords(places.state_directory), {store}),
-                    true);
+    const std::string lists = places.lists();
+    endInterrupted(*mapper, devices, lists, {store});
+    return statusOf(activateStores(*mapper, devices, LossRecords(lists), {store}), true);
 }
 
 /// root: what is to be mounted after that, if it is known; then other origins that are missing are
 /// left to who comes later.
 int activateRegistered(const Places& places, const std::string& root) {
-    const auto stores = StoreRegistry(places.state_directory).read();
+    const std::string lists = places.lists();
+    const auto stores = StoreRegistry(lists).read();
     const std::string command_line = kernelCommandLine();
     if (stores.empty()) {
         withhold(places.withheld(), {}, command_line);
@@ -125,9 +136,8 @@ int activateRegistered(const Places& places, const std::string& root) {
         throw;
     }
     LinuxBlockDevices devices;
-    endInterrupted(*mapper, devices, places.state_directory, stores);
-    const Activation result =
-        activateStores(*mapper, devices, LossRecords(places.state_directory), stores);
+    endInterrupted(*mapper, devices, lists, stores);
+    const Activation result = activateStores(*mapper, devices, LossRecords(lists), stores);
     withhold(places.withheld(), result.withheld, command_line);
     return statusOf(result, root.empty() || mayStandOnMissing(devices, root));
 }
@@ -143,7 +153,7 @@ std::vector<MappedDevice> mappedDevices() {
 
 /// Before udev looks at devices: what must be attached first.
 int withholdAll(const Places& places) {
-    const auto withheld = withheldOf(StoreRegistry(places.state_directory).read(), mappedDevices(),
+    const auto withheld = withheldOf(StoreRegistry(places.lists()).read(), mappedDevices(),
                                      "that has not been tried yet");
     places.withheld().write(failsOpenNow(kernelCommandLine()) ? std::vector<WithheldOrigin>()
                                                               : withheld);

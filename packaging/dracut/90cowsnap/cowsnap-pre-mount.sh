@@ -11,6 +11,13 @@ if [ "$(cat /tmp/cowsnap-status 2>/dev/null)" != 0 ] && ! /sbin/cowsnap-activate
 	echo "<3>cowsnap-activate ended with $(cat /tmp/cowsnap-status): snapshots may not be exact any more" >/dev/kmsg
 fi
 
+# A /var of its own is not mounted yet when the system attaches what is not attached here.
+(
+	umask 077
+	mkdir -p /run/cowsnap
+	cp /var/lib/cowsnap/*.json /run/cowsnap
+)
+
 # cowsnap_withheld: whether that stands on a fail-closed origin that is not attached, or nobody can tell; and why.
 cowsnap_withheld() {
 	[ -e /run/cowsnap/withheld.json ] || return 1

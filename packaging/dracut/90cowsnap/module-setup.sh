@@ -45,7 +45,7 @@ install() {
 	local file
 	# Otherwise, with systemd, it comes to the hook pre-mount before any device is there.
 	dracut_need_initqueue
-	inst_multiple cowsnap-activate modprobe sleep
+	inst_multiple cowsnap-activate cp mkdir modprobe sleep
 	inst_rules 56-cowsnap.rules
 	for file in "${dracutsysrootdir-}$cowsnap_state"/stores.json "${dracutsysrootdir-}$cowsnap_state"/lost-*.json; do
 		[[ ! -e $file ]] || inst_simple "${file#"${dracutsysrootdir-}"}"
