@@ -5,7 +5,7 @@
 # groups: long
 # memory: 2G
 # disks: 64M 64M
-# timeout: 1500
+# timeout: 2400
 . "$SRC/tests/vm/guest/lib.sh"
 . "$SRC/tests/vm/guest/daemon.sh"
 . "$SRC/tests/vm/guest/readme.sh"
