@@ -195,14 +195,17 @@ def test_a_device_is_attached_for_its_snapshot(bed):
 
 def test_an_expiry_that_is_a_span_counts_from_the_beginning(bed):
     wanted = {"name": "a", "origin": "/dev/one", "expires": "30d"}
-    _, make, again, nonsense, in_vain = bed.tasks(
+    minutes = {"name": "c", "origin": "/dev/one", "expires": "30m"}
+    _, make, again, nonsense, in_vain, make_minutes, again_minutes = bed.tasks(
         store(devices=["/dev/store"]), snapshot(**wanted), snapshot(**wanted), snapshot(name="a", expires="soon"),
-        snapshot(name="b", origin="/dev/one", expires="soon"))
+        snapshot(name="b", origin="/dev/one", expires="soon"), snapshot(**minutes), snapshot(**minutes))
     expect(abs(make["snapshot"]["expires"] - time.time() - 30 * 24 * 3600) < 3600, make)
     expect_same(again)
     expect_failure(nonsense, "InvalidArgument", '"soon" is no time of expiry')
     expect_failure(in_vain, "InvalidArgument", '"soon" is no time of expiry')
-    expect(len(bed.cli("list")["snapshots"]) == 1, bed.state())
+    expect(abs(make_minutes["snapshot"]["expires"] - time.time() - 30 * 60) < 600, make_minutes)
+    expect_same(again_minutes)
+    expect(len(bed.cli("list")["snapshots"]) == 2, bed.state())
 
 
 def test_what_cannot_be_done_to_a_snapshot_is_refused(bed):
@@ -211,7 +214,8 @@ def test_what_cannot_be_done_to_a_snapshot_is_refused(bed):
     results = bed.tasks(
         snapshot(name="a", writable=True), snapshot(check=True, name="a", writable=True), snapshot(name="b"),
         snapshot(name="b", origin="nothing"), snapshot(name="b/c", origin="one"), snapshot(name="b", origin="/dev/nothing"),
-        snapshot(name="b", origin="one", holds=["x" * 2000]))
+        snapshot(name="b", origin="one", holds=["x" * 2000]), snapshot(name="b", origin="one", holds=["x", "y"], released=["y"]),
+        snapshot(check=True, name="a", holds=["y"], released=["y"]))
     expect_failure(results[0], "Exists", "a is read-only", "cannot be made writable")
     expect_failure(results[1], "Exists", "a is read-only", "cannot be made writable")
     expect_failure(results[2], "NotFound", "there is no snapshot b", 'option "origin"')
@@ -219,6 +223,8 @@ def test_what_cannot_be_done_to_a_snapshot_is_refused(bed):
     expect_failure(results[4], "InvalidArgument", "'/'")
     expect_failure(results[5], "NotFound", "/dev/nothing")
     expect_failure(results[6], "InvalidArgument")
+    for result in results[7:]:
+        expect_failure(result, "InvalidArgument", '"released"', "does not have: y.")
     expect(bed.state() == before, "a refusal changed something")
 
 

@@ -120,6 +120,9 @@ def test_a_role_refuses_unknown_and_wrong_arguments(bed):
             ({"cowsnap_origins": [{"device": "/dev/one", "boot_policy": "fail-safe"}]}, "fail-safe"),
             ({"cowsnap_snapshots": [{"name": "a", "state": "rolled_back"}]}, "rolled_back"),
             ({"cowsnap_rollback": {"name": "a"}}, "name"),
+            ({"cowsnap_rollback": {"undo_name": "a"}, "cowsnap_rollback_confirmed": True}, "does not say what to roll back to"),
+            ({"cowsnap_snapshots": [{"name": "a", "holds": ["b", "c"], "released": ["c"]}]}, "in both holds and released"),
+            ({"cowsnap_timers": [{"name": "a", "origins": ["one"], "expires": "30s"}]}, "cowsnap_timers is wrong"),
             ({"cowsnap_timers": [{"name": "a", "when": "daily"}]}, "when"),
             ({"cowsnap_timers": [{"name": "a/b", "origins": ["one"]}]}, "cowsnap_timers is wrong"),
             ({"cowsnap_timers": [{"name": "a", "origins": ['one"; reboot']}]}, "cowsnap_timers is wrong"),
@@ -152,14 +155,15 @@ def test_timers_and_units_are_written_as_the_package_has_them(bed):
     results = bed.role({
         "cowsnap_manage_services": True,
         "cowsnap_timers": [{"name": "nightly", "origins": ["data", "/dev/sdb1"], "on_calendar": "02:00", "expires": "30d"},
+                           {"name": "often", "origins": ["data"], "expires": "90m"},
                            {"name": "gone", "state": "absent"}],
         "cowsnap_prune_enabled": True, "cowsnap_prune_keep": "daily=7",
     }, options=["--check", "--diff"])
     expect(not failures(results), failures(results))
     written = [one["after"] for result in results if isinstance(result.get("diff"), list) for one in result["diff"] if "after" in one]
     texts = "\n".join(str(text) for text in written)
-    for line in ('ORIGINS="data /dev/sdb1"', 'SNAPSHOT_OPTIONS="--expires 30d"', "OnCalendar=\nOnCalendar=02:00",
-                 'PRUNE_OPTIONS="--tag timer --keep daily=7"', "OnCalendar=\nOnCalendar=hourly"):
+    for line in ('ORIGINS="data /dev/sdb1"', 'SNAPSHOT_OPTIONS="--expires 30d"', 'SNAPSHOT_OPTIONS="--expires 90m"',
+                 "OnCalendar=\nOnCalendar=02:00", 'PRUNE_OPTIONS="--tag timer --keep daily=7"', "OnCalendar=\nOnCalendar=hourly"):
         expect(line in texts, f"this should have been written: {line}", written)
 
 

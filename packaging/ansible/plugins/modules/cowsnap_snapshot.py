@@ -42,14 +42,16 @@ options:
     elements: str
     default: []
   released:
-    description: Holds that the snapshot does not have. With I(state=absent) they are released before it is deleted.
+    description:
+      - Holds that the snapshot does not have. With I(state=absent) they are released before it is deleted.
+      - A hold that is in I(holds), too, is refused.
     type: list
     elements: str
     default: []
   expires:
     description:
       - When C(snapd-cli prune) may delete the snapshot. As C(2030-12-31), C(2030-12-31 18:00) in local time of the machine, or C(never).
-      - A span such as C(12h), C(30d) or C(8w) counts from the moment at which the snapshot is made. One that is there keeps its time then.
+      - A span such as C(30m) (minutes), C(12h), C(30d) or C(8w) counts from the making of the snapshot. One that is there keeps its time then.
     type: str
   writable:
     description: Whether the snapshot may be written to when it is active. This cannot be changed later; if it differs the task fails.
@@ -157,6 +159,14 @@ from ansible_collections.cowsnap.cowsnap.plugins.module_utils.cowsnap import Ref
 NO_ROLLBACK = "none"
 
 
+def check_holds(params):
+    """Refuses what cannot be: a hold that the snapshot has and does not have."""
+    both = sorted(set(params["holds"]) & set(params["released"]))
+    if both:
+        raise Refused(f'"holds" says that the snapshot {params["name"]} has what "released" says that it does not have: {", ".join(both)}. '
+                      f"Take it out of one of them.")
+
+
 def shown(snapshot):
     """What of a snapshot this module looks after, for the diff."""
     keys = ("name", "origin", "store", "description", "tags", "holds", "expires", "writable")
@@ -169,7 +179,7 @@ def operand(snapshot):
 
 
 def is_span(expires):
-    return re.fullmatch(r"\d+[hdw]", expires) is not None
+    return re.fullmatch(r"[0-9]+[mhdw]", expires) is not None
 
 
 def expiry(expires):
@@ -181,8 +191,8 @@ def expiry(expires):
             return int(time.mktime(time.strptime(expires, pattern)))
         except (ValueError, OverflowError):
             continue
-    raise Refused(f'"{expires}" is no time of expiry: write 12h, 30d or 8w (counted from the making of the snapshot), 2030-12-31 or '
-                  f'"2030-12-31 18:00" (local time), or never')
+    raise Refused(f'"{expires}" is no time of expiry: write 30m (minutes), 12h, 30d or 8w (counted from the making of the snapshot), '
+                  f'2030-12-31 or "2030-12-31 18:00" (local time), or never')
 
 
 def described(params):
@@ -393,6 +403,7 @@ def roll_back(cowsnap, module, snapshot):
 def work(cowsnap, module):
     params = module.params
     name, store = params["name"], params["store"]
+    check_holds(params)
     snapshot = cowsnap.find_snapshot(name, store)
     if params["state"] == "rolled_back":
         before, after, origin = roll_back(cowsnap, module, snapshot)
