@@ -68,6 +68,7 @@ check "of 16 MiB" dmsetup create store --table "0 $((16 * 2048)) cow-store $DISK
 origin_make stacked store 2 "$DISK2"
 check "a snapshot" dmsetup message store 0 create 2 2
 check "a newer one" dmsetup message store 0 create 3 2
+size=$(sectors /dev/mapper/stacked) # opening it would wait for sync
 dd if=/dev/urandom of=/dev/mapper/stacked bs=1M count=22 status=none &
 writer=$!
 for ((i = 0; i < 100; i++)); do
@@ -79,7 +80,7 @@ same "the store is full" full "$(status_word store 2)"
 sync &
 syncer=$!
 sleep 0.3
-dmsetup create snap --table "0 $(sectors /dev/mapper/stacked) cow-snap /dev/mapper/store 3 1 read_only" &
+dmsetup create snap --table "0 $size cow-snap /dev/mapper/store 3 1 read_only" &
 snap=$!
 ends 60 "the cow-snap" wait_for $snap
 ends 60 "the writer" wait_for $writer
