@@ -114,9 +114,10 @@
  * it, and what it gets the write gets.
  *
  * Polled I/O: drivers note in a bio (bi_cookie) where to poll for it, and would note it in
- * the clone, which nobody polls. So the clone is not polled, and an interrupt ends it. The
- * write itself never gets a cookie, bio_poll() returns at once for it, and who polls does
- * so again until passing_end() has ended it.
+ * the clone, which nobody polls. So neither is polled (block core does the same to what
+ * comes to a queue that cannot), and an interrupt ends them: a write that is polled is
+ * freed in a way that 6.1 does not allow there. bio_poll() returns at once for it, and who
+ * polls does so again until passing_end() has ended it.
  *
  * Plugged requests: a plug is behind the hook and collects requests, of clones as of other
  * bios. A request in a plug holds a reference to its queue, and what MD puts there it has
@@ -145,6 +146,9 @@
  *   suspended already has nothing under way, and what it has deferred is e.
  * - A gate that a create has closed does not get empty in time: it is opened, and what it
  *   held is let in.
+ * - The own mapped device is suspended, removed or gets another table while there is a create:
+ *   its gate is closed when the create has ended, which freezes and thaws by writing
+ *   through it, and until it is resumed there is no other create.
  *
  * In all these cases a write that was taken ends with its clone, and one that was held
  * is let in or submitted as it is, once.
@@ -510,7 +514,6 @@ static void take(struct bio *bio, bool may_wait)
 	struct cow_interposer *interposer;
 	enum gate entered = GATE_AGAIN;
 
-	/* its end comes from the clone's, in an interrupt: 6.1 caches those that are polled */
 	bio_clear_polled(bio);
 	rcu_read_lock();
 	while (entered == GATE_AGAIN) {
