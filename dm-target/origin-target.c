@@ -206,15 +206,21 @@ static bool has_extents(struct origin_target *target)
 	return target->attachment->targets == 1 && !quiet(target->engine, target->origin);
 }
 
+/* control held; let go meanwhile, for what the caller waits for. */
+static void let_others(struct cow_engine *engine)
+{
+	mutex_unlock(&engine->control);
+	cow_engine_kick(engine);
+	usleep_range(200, 500);
+	mutex_lock(&engine->control);
+}
+
 /* control held; let go meanwhile. No create begins while the last target waits. */
 static void wait_while(bool (*busy)(struct origin_target *target), struct origin_target *target)
 {
 	while (busy(target)) {
 		target->attachment->leaving = true;
-		mutex_unlock(&target->engine->control);
-		cow_engine_kick(target->engine);
-		usleep_range(200, 500);
-		mutex_lock(&target->engine->control);
+		let_others(target->engine);
 	}
 }
 
@@ -557,12 +563,8 @@ static void wait_for_creates(struct cow_attachment *attachment)
 
 	mutex_lock(&engine->control);
 	attachment->closing = true;
-	while (attachment->creates) {
-		mutex_unlock(&engine->control);
-		cow_engine_kick(engine);
-		usleep_range(200, 500);
-		mutex_lock(&engine->control);
-	}
+	while (attachment->creates)
+		let_others(engine);
 	mutex_unlock(&engine->control);
 }
 

@@ -233,7 +233,7 @@ static int snap_feature(void *context, const char *name, const char *value)
 	return 0;
 }
 
-/* control held. The snapshot, if it can have a cow-snap now; snap->attachment is its origin's. */
+/* control held. The snapshot, if it can have a cow-snap now: then its origin is attached. */
 static struct cow_snapshot *find_snapshot(struct dm_target *ti, struct cow_snap_target *snap,
 					  u32 id)
 {
