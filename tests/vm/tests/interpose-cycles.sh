@@ -12,6 +12,8 @@
 
 cycles=${CYCLES:-4}
 reloads=${RELOADS:-2}
+# Which of the functions that are named after them, in this order; "unhooked" ends with nothing hooked, as "reloads" needs it.
+parts=${PARTS:-ext4 xfs volume device unhooked reloads}
 # Who uses the device meanwhile, as much as is left: for many cycles in as long as a few.
 user=(${NICENESS:+nice -n "$NICENESS"})
 
@@ -123,6 +125,70 @@ cycles_of() {
 	say "ok: $2 cycles of $1"
 }
 
+# on_file_system MAKE CHECK STEP...: words that make one on a device and check it
+on_file_system() {
+	local make=$1 check=$2
+	$make "$DISK0"
+	mount "$DISK0" /run/origin
+	cycles_of "$DISK0" "$cycles" /run/origin "${@:3}"
+	umount /run/origin
+	check "the file system is sound" $check "$DISK0"
+}
+
+ext4() {
+	on_file_system "mkfs.ext4 -q" "e2fsck -fn" 1 2 3 4 5 6 7
+}
+
+xfs() {
+	on_file_system "mkfs.xfs -q -f --unsupported" "xfs_repair -n"
+}
+
+volume() {
+	check "a volume group" vgcreate -qq -y group "$DISK0"
+	check "a logical volume" lvcreate -qq -Wn -Zn -l 100%FREE -n volume group
+	cycles_of /dev/mapper/group-volume "$cycles"
+	check "the group goes" vgremove -qq -y group
+	check "the disk is nobody's" wipefs -qa "$DISK0"
+}
+
+device() {
+	cycles_of "$DISK0" "$cycles"
+}
+
+unhooked() {
+	local step now
+	dmsetup remove --retry keeper
+	same "nothing is hooked" 0 "$(hooks)"
+	cycles_of "$DISK0" "$((cycles / 2))"
+
+	note "each step of attaching fails once"
+	fill "$DISK0" 3
+	now=$(sum "$DISK0")
+	for step in 1 2 3 4 5 6 7; do
+		step_fails "$DISK0" $step
+		same "nothing is hooked" 0 "$(hooks)"
+		same "the device has what it had" "$now" "$(sum "$DISK0")"
+		check "it can be written" dd if="$DISK0" of="$DISK0" bs=64k count=4 oflag=direct conv=notrunc status=none
+	done
+	cycles_of "$DISK0" 1
+}
+
+reloads() {
+	local reload
+	note "with the module loaded and unloaded, under one load for all"
+	load_begins "$DISK0"
+	dmsetup remove --retry store
+	for ((reload = 1; reload <= reloads; reload++)); do
+		rmmod dm-cow-snap || fail "the module is not unloaded"
+		load_module
+		store_make store "$DISK1" >/dev/null
+		cycle "$DISK0" 1
+		dmsetup remove --retry store
+		load_goes_on || load_failed "who writes found an error in reload $reload"
+	done
+	load_ends
+}
+
 modprobe -a ext4 xfs
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 load_module
@@ -131,52 +197,11 @@ before=$(references)
 store_make store "$DISK1" 2 segment_sectors 256
 origin_interpose keeper store 9 "$DISK2"
 mkdir -p /run/origin
-
-mkfs.ext4 -q "$DISK0"
-mount "$DISK0" /run/origin
-cycles_of "$DISK0" "$cycles" /run/origin 1 2 3 4 5 6 7
-umount /run/origin
-check "the file system is sound" e2fsck -fn "$DISK0"
-
-mkfs.xfs -q -f --unsupported "$DISK0"
-mount "$DISK0" /run/origin
-cycles_of "$DISK0" "$cycles" /run/origin
-umount /run/origin
-check "the file system is sound" xfs_repair -n "$DISK0"
-
-check "a volume group" vgcreate -qq -y group "$DISK0"
-check "a logical volume" lvcreate -qq -Wn -Zn -l 100%FREE -n volume group
-cycles_of /dev/mapper/group-volume "$cycles"
-check "the group goes" vgremove -qq -y group
-check "the disk is nobody's" wipefs -qa "$DISK0"
-
-cycles_of "$DISK0" "$cycles"
-dmsetup remove --retry keeper
-same "nothing is hooked" 0 "$(hooks)"
-cycles_of "$DISK0" "$((cycles / 2))"
-
-note "each step of attaching fails once"
-fill "$DISK0" 3
-now=$(sum "$DISK0")
-for step in 1 2 3 4 5 6 7; do
-	step_fails "$DISK0" $step
-	same "nothing is hooked" 0 "$(hooks)"
-	same "the device has what it had" "$now" "$(sum "$DISK0")"
-	check "it can be written" dd if="$DISK0" of="$DISK0" bs=64k count=4 oflag=direct conv=notrunc status=none
+for part in $parts; do
+	$part
 done
-cycles_of "$DISK0" 1
-
-note "with the module loaded and unloaded, under one load for all"
-load_begins "$DISK0"
-dmsetup remove --retry store
-for ((reload = 1; reload <= reloads; reload++)); do
-	rmmod dm-cow-snap || fail "the module is not unloaded"
-	load_module
-	store_make store "$DISK1" >/dev/null
-	cycle "$DISK0" 1
-	dmsetup remove --retry store
-	load_goes_on || load_failed "who writes found an error in reload $reload"
+for left in keeper store; do
+	dmsetup info "$left" >/dev/null 2>&1 && dmsetup remove --retry "$left"
 done
-load_ends
 same "the references to all modules are as before" "$before" "$(references)"
 check "the module is unloaded" rmmod dm-cow-snap
