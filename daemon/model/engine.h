@@ -281,7 +281,7 @@ private:
     std::optional<std::uint64_t> usableForStore(const std::string& path, const BlockDevice& origin);
     bool standsOnOrigin(const VolumeGroup& group, const BlockDevice& origin);
     std::vector<VolumeGroup> allGroups();
-    bool isNeverUsed(const std::string& path);
+    bool isUnfinished(const std::string& path);
     void undoUnfinishedStore(const std::vector<DeviceIdentity>& devices);
     std::string volumeForNewStore(const VolumeGroup& group, const std::string& store_name,
                                   std::uint64_t extents);

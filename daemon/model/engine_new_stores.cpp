@@ -97,9 +97,11 @@ std::vector<StoreCandidate> Engine::storeCandidates(const std::string& origin_pa
     return candidates;
 }
 
-/// Whether a store was made on the volume, and that was interrupted before anybody knew of it: it
-/// never had metadata.
-bool Engine::isNeverUsed(const std::string& path) {
+/// Whether the making of a store on the device was interrupted before anybody knew of the store:
+/// nothing is on it, or a store that never had metadata.
+bool Engine::isUnfinished(const std::string& path) {
+    if (isLeftover({}, path))
+        return true;
     try {
         const auto header = readStoreHeader(devices_, path);
         if (!header || stores_.contains(header->uuid) || devices_.user(path) ||
@@ -123,8 +125,7 @@ std::string Engine::volumeForNewStore(const VolumeGroup& group, const std::strin
                                       std::uint64_t extents) {
     const auto volumes = volumesOf(group);
     for (const auto& volume : volumes)
-        if (volume.tags.contains(kNewStoreTag) &&
-            (isLeftover({}, volume.path) || isNeverUsed(volume.path)) &&
+        if (volume.tags.contains(kNewStoreTag) && isUnfinished(volume.path) &&
             devices_.describe(volume.path).identity.size_sectors * kSectorBytes /
                     group.extent_bytes ==
                 extents) {

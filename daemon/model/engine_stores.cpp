@@ -422,7 +422,7 @@ std::vector<DeviceIdentity> identitiesOf(const std::vector<BlockDevice>& devices
 void Engine::undoUnfinishedStore(const std::vector<DeviceIdentity>& devices) {
     try {
         const std::string path = findDevice(devices_, devices.at(0)).identity.path;
-        if (isLeftover({}, path) || isNeverUsed(path)) {
+        if (isUnfinished(path)) {
             makeBlank(path);
             spdlog::info("no store was made on {} in the end: it is blank again", path);
         }
