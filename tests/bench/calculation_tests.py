@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What becomes of measurements: ratios, bars, what counts; without a machine."""
 
+import dataclasses
 import importlib.machinery
 import importlib.util
 import io
@@ -10,6 +11,7 @@ import pathlib
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 sys.dont_write_bytecode = True
 
@@ -62,7 +64,7 @@ class Bars(unittest.TestCase):
         records = [record("c", plan.COW, 1, number, iops=iops) for number, iops in enumerate((30, 10, 40))]
         records += [record("c", plan.LINEAR, 0, number, iops=iops) for number, iops in enumerate((100, 100, 50))]
         results = plan.Results(records)
-        bar = plan.Bar("b", "c", lambda found: found.ratios("c", (plan.COW, 1), (plan.LINEAR, 0), plan.iops), at_least=0.3)
+        bar = plan.Bar("b", (), lambda found: found.ratios("c", (plan.COW, 1), (plan.LINEAR, 0), plan.iops), at_least=0.3)
         judged = bar.judge(results)
         self.assertEqual((judged["value"], judged["min"], judged["max"], judged["pass"]), (0.3, 0.1, 0.8, True))
 
@@ -76,18 +78,42 @@ class Bars(unittest.TestCase):
         results = plan.Results([record("c", plan.COW, 1)])
 
         def passes(value, **bar):
-            return plan.Bar("b", "c", lambda _: [value], **bar).judge(results)["pass"]
+            return plan.Bar("b", (), lambda _: [value], **bar).judge(results)["pass"]
         self.assertTrue(passes(1.0, at_most=1))
         self.assertFalse(passes(1.01, at_most=1))
         self.assertTrue(passes(0.9, at_least=0.9))
         self.assertFalse(passes(0.89, at_least=0.9))
         self.assertTrue(passes(0, at_most=0))
 
-    def test_what_was_not_measured_is_not_judged(self):
-        self.assertIsNone(plan.Bar("b", "c", lambda _: [], at_most=1).judge(plan.Results([])))
+    def test_what_was_not_measured_has_not_passed(self):
+        judged = plan.Bar("b", (), lambda _: [], at_most=1).judge(plan.Results([]))
+        self.assertEqual((judged["value"], judged["pass"], judged["rounds"]), (None, False, 0))
+
+    def test_a_wrong_snapshot_in_one_round_is_enough(self):
+        """However fast the others were."""
+        bar = plan.Bar("b", (("c", plan.COW, 1), ("c", plan.LINEAR, 0)), lambda found: found.each("c", (plan.COW, 1), plan.iops),
+                       at_least=1)
+        right = [record("c", plan.COW, 1, number) for number in range(4)]
+
+        def judged(*more):
+            return bar.judge(plan.Results([*right, *more]))
+        self.assertTrue(judged()["pass"])
+        wrong = judged(record("c", plan.COW, 1, 4, failed="snap0 has changed"))
+        self.assertEqual((wrong["value"], wrong["failed"], wrong["pass"]), (100, 1, False))
+        self.assertFalse(judged(record("c", plan.LINEAR, 0, 4, failed="fio"))["pass"])
+        self.assertTrue(judged(record("c", plan.THIN, 1, 4, failed="of somebody else"))["pass"])
+
+    def test_bars_are_of_what_a_run_was_to_measure(self):
+        program = the_program()
+        cell = dataclasses.replace(cell_named("first-32"), peers={plan.LINEAR: [0], plan.COW: [1]})
+        names = [bar["name"] for bar in program.judged_bars([cell], {"first-32": 4 * plan.MS}, plan.Results([]))]
+        self.assertIn("first write, depth 32, 1 snapshots: throughput to linear", names)
+        self.assertNotIn("first write, depth 32, 4 snapshots: throughput to linear", names)
+        self.assertFalse([name for name in names if "dm-" in name])
+        self.assertFalse([bar for bar in program.judged_bars([cell], {"first-32": 4 * plan.MS}, plan.Results([])) if bar["pass"]])
 
     def test_what_does_not_count_has_not_passed(self):
-        judged = plan.Bar("b", "c", lambda _: [1], at_most=1).judge(plan.Results([]), counts=False)
+        judged = plan.Bar("b", (), lambda _: [1], at_most=1).judge(plan.Results([]), counts=False)
         self.assertEqual((judged["pass"], judged["counts"]), (False, False))
 
     def test_cells_of_a_family_are_compared_round_by_round(self):
@@ -150,6 +176,27 @@ class Counting(unittest.TestCase):
         self.assertTrue(counted(7200.0))
         self.assertFalse(counted(7100.0))
         self.assertTrue(counted(7900.0, 100.0, 7900.0))
+        self.assertFalse(counted())
+
+    def test_each_cell_with_a_limit_has_the_plain_device(self):
+        for cell in plan.CELLS:
+            if cell.most_iops(cell.delay_ns):
+                self.assertEqual(cell.peers.get(plan.LINEAR), [0], cell.name)
+                self.assertIn(cell.quick and cell.quick.get(plan.LINEAR), ({}, [0]), cell.name)
+
+    def test_the_plain_device_has_no_snapshots_to_work_on(self):
+        for cell in plan.CELLS:
+            spec = cell.measurement(0, plan.LINEAR, 0, 1)
+            self.assertIn(spec["operation"], ("write", "plain"), cell.name)
+            self.assertIsNone(spec["image"])
+
+    def test_each_of_dm_snapshots_areas_has_room_for_all_of_the_origin(self):
+        made = dict(delay_ns=0, cache=False, mbps=0, together=False, origins=1, store_mib=0, areas=32)
+        with unittest.mock.patch.object(devices, "NullDevice", lambda *_, **__: unittest.mock.Mock(sectors=0, path="")), \
+                unittest.mock.patch.object(devices, "fill"):
+            store_mib = devices.Devices(64, **made).store_mib
+        # peers.py rounds down to a MiB; a block for each, one for each 256, and a header
+        self.assertGreaterEqual(store_mib // 32 * plan.KIB * plan.KIB, (16384 + 16384 // 256 + 1) * devices.BLOCK)
 
     def test_calibration_is_small_and_has_the_plain_device_only(self):
         for cell in plan.CELLS:
@@ -230,11 +277,13 @@ class Text(unittest.TestCase):
         self.assertEqual([tables.number(value) for value in (0, 0.01234, 1.2345, 123.45, 12345)], ["0", "0.0123", "1.23", "123", "12345"])
 
     def test_a_table_says_what_is_missed_and_what_does_not_count(self):
-        bar = {"name": "b", "value": 1.5, "min": 1, "max": 2, "bar": 1, "at": "most", "pass": False, "counts": True}
-        lines = tables.markdown([bar, {**bar, "counts": False}, {**bar, "pass": True}]).splitlines()
-        self.assertEqual(lines[2], "| b | 1.50 (1.00 to 2.00) | at most 1.00, **missed** |")
-        self.assertEqual([line.count("missed") for line in lines[2:]], [1, 0, 0])
+        bar = {"name": "b", "value": 1.5, "min": 1, "max": 2, "bar": 1, "at": "most", "pass": False, "counts": True, "failed": 0,
+               "devices": "4 ms a command"}
+        lines = tables.markdown([bar, {**bar, "counts": False}, {**bar, "pass": True}, {**bar, "failed": 1}]).splitlines()
+        self.assertEqual(lines[2], "| b | 4 ms a command | 1.50 (1.00 to 2.00) | at most 1.00, **missed** |")
+        self.assertEqual([line.count("missed") for line in lines[2:]], [1, 0, 0, 0])
         self.assertIn("does not count", lines[3])
+        self.assertIn("failed", lines[5])
 
 
 if __name__ == "__main__":

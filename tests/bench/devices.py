@@ -5,15 +5,18 @@ import os
 import pathlib
 import struct
 import subprocess
+import time
 
 CONFIGFS = pathlib.Path("/sys/kernel/config/nullb")
 SECTOR = 512
 BLOCK = 4096
 MIB = 1 << 20
-# Of the store: room for two full copies of the origin, and for 32 COW areas that never fill up in a measurement.
+# Of the store: room for two full copies of the origin, and more.
 STORE_FACTOR = 6
 # In front of each extent of a packed image: where it belongs, and how long it is, in bytes.
 EXTENT = struct.Struct("<QQ")
+# Nothing that is waited for takes so long.
+WAIT_LIMIT_S = 600
 
 
 class Failed(Exception):
@@ -25,6 +28,14 @@ def run(*words, stdin=None):
     if done.returncode:
         raise Failed(f"{' '.join(map(str, words))}: {done.stderr.strip() or done.stdout.strip() or done.returncode}")
     return done.stdout
+
+
+def wait_until(is_so, what):
+    end = time.monotonic() + WAIT_LIMIT_S
+    while not is_so():
+        if time.monotonic() > end:
+            raise Failed(f"not in {WAIT_LIMIT_S} s: {what}")
+        time.sleep(0.02)
 
 
 def dm_create(name, table):
@@ -98,15 +109,21 @@ def unpack(path, device):
     run("blockdev", "--flushbufs", device)
 
 
+def area_mib(origin_mib):
+    """Of dm-snapshot's area for a copy of all of the origin: with a chunk for each 256 exceptions, and a header."""
+    return origin_mib + origin_mib // 256 + 2
+
+
 class Devices:
     """The origins, the store, and what peers ask for besides."""
 
-    def __init__(self, origin_mib, *, delay_ns, cache, mbps, together, origins, store_mib):
-        """store_mib: 0 for a store as large as copies need, and origins with random data. Else the origins are zeros, and are large."""
+    def __init__(self, origin_mib, *, delay_ns, cache, mbps, together, origins, store_mib, areas):
+        """store_mib: 0 for a store as large as copies need, and origins with random data. Else the origins are zeros, and are large.
+        areas: so many of dm-snapshot's, each for a full copy, are in that store at most."""
         self._options = {"delay_ns": delay_ns, "cache": cache, "mbps": mbps}
         self.origin_mib = origin_mib
         self.origin_sectors = origin_mib * MIB // SECTOR
-        self.store_mib = store_mib or STORE_FACTOR * origin_mib * origins
+        self.store_mib = store_mib or max(STORE_FACTOR * origin_mib * origins, areas * area_mib(origin_mib))
         self.counted = {}
         self._extra = {}
         self._images = {}
@@ -147,6 +164,13 @@ class Devices:
     def thin(self):
         """dm-thin's own: data for the volume and its snapshots, and metadata."""
         return self.extra("data", STORE_FACTOR * self.origin_mib), self.extra("meta", 16)
+
+    # Whether its pool has the volume, filled.
+    thin_filled = False
+
+    def forget_thin(self):
+        """Nobody knows what is in its pool: the next one begins with a new one."""
+        self.thin_filled = False
 
     def store_of(self, image):
         """The store with what is packed in that file; each file has a device of its own."""

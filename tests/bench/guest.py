@@ -25,6 +25,8 @@ IMAGES = BED / "images"
 
 def measure(devices, spec):
     operation = spec["operation"]
+    if operation == "plain":
+        return operations.plain(devices, spec)
     reads = operation in ("read_oldest", "read_newest")
     between = operations.Spread(devices, spec["snapshots"], spec["seed"]) if reads else None
     image = IMAGES / f"{spec['image']}.packed" if spec["image"] else None
@@ -38,8 +40,8 @@ def measure(devices, spec):
             return operations.read_snapshot(peer, spec)
         if operation == "delete":
             return large.delete(peer, tops, spec, stamped)
-        return {"write": operations.write, "write_snapshot": operations.write_snapshot, "roll_back": operations.roll_back,
-                "create": large.create}[operation](peer, tops, spec)
+        return {"write": operations.write, "write_snapshot": operations.write_snapshot,
+                "roll_back": operations.roll_back, "create": large.create}[operation](peer, tops, spec)
     finally:
         peer.teardown()
 
@@ -75,9 +77,10 @@ def main():
                 spec["profile"] = "-".join(str(spec[key]) for key in ("cell", "peer", "snapshots", "round")) if plan["profiled"] else None
                 try:
                     result = measure(devices, spec)
-                except Failed as error:
+                except (Failed, OSError, subprocess.CalledProcessError) as error:
                     result = {"failed": str(error)}
                     remove_all(devices.parts)
+                    devices.forget_thin()
                 print(f"{time.monotonic():8.2f} {spec['cell']} round {spec['round']} {spec['peer']} {spec['snapshots']}: "
                       f"{result.get('failed') or round(result['iops'], 1)}, {time.monotonic() - began:.1f} s", flush=True)
                 results.write(json.dumps({**spec, "devices": group["devices"], **result}) + "\n")

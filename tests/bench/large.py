@@ -9,15 +9,19 @@ import random
 import statistics
 import time
 
-from devices import BLOCK, Failed, dm_create, dm_remove, message, run
+from devices import BLOCK, Failed, dm_create, dm_remove, message, wait_until
 from loads import Background, of_background
 from peers import CowSnap
 
 CREATES = 20
 # Between two creates: the writers have made up for the last one.
 BETWEEN_S = 0.2
-# Writers are looked at for so long before a deletion, and at least so long from its beginning on.
-AROUND_S = 2.0
+# Writers are looked at for so long before a deletion.
+BEFORE_S = 2.0
+# And at least for so long from its beginning on: with fewer writes chance would have a part in it.
+AT_LEAST_S = 0.25
+# Until memory that was given back is free.
+SETTLE_S = 1
 # How many blocks are compared.
 SAMPLE = 200
 ZEROS = bytes(BLOCK)
@@ -89,6 +93,9 @@ def memory_used():
 def activate(peer, spec, stamped):
     """From the tables to the first block that was read from the snapshot."""
     store = peer.devices.store_of(peer.image)
+    # what unpacking it has left is not to be freed meanwhile
+    memory_used()
+    time.sleep(SETTLE_S)
     counts = store.counts()
     began = time.monotonic()
     peer.setup()
@@ -105,11 +112,6 @@ def activate(peer, spec, stamped):
             "bitmap_bytes": peer.devices.origin_sectors // 8 // 8 if isinstance(peer, CowSnap) else 0}
 
 
-def all_freed(peer, segments):
-    while peer.segments()[1] < segments:
-        time.sleep(0.02)
-
-
 def delete(peer, tops, spec, stamped):
     """How fast writers are while the oldest snapshot is deleted, and how fast they were before."""
     total, free = peer.segments()
@@ -117,19 +119,19 @@ def delete(peer, tops, spec, stamped):
     # the exceptions' segments; the log's open one stays, and what writers take
     held = total - free
     with Background(tops[0], spec) as background:
-        time.sleep(AROUND_S)
+        time.sleep(BEFORE_S)
         began = time.time()
         before = peer.segments()[1]
         message("store", "delete 1")
         answered = time.time()
-        all_freed(peer, before + held * 9 // 10)
+        wait_until(lambda: peer.segments()[1] >= before + held * 9 // 10, "the segments of a snapshot are free")
         freed = time.time()
-        time.sleep(max(0, began + AROUND_S - freed))
-    until = max(freed, began + AROUND_S)
+        time.sleep(max(0, began + AT_LEAST_S - freed))
+    until = max(freed, began + AT_LEAST_S)
     blocks = written_blocks(background, spec["seed"])
     # the second is the oldest now, and the origin was as it is when it was made
     dm_create("snap0", f"0 {peer.devices.origin_sectors} cow-snap /dev/mapper/store 2 1 read_only")
     must_have_changed(tops[0], blocks)
     must_show("/dev/mapper/snap0", [*blocks, *some(stamped, spec["seed"])], lambda block: ZEROS)
-    return {**of_background(background, began, until), "iops_before": background.rate(began - AROUND_S, began),
+    return {**of_background(background, began, until), "iops_before": background.rate(began - BEFORE_S, began),
             "answer_s": answered - began, "freed_s": freed - began, "longest_stall_ns": 1e9 * background.longest(began, until)}

@@ -6,12 +6,23 @@ import os
 import random
 import time
 
-from devices import BLOCK, MIB, Failed, checksum, run
+from devices import BLOCK, MIB, Failed, checksum, dm_create, dm_remove, run
 from loads import Counted, Issued, load, of_job, unsafe_writes
 from peers import CowSnap
 
 # That a rollback copies back.
 WRITTEN_BLOCKS = 1000
+# Of the device on which only its speed is asked.
+PLAIN_MIB = 64
+
+
+def must_be_as_made(before, peer, tops):
+    """No write was between making the snapshots and this: each has what its origin has. before: checksums of those looked at."""
+    of_paths = peer.looked_at()
+    origins = {number: checksum(tops[number]) for number in set(of_paths.values())}
+    wrong = [path for path, number in of_paths.items() if before[path] != origins[number]]
+    if wrong:
+        raise Failed(f"{' '.join(wrong)} is not what the origin was")
 
 
 def must_not_change(before):
@@ -29,6 +40,7 @@ def counted_load(peer, paths, spec, kind="write"):
 def write(peer, tops, spec):
     """To the origins: what snapshots have stays."""
     before = {path: checksum(path) for path in peer.looked_at()}
+    must_be_as_made(before, peer, tops)
     if spec["again"]:
         # all is preserved before what counts
         run("dd", "if=/dev/urandom", f"of={tops[0]}", "bs=1M", f"count={peer.devices.origin_mib}", "oflag=direct", "status=none")
@@ -51,28 +63,55 @@ def write(peer, tops, spec):
     return result
 
 
+def plain(devices, spec):
+    """Only how fast a plain device is, on one of its own: what others have on theirs stays."""
+    below = devices.extra("plain", PLAIN_MIB)
+    top = dm_create("top", f"0 {below.sectors} linear {below.path} 0")
+    try:
+        return of_job(load([top], spec, PLAIN_MIB), "write", spec)
+    finally:
+        dm_remove("top")
+
+
+def differing_blocks(one, other):
+    with open(one, "rb") as ones, open(other, "rb") as others:
+        count = 0
+        while part := ones.read(MIB):
+            beside = others.read(MIB)
+            count += sum(part[i:i + BLOCK] != beside[i:i + BLOCK] for i in range(0, len(part), BLOCK))
+        return count
+
+
 def write_snapshot(peer, tops, spec):
-    """To the newest snapshot: the origin stays."""
-    before = {tops[0]: checksum(tops[0])}
+    """To the newest snapshot: the origin stays, and the snapshot differs from it in the blocks that were written, each once."""
+    before = {path: checksum(path) for path in [tops[0], *peer.looked_at()]}
+    must_be_as_made(before, peer, tops)
     result = counted_load(peer, [peer.newest()], spec)
-    must_not_change(before)
-    if before[tops[0]] == checksum(peer.newest()):
-        raise Failed("nothing was written")
+    must_not_change({tops[0]: before[tops[0]]})
+    different = differing_blocks(tops[0], peer.newest())
+    # fio may leave out what was under way in the end
+    if not result["writes"] <= different <= result["writes"] + spec["depth"]:
+        raise Failed(f"{result['writes']} blocks were written, {different} differ")
     return result
 
 
 class Spread:
-    """Writes half of all blocks, a part of them after each snapshot; knows what the oldest one has."""
+    """Writes half of all blocks, a part of them after each snapshot; knows what the oldest and the newest one have."""
 
     def __init__(self, devices, snapshots, seed):
         blocks = devices.origin_mib * MIB // BLOCK
         self._blocks = random.Random(seed).sample(range(blocks), blocks // 2)
         self._share = len(self._blocks) // snapshots
+        self._to_come = snapshots
         self.oldest = None
+        self.newest = None
 
     def __call__(self, top):
+        self._to_come -= 1
         if self.oldest is None:
             self.oldest = checksum(top)
+        if self._to_come == 0:
+            self.newest = checksum(top)
         with mmap.mmap(-1, BLOCK) as page:
             device = os.open(top, os.O_WRONLY | os.O_DIRECT)
             for block in self._blocks[:self._share]:
@@ -84,7 +123,7 @@ class Spread:
 
 def read_snapshot(peer, spec):
     result = counted_load(peer, [peer.oldest() if spec["operation"] == "read_oldest" else peer.newest()], spec, "read")
-    must_not_change({peer.oldest(): peer.between.oldest})
+    must_not_change({peer.oldest(): peer.between.oldest, peer.newest(): peer.between.newest})
     return result
 
 

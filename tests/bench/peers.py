@@ -2,9 +2,8 @@
 """Who is measured: each is set up on the same devices, with so many snapshots, and taken down again."""
 
 import subprocess
-import time
 
-from devices import dm_create, dm_remove, fill, message, run
+from devices import dm_create, dm_remove, fill, message, run, wait_until
 
 THIN_BLOCK_SECTORS = 128
 
@@ -26,8 +25,8 @@ class Peer:
         raise NotImplementedError
 
     def looked_at(self):
-        """Devices of snapshots: the oldest and the newest of each origin."""
-        return [f"/dev/mapper/snap{i}" for i in self._ends()]
+        """Devices of snapshots, and the number of the origin of each: the oldest, one in the middle and the newest of each origin."""
+        return {f"/dev/mapper/snap{i}": i % len(self.devices.origins) for i in self._looked_at()}
 
     def oldest(self):
         return "/dev/mapper/snap0"
@@ -42,19 +41,19 @@ class Peer:
         """To the only snapshot; returns when all blocks are copied back. Its device may be gone then."""
         raise NotImplementedError
 
-    def open_ends(self, target):
-        """Devices of the oldest and the newest snapshot, where snapshots need none to be there: target(number) is the table's."""
-        for i in self._ends():
+    def open_some(self, target):
+        """Devices of those that are looked at, where snapshots need none to be there: target(number) is the table's."""
+        for i in self._looked_at():
             dm_create(f"snap{i}", f"0 {self.devices.origin_sectors} {target(i)}")
 
-    def close_ends(self):
-        dm_remove(*(f"snap{i}" for i in self._ends()))
+    def close_some(self):
+        dm_remove(*(f"snap{i}" for i in self._looked_at()))
 
-    def _ends(self):
+    def _looked_at(self):
         """Numbers of snapshots: those of several origins take turns."""
         origins = len(self.devices.origins)
-        last = (self.snapshots - 1) * origins
-        return sorted({first + i for first in (0, last) for i in range(origins)}) if self.snapshots else []
+        rows = {0, self.snapshots // 2, self.snapshots - 1} if self.snapshots else ()
+        return sorted(row * origins + i for row in rows for i in range(origins))
 
     def _tops(self):
         return [f"top{i or ''}" for i in range(len(self.devices.origins))]
@@ -96,11 +95,10 @@ class DmSnapshot(Peer):
         run("dmsetup", "load", "top", "--table", f"0 {self.devices.origin_sectors} snapshot-merge {self.devices.origin} "
             f"/dev/mapper/area0 P {self.CHUNK_SECTORS}")
         run("dmsetup", "resume", "top")
-        while True:
+        def is_merged():
             used, metadata = run("dmsetup", "status", "top").split()[3:5]
-            if used.split("/")[0] == metadata:
-                return
-            time.sleep(0.02)
+            return used.split("/")[0] == metadata
+        wait_until(is_merged, "it is merged")
 
     def teardown(self):
         dm_remove("top")
@@ -117,7 +115,7 @@ class DmThin(Peer):
 
     def setup(self):
         data, meta = self.devices.thin
-        fresh = not getattr(self.devices, "thin_filled", False)
+        fresh = not self.devices.thin_filled
         if fresh:
             run("dd", "if=/dev/zero", f"of={meta.path}", "bs=64k", "count=1", "oflag=direct", "status=none")
         dm_create("pool", f"0 {data.sectors} thin-pool {meta.path} {data.path} {THIN_BLOCK_SECTORS} 0 1 skip_block_zeroing")
@@ -131,11 +129,11 @@ class DmThin(Peer):
             run("dmsetup", "suspend", "top")
             message("pool", f"create_snap {i + 1} 0")
             run("dmsetup", "resume", "top")
-        self.open_ends(lambda i: f"thin /dev/mapper/pool {i + 1}")
+        self.open_some(lambda i: f"thin /dev/mapper/pool {i + 1}")
         return [top]
 
     def teardown(self):
-        self.close_ends()
+        self.close_some()
         dm_remove("top")
         for i in range(self.snapshots):
             message("pool", f"delete {i + 1}")
@@ -156,7 +154,7 @@ class CowSnap(Peer):
                 for i, (top, origin) in enumerate(zip(self._tops(), devices.origins))]
         if not self.image:
             self._make_snapshots(tops)
-        self.open_ends(lambda i: f"cow-snap /dev/mapper/store {i + 1}{'' if self.writable else ' 1 read_only'}")
+        self.open_some(lambda i: f"cow-snap /dev/mapper/store {i + 1}{'' if self.writable else ' 1 read_only'}")
         return tops
 
     def _make_snapshots(self, tops):
@@ -171,14 +169,13 @@ class CowSnap(Peer):
         return int(total), int(free)
 
     def roll_back(self):
-        self.close_ends()
+        self.close_some()
         self.snapshots = 0
         message("store", "rollback 1 1 2")
-        while run("dmsetup", "status", "top").split()[8] != "none":
-            time.sleep(0.02)
+        wait_until(lambda: run("dmsetup", "status", "top").split()[8] == "none", "it is rolled back")
 
     def teardown(self):
-        self.close_ends()
+        self.close_some()
         dm_remove(*self._tops(), "store")
 
 

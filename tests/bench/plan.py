@@ -4,7 +4,8 @@
 A cell is one kind of load on one kind of devices. It becomes measurements, dictionaries that guest.py carries out:
 
     cell, round, peer, snapshots   who; snapshots are made one after the other, before the load
-    operation                      what is measured: "write" to the origins, "write_snapshot" to the newest one, "read_oldest" and
+    operation                      what is measured: "write" to the origins, "plain" the same without a look at what was written,
+                                   "write_snapshot" to the newest one, "read_oldest" and
                                    "read_newest" of snapshots that have half of their blocks from the store, "roll_back" of
                                    blocks to the snapshot; on large sparse devices: "create" of snapshots while the origin is
                                    written, "activate", "delete" of the oldest snapshot while the origin is written
@@ -38,6 +39,8 @@ CALIBRATION_SECONDS = 2
 CALIBRATION_MIB = 64
 # Of a quick run, at most.
 QUICK_SECONDS = 2
+# Of the plain device, where only whether it reaches its limit is asked.
+PLAIN_SECONDS = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +72,17 @@ class Cell:
     quick: dict = dataclasses.field(default_factory=dict)  # the same as peers, of a quick run; none: not in it
 
     def devices(self, delay_ns):
+        areas = max((snapshots for peer in (SNAPSHOT_4K, SNAPSHOT_64K) for snapshots in self.peers.get(peer, [])), default=1)
         return {"origin_mib": self.origin_mib, "delay_ns": delay_ns, "cache": self.cache, "mbps": self.mbps,
-                "together": self.together, "origins": self.origins, "store_mib": self.store_mib}
+                "together": self.together, "origins": self.origins, "store_mib": self.store_mib, "areas": areas}
+
+    @property
+    def turns(self):
+        """Who is measured in each round: pairs of peer and number of snapshots."""
+        return [(peer, snapshots) for peer, counts in self.peers.items() for snapshots in counts]
 
     def image(self, peer, snapshots):
-        if self.exceptions is None:
+        if self.exceptions is None or peer == LINEAR:
             return None
         kind = images.DM_SNAPSHOT if peer == SNAPSHOT_4K else images.COW_STORE
         return images.Image(kind, self.store_mib, self.origin_mib, self.exceptions, snapshots)
@@ -84,15 +93,18 @@ class Cell:
 
     def measurement(self, number, peer, snapshots, seed):
         image = self.image(peer, snapshots)
-        return {"cell": self.name, "round": number, "peer": peer, "snapshots": snapshots, "operation": self.operation,
+        operation, seconds = self.operation, self.seconds
+        if peer == LINEAR and operation != "write":
+            operation, seconds = "plain", PLAIN_SECONDS
+        return {"cell": self.name, "round": number, "peer": peer, "snapshots": snapshots, "operation": operation,
                 "depth": self.depth, "rw": self.rw, "bs": self.bs, "fsync": self.fsync, "again": self.again,
-                "apart": self._is_apart(peer), "over_and_over": self.over_and_over, "seconds": self.seconds, "series": self.series, "seed": seed,
+                "apart": self._is_apart(peer), "over_and_over": self.over_and_over, "seconds": seconds, "series": self.series, "seed": seed,
                 "image": image.name if image else None, "durable": self.durable}
 
     def calibration(self, delay_ns):
         """The plain device alone, as a group of guest.py's; small and zeros at first, whatever the cell's is. Cells with the same one
         need it only once."""
-        devices = {**self.devices(delay_ns), "origin_mib": CALIBRATION_MIB, "store_mib": CALIBRATION_MIB}
+        devices = {**self.devices(delay_ns), "origin_mib": CALIBRATION_MIB, "store_mib": CALIBRATION_MIB, "areas": 1}
         plain = Cell("calibration", "", {}, depth=self.depth, bs=self.bs, fsync=self.fsync, seconds=CALIBRATION_SECONDS)
         return {"devices": devices, "measurements": [plain.measurement(0, LINEAR, 0, 1)]}
 
@@ -119,12 +131,13 @@ def _with_a_million(name, title, peers, operation, **more):
 
 
 def _creates(name, title, origin_mib, snapshots):
-    return Cell(f"create-{name}", f"creating snapshots under random 4K writes, depth 8, {title}", {COW: [snapshots]}, operation="create",
+    return Cell(f"create-{name}", f"creating snapshots under random 4K writes, depth 8, {title}", {LINEAR: [0], COW: [snapshots]},
+                operation="create",
                 depth=8, origin_mib=origin_mib, store_mib=4 * KIB, exceptions=0, family="create")
 
 
 CELLS = [
-    Cell("first-1", "random 4K first writes, depth 1", {LINEAR: [0], SNAPSHOT_4K: [1], THIN: [1], COW: [1, 32]}, depth=1,
+    Cell("first-1", "random 4K first writes, depth 1", {LINEAR: [0], SNAPSHOT_4K: [1], SNAPSHOT_64K: [1], THIN: [1], COW: [1, 32]}, depth=1,
          quick={LINEAR: [0], COW: [1]}),
     Cell("first-32", "random 4K first writes, depth 32",
          {LINEAR: [0], SNAPSHOT_4K: [1, 4, 8, 32], SNAPSHOT_64K: [1], THIN: [1, 8, 32], COW: [1, 4, 8, 32]},
@@ -137,36 +150,37 @@ CELLS = [
          together=True),
     Cell("origins-4", "random 4K first writes to 4 origins of one store, depth 32 each", {LINEAR: [0], COW: [1]}, origins=4,
          origin_mib=32),
-    Cell("limited-50", "random 4K first writes, depth 32, devices of 50 MB/s", {LINEAR: [0], SNAPSHOT_4K: [8], COW: [8]},
+    Cell("limited-50", "random 4K first writes, depth 32, devices of 50 MB/s", {LINEAR: [0], SNAPSHOT_4K: [8], THIN: [8], COW: [8]},
          delay_ns=0, mbps=50),
-    Cell("sequential-200", "sequential 1M first writes, devices of 200 MB/s", {LINEAR: [0], COW: [1]},
+    Cell("sequential-200", "sequential 1M first writes, devices of 200 MB/s", {LINEAR: [0], SNAPSHOT_4K: [1], THIN: [1], COW: [1]},
          depth=4, rw="write", bs="1m", delay_ns=0, mbps=200, seconds=0, origin_mib=128),
-    Cell("fsync-1", "fsync after each 4K first write, volatile caches", {LINEAR: [0], COW: [1]}, depth=1, fsync=1,
+    Cell("fsync-1", "fsync after each 4K first write, volatile caches", {LINEAR: [0], SNAPSHOT_4K: [1], COW: [1]}, depth=1, fsync=1,
          cache=True),
     Cell("preserved", "4K writes of preserved blocks, no delay", {LINEAR: [0], COW: [1]}, depth=16, delay_ns=0, again=True,
          seconds=1, counted=True, quick={LINEAR: [0], COW: [1]}),
     Cell("no-snapshot", "4K writes without a snapshot, no delay", {LINEAR: [0], COW: [0]}, depth=16, delay_ns=0,
          seconds=1, over_and_over=True, counted=True),
-    Cell("cpu", "random 4K first writes, no delay", {SNAPSHOT_4K: [1], COW: [1]}, depth=16, delay_ns=0, seconds=0,
-         origin_mib=32, counted=True, quick={SNAPSHOT_4K: [1], COW: [1]}),
+    Cell("cpu", "random 4K first writes, no delay", {LINEAR: [0], SNAPSHOT_4K: [1], THIN: [1], COW: [1]}, depth=16, delay_ns=0, seconds=0,
+         origin_mib=128, counted=True, quick={SNAPSHOT_4K: [1], COW: [1]}),
     *(Cell(f"read-{which}", f"random 4K reads of the {which} of 64 snapshots, no delay", {COW: [64]}, operation=f"read_{which}",
            depth=16, rw="randread", delay_ns=0, seconds=1, origin_mib=32, counted=True, family="read")
       for which in ("oldest", "newest")),
-    Cell("snapshot-32", "random 4K writes to a writable snapshot, depth 32", {SNAPSHOT_4K: [1], COW: [1]},
+    Cell("snapshot-32", "random 4K writes to a writable snapshot, depth 32", {LINEAR: [0], SNAPSHOT_4K: [1], COW: [1]},
          operation="write_snapshot"),
     _creates("small", "4 GiB, 1 snapshot", 4 * KIB, 1),
     _creates("large", "4 TiB, 1 snapshot", 4 * KIB * KIB, 1),
     _creates("many", "4 GiB, 1,000 snapshots", 4 * KIB, 1000),
-    _with_a_million("activate", "activation with 1 million random 4K exceptions", {SNAPSHOT_4K: [1], COW: [1]}, "activate", depth=1),
+    _with_a_million("activate", "activation with 1 million random 4K exceptions", {LINEAR: [0], SNAPSHOT_4K: [1], COW: [1]}, "activate",
+                    depth=1),
     _with_a_million("delete", "random 4K writes, depth 32, while the oldest of 64 snapshots is deleted, with 1 million exceptions",
-                    {COW: [64]}, "delete", family="delete"),
-    Cell("rollback", "copying blocks of 4K back, 1 ms a command", {SNAPSHOT_4K: [1], COW: [1]}, operation="roll_back",
-         depth=2, delay_ns=MS, quick={SNAPSHOT_4K: [1], COW: [1]}),
+                    {LINEAR: [0], COW: [64]}, "delete", family="delete"),
+    Cell("rollback", "copying blocks of 4K back, 1 ms a command", {LINEAR: [0], SNAPSHOT_4K: [1], COW: [1]}, operation="roll_back",
+         depth=2, delay_ns=MS, quick={LINEAR: [0], SNAPSHOT_4K: [1], COW: [1]}),
     *(Cell(f"depth-{depth}", f"random 4K first writes, depth {depth}", {LINEAR: [0], SNAPSHOT_4K: [1], THIN: [1], COW: [1]},
            depth=depth, seconds=3) for depth in (4, 16)),
     Cell("becoming", "random 4K writes while the device becomes preserved, depth 32",
          {LINEAR: [0], SNAPSHOT_4K: [1], THIN: [1], COW: [1]}, seconds=8, series=250, origin_mib=16, over_and_over=True,
-         most_rounds=1),
+         most_rounds=1, quick={LINEAR: [0], SNAPSHOT_4K: [1], COW: [1]}),
 ]
 DEPTH_CELLS = [cell for cell in CELLS if cell.name.startswith("depth-") or cell.name in ("first-1", "first-32")]
 PEERS_OF_PLOTS = [SNAPSHOT_4K, SNAPSHOT_64K, THIN, COW]
@@ -198,9 +212,16 @@ class Results:
         return [value(ones[number]) / value(others[number]) for number in sorted(set(ones) & set(others))]
 
     def counts(self, cell, delay_ns):
-        """Whether the devices are the limit in this cell, and not the machine: as the plain one has it."""
-        reached = [part for part in self.each(cell.name, (LINEAR, 0), lambda record: cell.reached(record, delay_ns)) if part]
-        return not reached or statistics.median(reached) >= REACHED
+        """Whether the devices are the limit in this cell, and not the machine: as the plain one has it. Devices without a limit are
+        there to measure the machine."""
+        if cell.most_iops(delay_ns) is None:
+            return True
+        reached = self.each(cell.name, (LINEAR, 0), lambda record: cell.reached(record, delay_ns))
+        return bool(reached) and statistics.median(reached) >= REACHED
+
+    def failed_of(self, participants):
+        """How many measurements of these, (cell, peer, snapshots), have failed: also by a wrong snapshot."""
+        return sum((record["cell"], record["peer"], record["snapshots"]) in participants for record in self.failed)
 
 
 def iops(record):
@@ -281,103 +302,89 @@ def origin_bytes_read(record):
 class Bar:
     """A value of a cell, and what it must be: at most, or at least."""
     name: str
-    cell: str
+    participants: tuple            # whose measurements it is made of: (cell, peer, snapshots)
     values: object                 # a function of Results: one value a round
     at_most: float | None = None
     at_least: float | None = None
 
     def judge(self, results, counts=True):
-        """None when it was not measured. A cell that does not count has no bar passed."""
+        """It has not passed in a cell that does not count, when a measurement of one that takes part has failed, in whichever round,
+        or when there is no value: then that is None."""
         values = self.values(results)
-        if not values:
-            return None
-        value = statistics.median(values)
+        failed = results.failed_of(self.participants)
+        value = statistics.median(values) if values else None
         bar = self.at_most if self.at_most is not None else self.at_least
-        passed = value <= bar if self.at_most is not None else value >= bar
-        return {"name": self.name, "value": value, "min": min(values), "max": max(values), "bar": bar,
-                "at": "most" if self.at_most is not None else "least", "pass": passed and counts, "counts": counts, "rounds": len(values)}
+        passed = value is not None and (value <= bar if self.at_most is not None else value >= bar)
+        return {"name": self.name, "value": value, "min": min(values, default=None), "max": max(values, default=None), "bar": bar,
+                "at": "most" if self.at_most is not None else "least", "pass": passed and counts and not failed, "counts": counts,
+                "failed": failed, "rounds": len(values)}
 
 
 def _bars():
-    def ratio(cell, one, other, value):
-        return lambda results: results.ratios(cell, one, other, value)
+    def ratio(name, cell, one, other, value, **bar):
+        return Bar(name, ((cell, *one), (cell, *other)), lambda results: results.ratios(cell, one, other, value), **bar)
 
-    def plain(cell, one, value):
-        return lambda results: results.each(cell, one, value)
+    def plain(name, cell, one, value, **bar):
+        return Bar(name, ((cell, *one),), lambda results: results.each(cell, one, value), **bar)
+
+    def between(name, one, other, value, **bar):
+        return Bar(name, (one, other), lambda results: results.between(one, other, value), **bar)
 
     linear = (LINEAR, 0)
+    cow = (COW, 1)
     for snapshots in (1, 32):
-        yield Bar(f"first write, depth 1, {snapshots} snapshots: latency to linear", "first-1",
-                  ratio("first-1", (COW, snapshots), linear, mean_ns), at_most=3.3)
+        yield ratio(f"first write, depth 1, {snapshots} snapshots: latency to linear", "first-1", (COW, snapshots), linear, mean_ns,
+                    at_most=3.3)
     for snapshots in (1, 4, 8, 32):
-        yield Bar(f"first write, depth 32, {snapshots} snapshots: throughput to linear", "first-32",
-                  ratio("first-32", (COW, snapshots), linear, iops), at_least=0.29)
-    yield Bar("first write, depth 32: throughput to dm-snapshot, 4 KiB", "first-32",
-              ratio("first-32", (COW, 1), (SNAPSHOT_4K, 1), iops), at_least=1.6)
-    yield Bar("first write, depth 32: throughput to dm-snapshot, 64 KiB", "first-32",
-              ratio("first-32", (COW, 1), (SNAPSHOT_64K, 1), iops), at_least=1.9)
+        yield ratio(f"first write, depth 32, {snapshots} snapshots: throughput to linear", "first-32", (COW, snapshots), linear, iops,
+                    at_least=0.29)
+    yield ratio("first write, depth 32: throughput to dm-snapshot, 4 KiB", "first-32", cow, (SNAPSHOT_4K, 1), iops, at_least=1.6)
+    yield ratio("first write, depth 32: throughput to dm-snapshot, 64 KiB", "first-32", cow, (SNAPSHOT_64K, 1), iops, at_least=1.9)
     for snapshots in (1, 8):
-        yield Bar(f"first write, depth 32, {snapshots} snapshots: throughput to dm-thin", "first-32",
-                  ratio("first-32", (COW, snapshots), (THIN, snapshots), iops), at_least=5)
-        yield Bar(f"first write, depth 32, {snapshots} snapshots: p99 latency to dm-thin", "first-32",
-                  ratio("first-32", (COW, snapshots), (THIN, snapshots), p99_ns), at_most=1)
+        yield ratio(f"first write, depth 32, {snapshots} snapshots: throughput to dm-thin", "first-32", (COW, snapshots), (THIN, snapshots),
+                    iops, at_least=5)
+        yield ratio(f"first write, depth 32, {snapshots} snapshots: p99 latency to dm-thin", "first-32", (COW, snapshots),
+                    (THIN, snapshots), p99_ns, at_most=1)
     # With volatile caches dm-snapshot waits for five commands a write; without them block core leaves out its flush.
-    yield Bar("first write, depth 32, volatile caches: throughput to linear", "cached-32",
-              ratio("cached-32", (COW, 1), linear, iops), at_least=0.29)
+    yield ratio("first write, depth 32, volatile caches: throughput to linear", "cached-32", cow, linear, iops, at_least=0.29)
     for peer, title, bar in ((SNAPSHOT_4K, "dm-snapshot, 4 KiB", 1.6), (SNAPSHOT_64K, "dm-snapshot, 64 KiB", 1.9), (THIN, "dm-thin", 5)):
-        yield Bar(f"first write, depth 32, volatile caches: throughput to {title}", "cached-32",
-                  ratio("cached-32", (COW, 1), (peer, 1), iops), at_least=bar)
-    yield Bar("first write, depth 32: reads of the origin a write", "first-32",
-              plain("first-32", (COW, 1), per_write("origin", "reads")), at_most=1)
-    yield Bar("first write, depth 32: writes to the store a write", "first-32",
-              plain("first-32", (COW, 1), per_write("store", "writes")), at_most=0.25)
-    yield Bar("first write, depth 32, volatile caches: writes to the store that are not durable when they end, part", "cached-32",
-              plain("cached-32", (COW, 1), unsafe_store_writes), at_most=0)
-    yield Bar("first write, depth 32: bytes a write, all devices", "first-32",
-              plain("first-32", (COW, 1), bytes_per_write), at_most=14 * KIB)
-    yield Bar("first write, depth 32: bytes read from the origin a write", "first-32",
-              plain("first-32", (COW, 1), origin_bytes_read), at_most=4.2 * KIB)
-    yield Bar("first write, depth 32: store bytes a preserved byte", "first-32",
-              plain("first-32", (COW, 1), store_bytes_per_byte), at_most=1.3)
-    yield Bar("store space of a snapshot whose epoch preserved nothing, segments", "first-32",
-              plain("first-32", (COW, 32), lambda record: record["empty_segments"]), at_most=0)
-    yield Bar("reads of the oldest of 64 snapshots, no delay: throughput to the newest", "read-oldest",
-              lambda results: results.between(("read-oldest", COW, 64), ("read-newest", COW, 64), iops), at_least=0.8)
-    yield Bar("writes to a writable snapshot, depth 32: throughput to dm-snapshot, 4 KiB", "snapshot-32",
-              ratio("snapshot-32", (COW, 1), (SNAPSHOT_4K, 1), iops), at_least=1.5)
-    yield Bar("rolling back: blocks a second to dm-snapshot's merge", "rollback",
-              ratio("rollback", (COW, 1), (SNAPSHOT_4K, 1), iops), at_least=4)
+        yield ratio(f"first write, depth 32, volatile caches: throughput to {title}", "cached-32", cow, (peer, 1), iops, at_least=bar)
+    yield plain("first write, depth 32: reads of the origin a write", "first-32", cow, per_write("origin", "reads"), at_most=1)
+    yield plain("first write, depth 32: writes to the store a write", "first-32", cow, per_write("store", "writes"), at_most=0.25)
+    yield plain("first write, depth 32, volatile caches: writes to the store that are not durable when they end, part", "cached-32", cow,
+                unsafe_store_writes, at_most=0)
+    yield plain("first write, depth 32: bytes a write, all devices", "first-32", cow, bytes_per_write, at_most=14 * KIB)
+    yield plain("first write, depth 32: bytes read from the origin a write", "first-32", cow, origin_bytes_read, at_most=4.2 * KIB)
+    yield plain("first write, depth 32: store bytes a preserved byte", "first-32", cow, store_bytes_per_byte, at_most=1.3)
+    yield plain("store space of a snapshot whose epoch preserved nothing, segments", "first-32", (COW, 32),
+                lambda record: record["empty_segments"], at_most=0)
+    yield between("reads of the oldest of 64 snapshots, no delay: throughput to the newest", ("read-oldest", COW, 64),
+                  ("read-newest", COW, 64), iops, at_least=0.8)
+    yield ratio("writes to a writable snapshot, depth 32: throughput to dm-snapshot, 4 KiB", "snapshot-32", cow, (SNAPSHOT_4K, 1), iops,
+                at_least=1.5)
+    yield ratio("rolling back: blocks a second to dm-snapshot's merge", "rollback", cow, (SNAPSHOT_4K, 1), iops, at_least=4)
     for snapshots, bar in ((1, 1.1), (4, 2.2), (8, 4)):
-        yield Bar(f"fast device, depth 16, {snapshots} snapshots: throughput to dm-snapshot, 4 KiB", "fast-16",
-                  ratio("fast-16", (COW, snapshots), (SNAPSHOT_4K, snapshots), iops), at_least=bar)
+        yield ratio(f"fast device, depth 16, {snapshots} snapshots: throughput to dm-snapshot, 4 KiB", "fast-16", (COW, snapshots),
+                    (SNAPSHOT_4K, snapshots), iops, at_least=bar)
     for snapshots in (1, 8):
-        yield Bar(f"fast device, depth 16, {snapshots} snapshots: throughput to dm-thin", "fast-16",
-                  ratio("fast-16", (COW, snapshots), (THIN, snapshots), iops), at_least=3)
-    yield Bar("origin and store on one device, depth 32: throughput to linear", "together-32",
-              ratio("together-32", (COW, 1), linear, iops), at_least=0.29)
-    yield Bar("4 origins on one store, depth 32 each: throughput to 4 linear", "origins-4",
-              ratio("origins-4", (COW, 1), linear, iops), at_least=0.27)
+        yield ratio(f"fast device, depth 16, {snapshots} snapshots: throughput to dm-thin", "fast-16", (COW, snapshots), (THIN, snapshots),
+                    iops, at_least=3)
+    yield ratio("origin and store on one device, depth 32: throughput to linear", "together-32", cow, linear, iops, at_least=0.29)
+    yield ratio("4 origins on one store, depth 32 each: throughput to 4 linear", "origins-4", cow, linear, iops, at_least=0.27)
     for cell, snapshots, what in (("create-large", 1, "4 TiB to 4 GiB"), ("create-many", 1000, "1,000 snapshots to 1")):
-        yield Bar(f"longest stall of a write while a snapshot is created, {what}", cell,
-                  lambda results, one=(cell, COW, snapshots): results.between(one, ("create-small", COW, 1), stall_ns), at_most=1.5)
-    yield Bar("activation with 1 million exceptions: time to dm-snapshot, 4 KiB", "activate",
-              ratio("activate", (COW, 1), (SNAPSHOT_4K, 1), mean_ns), at_most=0.5)
-    yield Bar("memory for 1 million exceptions, bitmap aside: bytes each", "activate",
-              plain("activate", (COW, 1), memory_per_exception), at_most=32)
-    yield Bar("deleting the oldest of 64 snapshots, with 1 million exceptions: throughput to before", "delete",
-              plain("delete", (COW, 64), to_before), at_least=0.8)
-    yield Bar("8 snapshots, 50 MB/s: throughput to dm-snapshot, 4 KiB", "limited-50",
-              ratio("limited-50", (COW, 8), (SNAPSHOT_4K, 8), iops), at_least=4)
-    yield Bar("sequential 1M first writes, 200 MB/s: throughput to linear", "sequential-200",
-              ratio("sequential-200", (COW, 1), linear, iops), at_least=0.45)
-    yield Bar("fsync after each first write: latency to linear", "fsync-1",
-              ratio("fsync-1", (COW, 1), linear, mean_ns), at_most=2.3)
+        yield between(f"longest stall of a write while a snapshot is created, {what}", (cell, COW, snapshots), ("create-small", COW, 1),
+                      stall_ns, at_most=1.5)
+    yield ratio("activation with 1 million exceptions: time to dm-snapshot, 4 KiB", "activate", cow, (SNAPSHOT_4K, 1), mean_ns, at_most=0.5)
+    yield plain("memory for 1 million exceptions, bitmap aside: bytes each", "activate", cow, memory_per_exception, at_most=32)
+    yield plain("deleting the oldest of 64 snapshots, with 1 million exceptions: throughput to before", "delete", (COW, 64), to_before,
+                at_least=0.8)
+    yield ratio("8 snapshots, 50 MB/s: throughput to dm-snapshot, 4 KiB", "limited-50", (COW, 8), (SNAPSHOT_4K, 8), iops, at_least=4)
+    yield ratio("sequential 1M first writes, 200 MB/s: throughput to linear", "sequential-200", cow, linear, iops, at_least=0.45)
+    yield ratio("fsync after each first write: latency to linear", "fsync-1", cow, linear, mean_ns, at_most=2.3)
     for cell, snapshots, what in (("preserved", 1, "write of a preserved block"), ("no-snapshot", 0, "write without a snapshot")):
-        yield Bar(f"{what}, no delay: throughput to linear", cell, ratio(cell, (COW, snapshots), linear, iops), at_least=0.95)
-        yield Bar(f"{what}, no delay: CPU time to linear", cell, ratio(cell, (COW, snapshots), linear, cpu_per_write),
-                  at_most=1.15)
-    yield Bar("first write, no delay: CPU time to dm-snapshot, 4 KiB", "cpu",
-              ratio("cpu", (COW, 1), (SNAPSHOT_4K, 1), cpu_per_write), at_most=1)
+        yield ratio(f"{what}, no delay: throughput to linear", cell, (COW, snapshots), linear, iops, at_least=0.95)
+        yield ratio(f"{what}, no delay: CPU time to linear", cell, (COW, snapshots), linear, cpu_per_write, at_most=1.15)
+    yield ratio("first write, no delay: CPU time to dm-snapshot, 4 KiB", "cpu", cow, (SNAPSHOT_4K, 1), cpu_per_write, at_most=1)
 
 
 BARS = list(_bars())

@@ -12,10 +12,10 @@ NAMES = {plan.LINEAR: "no snapshots (linear)", plan.SNAPSHOT_4K: "dm-snapshot, 4
 
 
 def _draw(directory, name, settings, curves):
-    """curves: of each name, its points, rows of numbers: x, y, and for error bars lowest and highest."""
+    """curves: of each name, its points, rows of numbers: x, y, and for error bars lowest and highest. What was not drawn."""
     curves = {title: rows for title, rows in curves.items() if rows}
     if not curves:
-        return
+        return [name]
     script = ["set key outside below", "set grid", *settings]
     for number, rows in enumerate(curves.values()):
         script += [f"$data{number} << EOD", *(" ".join(f"{value:g}" for value in row) for row in rows), "EOD"]
@@ -28,6 +28,7 @@ def _draw(directory, name, settings, curves):
     for suffix, terminal in FORMATS.items():
         subprocess.run(["gnuplot"], text=True, check=True, input="\n".join(
             [f"set terminal {terminal}", f"set output '{directory / name}.{suffix}'", *script, "plot " + ", ".join(plots), ""]))
+    return []
 
 
 def _row(x, values):
@@ -41,7 +42,7 @@ def _by_snapshots(results, directory):
                          if record["cell"] == "first-32" and record["peer"] == peer})
         curves[NAMES[peer]] = [_row(count, values) for count in counts
                                if (values := results.ratios("first-32", (peer, count), (plan.LINEAR, 0), plan.iops))]
-    _draw(directory, "throughput-by-snapshots",
+    return _draw(directory, "throughput-by-snapshots",
           ["set title 'Random 4 KiB first writes, depth 32'", "set xlabel 'snapshots'", "set logscale x 2",
            "set ylabel 'throughput to the plain device'", "set yrange [0:]"], curves)
 
@@ -56,7 +57,7 @@ def _by_depth(results, directory):
             if values:
                 rows.append(_row(cell.depth, values))
         curves[NAMES[peer]] = sorted(rows)
-    _draw(directory, "latency-by-depth",
+    return _draw(directory, "latency-by-depth",
           ["set title 'Random 4 KiB first writes, one snapshot'", "set xlabel 'queue depth'", "set logscale x 2",
            "set ylabel 'mean latency to the plain device'", "set yrange [0:]"], curves)
 
@@ -67,13 +68,12 @@ def _by_time(results, directory):
         found = results.of("becoming", peer, 0 if peer == plan.LINEAR else 1)
         if found:
             curves[NAMES[peer]] = [[ms / 1000, value] for ms, value in found[min(found)]["series"]]
-    _draw(directory, "throughput-by-time",
+    return _draw(directory, "throughput-by-time",
           ["set title 'Random 4 KiB writes while the device becomes preserved, depth 32, one snapshot'",
            "set xlabel 'seconds'", "set ylabel 'I/Os a second'", "set yrange [0:]"], curves)
 
 
 def draw(results, directory):
-    """Those for which there are results."""
+    """Those for which there are results; the names of the others."""
     directory.mkdir(parents=True, exist_ok=True)
-    for plot in (_by_snapshots, _by_depth, _by_time):
-        plot(results, directory)
+    return [name for plot in (_by_snapshots, _by_depth, _by_time) for name in plot(results, directory)]

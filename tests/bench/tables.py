@@ -8,6 +8,8 @@ import plan
 
 
 def number(value):
+    if value is None:
+        return "none"
     if value == 0:
         return "0"
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
@@ -17,17 +19,14 @@ def spread(values):
     return f"{number(statistics.median(values))} ({number(min(values))} to {number(max(values))})"
 
 
-def peers(cell):
-    return [(peer, snapshots) for peer, counts in cell.peers.items() for snapshots in counts]
-
-
 def named(peer, snapshots):
     return f"{peer}, {snapshots} snapshot{'' if snapshots == 1 else 's'}"
 
 
 def devices_of(cell, delay_ns):
+    """counted: by a clock that counts instructions, a nanosecond each."""
     limits = f"{delay_ns / plan.MS:g} ms a command" if delay_ns else f"{cell.mbps} MB/s" if cell.mbps else "no delay"
-    return limits + (", instructions are counted, a nanosecond each" if cell.counted else "")
+    return limits + (", counted" if cell.counted else "")
 
 
 # Of a measurement: heading, and value; None where there is none.
@@ -56,7 +55,7 @@ def print_measurements(results, cells, delays):
     for cell in cells:
         print(f"\n{cell.title} ({devices_of(cell, delays[cell.name])}); I/Os and KiB are those of a write")
         print(f"  {'':30}" + "".join(f"{heading:>14}" for heading, _ in COLUMNS))
-        for peer, snapshots in peers(cell):
+        for peer, snapshots in cell.turns:
             records = list(results.of(cell.name, peer, snapshots).values())
             print(f"  {named(peer, snapshots):30}" + ("".join(f"{text:>14}" for text in row(records)) if records else " failed"))
 
@@ -65,7 +64,7 @@ def print_ratios(results, cells):
     """Of throughput: each peer to linear, and cow-snap to each with as many snapshots."""
     print(f"\n{'throughput to':66}{'linear':>28}{'the peer':>28}")
     for cell in cells:
-        for peer, snapshots in peers(cell):
+        for peer, snapshots in cell.turns:
             to_linear = results.ratios(cell.name, (peer, snapshots), (plan.LINEAR, 0), plan.iops)
             of_cow = results.ratios(cell.name, (plan.COW, snapshots), (peer, snapshots), plan.iops) if peer != plan.COW else []
             if peer != plan.LINEAR and (to_linear or of_cow):
@@ -76,16 +75,25 @@ def print_ratios(results, cells):
 def print_bars(judged):
     print(f"\n{'':90}{'value':>9}  {'(min to max)':>18}   bar")
     for bar in judged:
-        around = f"({number(bar['min'])} to {number(bar['max'])})"
-        verdict = "" if bar["pass"] else "   MISSED" if bar["counts"] else "   does not count: the plain device does not reach its limit"
-        print(f"{bar['name']:90}{number(bar['value']):>9}  {around:>18}   at {bar['at']} {number(bar['bar'])}{verdict}")
+        around = "" if bar["value"] is None else f"({number(bar['min'])} to {number(bar['max'])})"
+        print(f"{bar['name']:90}{number(bar['value']):>9}  {around:>18}   at {bar['at']} {number(bar['bar'])}{verdict(bar)}")
+
+
+def verdict(bar):
+    if bar["pass"]:
+        return ""
+    if bar["failed"]:
+        return f"   FAILED: {bar['failed']} measurements, see below"
+    if bar["value"] is None:
+        return "   MISSED: not measured"
+    return "   MISSED" if bar["counts"] else "   does not count: the plain device does not reach its limit"
 
 
 def markdown(judged):
     """The bars as a table for a README."""
-    lines = ["| what | seen, median (min to max) | bar |", "|---|---|---|"]
+    lines = ["| what | devices | seen, median (min to max) | bar |", "|---|---|---|---|"]
     for bar in judged:
-        verdict = "" if bar["pass"] else ", **missed**" if bar["counts"] else ", does not count here"
-        lines.append(f"| {bar['name']} | {number(bar['value'])} ({number(bar['min'])} to {number(bar['max'])}) | "
-                     f"at {bar['at']} {number(bar['bar'])}{verdict} |")
+        how = "" if bar["pass"] else ", **failed**" if bar["failed"] else ", **missed**" if bar["counts"] else ", does not count here"
+        lines.append(f"| {bar['name']} | {bar['devices']} | {number(bar['value'])} ({number(bar['min'])} to {number(bar['max'])}) | "
+                     f"at {bar['at']} {number(bar['bar'])}{how} |")
     return "\n".join(lines) + "\n"
