@@ -127,6 +127,8 @@ class Devices:
         self.counted = {}
         self._extra = {}
         self._images = {}
+        # Whether dm-thin's pool has the volume, filled.
+        self.thin_filled = False
         self.parts = []
         if together:
             # one device for both, each a part of it
@@ -164,13 +166,6 @@ class Devices:
     def thin(self):
         """dm-thin's own: data for the volume and its snapshots, and metadata."""
         return self.extra("data", STORE_FACTOR * self.origin_mib), self.extra("meta", 16)
-
-    # Whether its pool has the volume, filled.
-    thin_filled = False
-
-    def forget_thin(self):
-        """Nobody knows what is in its pool: the next one begins with a new one."""
-        self.thin_filled = False
 
     def store_of(self, image):
         """The store with what is packed in that file; each file has a device of its own."""

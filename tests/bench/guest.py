@@ -80,7 +80,8 @@ def main():
                 except (Failed, OSError, subprocess.CalledProcessError) as error:
                     result = {"failed": str(error)}
                     remove_all(devices.parts)
-                    devices.forget_thin()
+                    # nobody knows what is in the pool
+                    devices.thin_filled = False
                 print(f"{time.monotonic():8.2f} {spec['cell']} round {spec['round']} {spec['peer']} {spec['snapshots']}: "
                       f"{result.get('failed') or round(result['iops'], 1)}, {time.monotonic() - began:.1f} s", flush=True)
                 results.write(json.dumps({**spec, "devices": group["devices"], **result}) + "\n")

@@ -17,12 +17,14 @@ PLAIN_MIB = 64
 
 
 def must_be_as_made(before, peer, tops):
-    """No write was between making the snapshots and this: each has what its origin has. before: checksums of those looked at."""
+    """No write was between making the snapshots and this: each has what its origin has. before: checksums of those looked at.
+    Those of their origins, by number."""
     of_paths = peer.looked_at()
     origins = {number: checksum(tops[number]) for number in set(of_paths.values())}
     wrong = [path for path, number in of_paths.items() if before[path] != origins[number]]
     if wrong:
         raise Failed(f"{' '.join(wrong)} is not what the origin was")
+    return origins
 
 
 def must_not_change(before):
@@ -84,10 +86,9 @@ def differing_blocks(one, other):
 
 def write_snapshot(peer, tops, spec):
     """To the newest snapshot: the origin stays, and the snapshot differs from it in the blocks that were written, each once."""
-    before = {path: checksum(path) for path in [tops[0], *peer.looked_at()]}
-    must_be_as_made(before, peer, tops)
+    origins = must_be_as_made({path: checksum(path) for path in peer.looked_at()}, peer, tops)
     result = counted_load(peer, [peer.newest()], spec)
-    must_not_change({tops[0]: before[tops[0]]})
+    must_not_change({tops[0]: origins[0]})
     different = differing_blocks(tops[0], peer.newest())
     # fio may leave out what was under way in the end
     if not result["writes"] <= different <= result["writes"] + spec["depth"]:
