@@ -138,15 +138,12 @@ void cow_engine_admit(struct cow_bio *bio)
 	}
 }
 
-static bool take_work(struct cow_engine *engine, struct list_head *done, struct list_head *bios)
+static void take(struct cow_engine *engine, struct list_head *from, struct list_head *to)
 {
-	INIT_LIST_HEAD(done);
-	INIT_LIST_HEAD(bios);
+	INIT_LIST_HEAD(to);
 	spin_lock_irq(&engine->queue_lock);
-	list_splice_tail_init(&engine->done, done);
-	list_splice_tail_init(&engine->bios, bios);
+	list_splice_tail_init(from, to);
 	spin_unlock_irq(&engine->queue_lock);
-	return !list_empty(done) || !list_empty(bios);
 }
 
 static bool have_work(struct cow_engine *engine)
@@ -154,20 +151,36 @@ static bool have_work(struct cow_engine *engine)
 	return !list_empty_careful(&engine->done) || !list_empty_careful(&engine->bios);
 }
 
+static void admit_all(struct cow_engine *engine)
+{
+	struct cow_bio *bio, *next;
+	struct list_head bios;
+
+	take(engine, &engine->bios, &bios);
+	list_for_each_entry_safe(bio, next, &bios, list)
+		cow_engine_admit(bio);
+}
+
+/*
+ * Writes that a batch releases are sent in the same round. The batches come behind the new bios:
+ * while these are looked at, more of what they will hold is read.
+ */
 static void worker_round(struct cow_engine *engine)
 {
-	struct cow_done *done, *next_done;
-	struct cow_bio *bio, *next_bio;
-	struct list_head dones, bios;
+	struct cow_done *done, *next;
+	struct list_head dones;
 	struct blk_plug plug;
 
-	take_work(engine, &dones, &bios);
+	take(engine, &engine->done, &dones);
 	blk_start_plug(&plug);
-	list_for_each_entry_safe(done, next_done, &dones, list)
+	list_for_each_entry_safe(done, next, &dones, list)
 		done->finish(engine, done);
-	list_for_each_entry_safe(bio, next_bio, &bios, list)
-		cow_engine_admit(bio);
+	admit_all(engine);
 	cow_store_run(&engine->store);
+	admit_all(engine);
+	/* a write to a snapshot may have all that it needs */
+	if (!list_empty(&engine->store.active))
+		cow_store_run(&engine->store);
 	blk_finish_plug(&plug);
 }
 
