@@ -84,6 +84,7 @@ void cow_extent_filled(struct cow_extent *extent, int error)
 		extent->flags |= COWSNAP_RECORD_UNREADABLE;
 	extent->state = COW_EXTENT_READY;
 	list_add_tail(&extent->queue, &log->ready);
+	log->ready_count++;
 	cow_log_activate(log);
 }
 
@@ -252,6 +253,7 @@ static void fill_batch(struct cow_log *log, struct cow_batch *batch)
 		extent->state = COW_EXTENT_WRITING;
 		batch->info.records++;
 		batch->info.blocks += extent->length;
+		log->ready_count--;
 		list_move_tail(&extent->queue, &batch->extents);
 	}
 }
@@ -302,9 +304,23 @@ static void write_mark(struct cow_log *log)
 		cow_log_close_segment(log);
 }
 
+/*
+ * Is there something for a batch, and may it be written now? With one only under way a slow
+ * write would hold up all that is ready. Three keep the store busy, but each costs a block for its
+ * header and a write: the third one is for many.
+ */
+bool cow_log_may_write(const struct cow_log *log)
+{
+	if (list_empty(&log->ready))
+		return false;
+	return log->writing_count + 1 < COW_BATCHES_WRITING ||
+	       (log->writing_count < COW_BATCHES_WRITING &&
+		log->ready_count * COW_THIRD_BATCH_PART >= log->extents);
+}
+
 static void write_batches(struct cow_log *log)
 {
-	while (!list_empty(&log->ready) && log->writing_count < COW_BATCHES_WRITING) {
+	while (cow_log_may_write(log)) {
 		struct cow_batch *batch;
 
 		if (!have_segment(log))
@@ -579,6 +595,7 @@ static void release_ready(struct cow_log *log)
 	INIT_LIST_HEAD(&waiters);
 	list_for_each_entry_safe(extent, next, &log->ready, queue)
 		extent_end(extent, &waiters);
+	log->ready_count = 0;
 	release(log->store, &waiters);
 }
 

@@ -24,6 +24,19 @@ bool cow_nodes_reserve(struct cow_store *store, u32 nodes)
 	return cow_pool_reserve(&store->pool, nodes);
 }
 
+/*
+ * Asking takes a page from the kernel, which makes it zero. So an extent in sixteen asks, and all
+ * do while memory is short: what fifteen more take is little.
+ */
+static bool memory_short(struct cow_store *store)
+{
+	if (store->memory_short || ++store->extents_since == COW_EXTENTS_UNASKED) {
+		store->memory_short = cow_memory_short();
+		store->extents_since = 0;
+	}
+	return store->memory_short;
+}
+
 /* Everything that publishing the run will need: the bitmap's page, nodes. */
 static struct cow_extent *new_extent(struct cow_log *log, u64 block, u32 length)
 {
@@ -33,7 +46,7 @@ static struct cow_extent *new_extent(struct cow_log *log, u64 block, u32 length)
 	struct cow_extent *extent;
 
 	/* with the reserves one at a time goes on: its write frees memory */
-	if (log->extents && cow_memory_short())
+	if (log->extents && memory_short(store))
 		return NULL;
 	if (bitmap && !cow_bitmap_has_page(bitmap, block)) {
 		void *page = cow_alloc(COW_BITMAP_PAGE_BYTES);
@@ -197,7 +210,7 @@ void cow_store_run(struct cow_store *store)
 		list_del_init(&log->active);
 		cow_log_run(log);
 		/* without a segment there is nothing that would wake it but a run */
-		if (!list_empty(&log->ready) && log->writing_count < COW_BATCHES_WRITING)
+		if (cow_log_may_write(log))
 			cow_log_activate(log);
 	}
 	retry_starved(store);

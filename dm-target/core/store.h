@@ -25,9 +25,9 @@
  *
  *   cow_preserve() looks at the bitmap of the current epoch. For every missing
  *   block an extent is made (state READING) and read from the origin; extents
- *   that have been read (READY) are put into batches by cow_log_advance(), at
- *   most COW_BATCHES_WRITING of a log being written at a time, so that the next
- *   one fills meanwhile (group commit). A batch that is durable is published
+ *   that have been read (READY) are put into batches by cow_log_run(). Few of a log
+ *   are written at a time, so that the next one fills meanwhile (group commit):
+ *   see cow_log_may_write(). A batch that is durable is published
  *   when all batches of smaller sequence in its log are durable: exceptions
  *   into the index, then bits into the bitmap, then the waiters of its extents
  *   are released and look again. Releasing in this order is what lets recovery
@@ -48,11 +48,15 @@
 #include "front.h"
 #include "index.h"
 
+/* Of a log at a time, at most; the third one with this part of its extents at least. */
 #define COW_BATCHES_WRITING 3u
+#define COW_THIRD_BATCH_PART 4u
 #define COW_WINDOW_BLOCKS 32u /* an extent lies inside one aligned window */
 #define COW_HASH_BITS 8
 /* New extents that one waiter may have at a time, in blocks. */
 #define COW_WAITER_BLOCKS 256u
+/* So many new extents for each look at how much memory is left. */
+#define COW_EXTENTS_UNASKED 16u
 #define COW_NO_EPOCH 0ull /* real epochs start at 1 */
 
 struct cow_store;
@@ -237,6 +241,7 @@ struct cow_log {
 	u16 fill; /* next free block in the open segment */
 	struct cow_summary_data *summary; /* of the open segment */
 	struct list_head ready; /* extents */
+	u32 ready_count;
 	struct list_head writing; /* batches */
 	u32 writing_count;
 	u32 extents; /* made and not yet freed */
@@ -389,6 +394,8 @@ struct cow_store {
 	struct cow_node_pool pool;
 	struct list_head starved; /* waiters that found no extent or memory */
 	bool retry; /* something was freed that they may need */
+	bool memory_short; /* what cow_memory_short() said last */
+	u32 extents_since; /* so many ago, while there was enough */
 	struct list_head active; /* logs with something to do */
 	struct list_head dying_overlays;
 	u64 damaged_blocks;
@@ -586,6 +593,7 @@ void cow_batch_image(struct cow_batch *batch, void *header);
 void cow_summary_image(struct cow_summary_data *summary, void *blocks);
 /* Ask for a mark when the log is idle and its last batch is not proven yet. */
 void cow_log_mark(struct cow_log *log);
+bool cow_log_may_write(const struct cow_log *log);
 bool cow_log_unproven(const struct cow_log *log);
 /*
  * One step of sweeping an origin's index after deletions; true when there is

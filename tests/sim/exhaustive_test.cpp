@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 #include <optional>
+#include <vector>
 
 #include "worlds.hpp"
 
@@ -50,7 +51,7 @@ std::list<Io>::iterator newest(std::list<Io>& ios) {
     return std::prev(ios.end());
 }
 
-// Ends everything but batches; true while there is something else.
+// Ends one that is no batch, or else the newest batch; false: there was nothing.
 bool end_others(Machine* machine) {
     return machine->step([](std::list<Io>& ios) {
         for (auto io = ios.begin(); io != ios.end(); ++io) {
@@ -78,12 +79,30 @@ TEST_CASE("every subset: batches in flight together, completed last first, over 
     std::size_t most = 0;
     for (std::uint64_t block = 0; block < 28; block += 2) {
         bed->write(1, block, 2);
-        bed->step([](std::list<Io>& ios) { return ios.begin(); });
+        end_others(bed.operator->());
         most = std::max(most, batches_in_flight(bed.operator->()));
     }
     CHECK(most >= 3);
     while (end_others(bed.operator->())) {
     }
+    bed.finish();
+}
+
+TEST_CASE("every subset: two batches at any time, a third one for a quarter of what is under way") {
+    Exhaustive bed;
+    REQUIRE(bed->create({{1, 1}}) == 0);
+    // with a segment at hand
+    bed->write(1, 30, 1);
+    bed->drain();
+    for (std::uint64_t block = 0; block < 24; block += 2) {
+        bed->write(1, block, 1);
+    }
+    std::vector<std::size_t> in_flight;
+    for (int reads = 1; reads <= 6; ++reads) {
+        end_others(bed.operator->());
+        in_flight.push_back(batches_in_flight(bed.operator->()));
+    }
+    CHECK(in_flight == std::vector<std::size_t>{1, 2, 2, 2, 3, 3});
     bed.finish();
 }
 
