@@ -202,6 +202,7 @@ class Counting(unittest.TestCase):
         for cell in plan.CELLS:
             group = cell.calibration(cell.delay_ns)
             self.assertEqual(group["devices"]["origin_mib"], plan.CALIBRATION_MIB)
+            self.assertEqual(group["devices"]["store_mib"], 0)
             self.assertEqual([spec["peer"] for spec in group["measurements"]], [plan.LINEAR])
             self.assertIsNone(group["measurements"][0]["image"])
 
@@ -209,6 +210,18 @@ class Counting(unittest.TestCase):
         one, other, another = (cell_named(name).calibration(4 * plan.MS) for name in ("first-32", "delete", "cached-32"))
         self.assertEqual(one, other)
         self.assertNotEqual(one, another)
+
+    def test_a_delay_is_raised_to_what_the_machine_asks_for(self):
+        cell = cell_named("fast-16")
+        # 16 at a time in 0.1 ms are 160,000 a second
+        self.assertEqual(cell.raised({"iops": 80_000}, 100_000), 190_000)
+        self.assertTrue(cell.is_limit({"iops": 80_000}, 190_000))
+        self.assertEqual(dataclasses.replace(cell, counted=True).raised({"iops": 80_000}, 100_000), 180_000)
+
+    def test_a_delay_is_raised_by_a_tenth_at_least_and_doubled_when_nothing_is_known(self):
+        cell = cell_named("fast-16")
+        self.assertEqual(cell.raised({"iops": 151_000}, 100_000), 110_000)
+        self.assertEqual(cell.raised({"failed": "fio"}, 100_000), 200_000)
 
 
 class Rounds(unittest.TestCase):

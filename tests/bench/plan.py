@@ -22,6 +22,7 @@ A cell is one kind of load on one kind of devices. It becomes measurements, dict
 """
 
 import dataclasses
+import math
 import statistics
 
 import images
@@ -35,6 +36,9 @@ BYTES = {"4k": 4 * KIB, "1m": KIB * KIB}
 REACHED = 0.9
 # When the delay is chosen, for in the cell itself the machine may do worse; one that counts instructions does the same again.
 CALIBRATED = 0.95
+# One that is too short for the plain device is raised by this factor at least, to a multiple of the step.
+LEAST_RAISE = 1.1
+STEP_NS = 10_000
 CALIBRATION_SECONDS = 2
 CALIBRATION_MIB = 64
 # Of a quick run, at most.
@@ -102,9 +106,9 @@ class Cell:
                 "image": image.name if image else None, "durable": self.durable}
 
     def calibration(self, delay_ns):
-        """The plain device alone, as a group of guest.py's; small and zeros at first, whatever the cell's is. Cells with the same one
-        need it only once."""
-        devices = {**self.devices(delay_ns), "origin_mib": CALIBRATION_MIB, "store_mib": CALIBRATION_MIB, "areas": 1}
+        """The plain device alone, as a group of guest.py's; small, whatever the cell's is, and with data, for null_blk has no memory for zeros
+        and must get it with the first write. Cells with the same one need it only once."""
+        devices = {**self.devices(delay_ns), "origin_mib": CALIBRATION_MIB, "store_mib": 0, "areas": 1}
         plain = Cell("calibration", "", {}, depth=self.depth, bs=self.bs, fsync=self.fsync, seconds=CALIBRATION_SECONDS)
         return {"devices": devices, "measurements": [plain.measurement(0, LINEAR, 0, 1)]}
 
@@ -121,7 +125,19 @@ class Cell:
 
     def is_limit(self, record, delay_ns):
         """Whether the devices are the limit, by a calibration of this cell."""
-        return self.reached(record, delay_ns) >= (REACHED if self.counted else CALIBRATED)
+        return self.reached(record, delay_ns) >= self._enough
+
+    @property
+    def _enough(self):
+        return REACHED if self.counted else CALIBRATED
+
+    def raised(self, record, delay_ns):
+        """The delay to try next, when in this calibration the plain device was not the limit: no longer than what the machine did there
+        asks for, as the cell is to be as near to its own delay as the machine allows."""
+        if "failed" in record:
+            return 2 * delay_ns
+        factor = max(LEAST_RAISE, self._enough / self.reached(record, delay_ns))
+        return math.ceil(round(delay_ns * factor / STEP_NS, 6)) * STEP_NS
 
     def reached(self, record, delay_ns):
         """Which part of that a measurement of the plain device has."""
