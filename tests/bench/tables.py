@@ -76,24 +76,25 @@ def print_bars(judged):
     print(f"\n{'':90}{'value':>9}  {'(min to max)':>18}   bar")
     for bar in judged:
         around = "" if bar["value"] is None else f"({number(bar['min'])} to {number(bar['max'])})"
-        print(f"{bar['name']:90}{number(bar['value']):>9}  {around:>18}   at {bar['at']} {number(bar['bar'])}{verdict(bar)}")
+        print(f"{bar['name']:90}{number(bar['value']):>9}  {around:>18}   at {bar['at']} {number(bar['bar'])}   {verdict(bar).upper()}".rstrip())
 
 
 def verdict(bar):
+    """What is to be said of a bar that is not passed."""
     if bar["pass"]:
         return ""
     if bar["failed"]:
-        return f"   FAILED: {bar['failed']} measurements, see below"
+        return f"failed: {bar['failed']} measurements"
     if bar["value"] is None:
-        return "   MISSED: not measured"
-    return "   MISSED" if bar["counts"] else "   does not count: the plain device does not reach its limit"
+        return "not measured"
+    return "missed" if bar["counts"] else "does not count: the plain device does not reach its limit"
 
 
 def markdown(judged):
     """The bars as a table for a README."""
     lines = ["| what | devices | seen, median (min to max) | bar |", "|---|---|---|---|"]
     for bar in judged:
-        how = "" if bar["pass"] else ", **failed**" if bar["failed"] else ", **missed**" if bar["counts"] else ", does not count here"
+        said = verdict(bar)
         lines.append(f"| {bar['name']} | {bar['devices']} | {number(bar['value'])} ({number(bar['min'])} to {number(bar['max'])}) | "
-                     f"at {bar['at']} {number(bar['bar'])}{how} |")
+                     f"at {bar['at']} {number(bar['bar'])}{f', **{said}**' if said else ''} |")
     return "\n".join(lines) + "\n"
