@@ -26,7 +26,8 @@ bool cow_nodes_reserve(struct cow_store *store, u32 nodes)
 
 /*
  * Asking takes a page from the kernel, which makes it zero. So an extent in sixteen asks, and all
- * do while memory is short: what fifteen more take is little.
+ * do while memory is short: from when an extent could not be made until it is not any more. What
+ * fifteen more take is little.
  */
 static bool memory_short(struct cow_store *store)
 {
@@ -38,16 +39,13 @@ static bool memory_short(struct cow_store *store)
 }
 
 /* Everything that publishing the run will need: the bitmap's page, nodes. */
-static struct cow_extent *new_extent(struct cow_log *log, u64 block, u32 length)
+static struct cow_extent *make_extent(struct cow_log *log, u64 block, u32 length)
 {
 	struct cow_store *store = log->store;
 	struct cow_bitmap *bitmap = log->overlay ? NULL : log->origin->bitmap;
 	u32 nodes = cow_index_worst_nodes(cow_index_run_entries(block, length));
 	struct cow_extent *extent;
 
-	/* with the reserves one at a time goes on: its write frees memory */
-	if (log->extents && memory_short(store))
-		return NULL;
 	if (bitmap && !cow_bitmap_has_page(bitmap, block)) {
 		void *page = cow_alloc(COW_BITMAP_PAGE_BYTES);
 
@@ -67,6 +65,21 @@ static struct cow_extent *new_extent(struct cow_log *log, u64 block, u32 length)
 	extent->flags = 0;
 	extent->nodes = nodes;
 	cow_log_add_extent(log, extent);
+	return extent;
+}
+
+/* NULL: it must wait for memory, or until another one has ended. */
+static struct cow_extent *new_extent(struct cow_log *log, u64 block, u32 length)
+{
+	struct cow_extent *extent;
+
+	/* with the reserves one at a time goes on: its write frees memory */
+	if (log->extents && memory_short(log->store))
+		return NULL;
+	extent = make_extent(log, block, length);
+	/* many may wait, and each one's try takes long: it has up to 32 pages before one lacks */
+	if (!extent)
+		log->store->memory_short = true;
 	return extent;
 }
 
