@@ -106,8 +106,8 @@ class Cell:
                 "image": image.name if image else None, "durable": self.durable}
 
     def calibration(self, delay_ns):
-        """The plain device alone, as a group of guest.py's; small, whatever the cell's is, and with data, for null_blk has no memory for zeros
-        and must get it with the first write. Cells with the same one need it only once."""
+        """The plain device alone, as a group of guest.py's; small, whatever the cell's is, and with data, for null_blk has no memory for
+        zeros and must get it with the first write. Cells with the same one need it only once."""
         devices = {**self.devices(delay_ns), "origin_mib": CALIBRATION_MIB, "store_mib": 0, "areas": 1}
         plain = Cell("calibration", "", {}, depth=self.depth, bs=self.bs, fsync=self.fsync, seconds=CALIBRATION_SECONDS)
         return {"devices": devices, "measurements": [plain.measurement(0, LINEAR, 0, 1)]}

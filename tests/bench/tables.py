@@ -76,7 +76,8 @@ def print_bars(judged):
     print(f"\n{'':90}{'value':>9}  {'(min to max)':>18}   bar")
     for bar in judged:
         around = "" if bar["value"] is None else f"({number(bar['min'])} to {number(bar['max'])})"
-        print(f"{bar['name']:90}{number(bar['value']):>9}  {around:>18}   at {bar['at']} {number(bar['bar'])}   {verdict(bar).upper()}".rstrip())
+        line = f"{bar['name']:90}{number(bar['value']):>9}  {around:>18}   at {bar['at']} {number(bar['bar'])}   {verdict(bar).upper()}"
+        print(line.rstrip())
 
 
 def verdict(bar):
