@@ -222,6 +222,7 @@ class Counting(unittest.TestCase):
         cell = cell_named("fast-16")
         self.assertEqual(cell.raised({"iops": 151_000}, 100_000), 110_000)
         self.assertEqual(cell.raised({"failed": "fio"}, 100_000), 200_000)
+        self.assertEqual(cell.raised({"iops": 0}, 100_000), 200_000)
 
 
 class Rounds(unittest.TestCase):

@@ -134,7 +134,7 @@ class Cell:
     def raised(self, record, delay_ns):
         """The delay to try next, when in this calibration the plain device was not the limit: no longer than what the machine did there
         asks for, as the cell is to be as near to its own delay as the machine allows."""
-        if "failed" in record:
+        if "failed" in record or not record["iops"]:
             return 2 * delay_ns
         factor = max(LEAST_RAISE, self._enough / self.reached(record, delay_ns))
         return math.ceil(round(delay_ns * factor / STEP_NS, 6)) * STEP_NS
