@@ -39,10 +39,12 @@ TROUBLE = re.compile("|".join((
 # one CPU translates what another one is writing to. No module can cause what the kernel reports then, so what was run is to be
 # repeated. It dies of the breakpoint (a BUG is an invalid opcode); or a CPU stays for good before the first instruction of a
 # function, where memory has no breakpoint but what ftrace has there before or behind it, a no-op or a call: the kernel reports
-# that CPU, or a task that waits for it.
+# that CPU, or a task that waits for it. When it is seen on its way to the handler, it is to go on behind the breakpoint's byte: in
+# the middle of that no-op or call.
 EMULATOR_FAULT = re.compile(r"\bint3: 0000 |"
-                            r"(?:soft lockup|\bstall|blocked for more than)(?:.*\n)+?.*\bRIP: 0010:\w+\+0x[04]/(?:.*\n){1,6}?"
-                            r".*\bCode: [0-9a-f ]*<(?:0f> 1f 44 00 00|e8>)")
+                            r"(?:soft lockup|\bstall|blocked for more than)(?:.*\n)+?.*\bRIP: 0010:\w+"
+                            r"(?:\+0x[04]/(?:.*\n){1,6}?.*\bCode: [0-9a-f ]*<(?:0f> 1f 44 00 00|e8>)|"
+                            r"\+0x[15]/(?:.*\n){1,6}?.*\bCode: [0-9a-f ]*(?:\b0f <1f> 44 00 00|\be8 <))")
 
 # Of a log, where it is shown.
 MOST_LINES = 40
