@@ -134,15 +134,17 @@ class Cell:
     def raised(self, record, delay_ns):
         """The delay to try next, when in this calibration the plain device was not the limit: no longer than what the machine did there
         asks for, as the cell is to be as near to its own delay as the machine allows."""
-        if "failed" in record or not record["iops"]:
+        reached = self.reached(record, delay_ns)
+        if not reached:
             return 2 * delay_ns
-        factor = max(LEAST_RAISE, self._enough / self.reached(record, delay_ns))
+        factor = max(LEAST_RAISE, self._enough / reached)
         return math.ceil(round(delay_ns * factor / STEP_NS, 6)) * STEP_NS
 
     def reached(self, record, delay_ns):
-        """Which part of that a measurement of the plain device has."""
+        """Which part of that a measurement of the plain device has; none of it, if it has failed."""
         most = self.most_iops(delay_ns)
-        return record["iops"] / most if most else None
+        iops = 0 if "failed" in record else record["iops"]
+        return iops / most if most else None
 
 
 def _with_a_million(name, title, peers, operation, **more):

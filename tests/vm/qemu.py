@@ -13,8 +13,8 @@ import re
 # All that QEMU can emulate but: a fifth level of page tables, which costs time at every TLB miss; and cmpxchg16b, behind which
 # an interrupt at times finds an address in the flags register (seen as a debug exception in kmem_cache_alloc).
 EMULATED_CPU = "max,la57=off,cx16=off"
-# Of a machine whose clock counts instructions. The emulator counts one for each byte of "rep stosb", with which Linux zeroes pages where the
-# CPU says that it is fast (ERMS): 4,096 a page, where a real CPU stores many bytes at a time. Without, it is "rep stosq": 512.
+# Of a machine whose clock counts instructions. The emulator counts one for each byte of "rep stosb", with which Linux zeroes pages
+# where the CPU says that it is fast (ERMS): 4,096 a page, where a real CPU stores many bytes at a time. Without, it is "rep stosq": 512.
 COUNTING_CPU = f"{EMULATED_CPU},erms=off"
 INSTRUCTION_CLOCK_KHZ = 1_000_000
 
