@@ -52,6 +52,8 @@
 #define COW_OWN_EXTENTS 4
 /* Pages of extents that are kept for the next ones. */
 #define COW_SPARE_PAGES 64
+/* Batches, with their headers, that are kept for the next ones. */
+#define COW_SPARE_BATCHES 8
 #define COW_MARK_DELAY_MS 300
 
 struct cow_engine;
@@ -229,6 +231,8 @@ struct cow_engine {
 	u32 nr_spare_pages;
 	mempool_t batch_pool;
 	mempool_t header_pool;
+	struct cow_kbatch *spare_batches[COW_SPARE_BATCHES]; /* engine context */
+	u32 nr_spare_batches;
 	mempool_t meta_pool;
 	mempool_t summary_pool;
 	struct bio_set bios_set;

@@ -163,7 +163,8 @@ static void admit_all(struct cow_engine *engine)
 
 /*
  * Writes that a batch releases are sent in the same round. The batches come behind the new bios:
- * while these are looked at, more of what they will hold is read.
+ * while these are looked at, more of what they will hold is read. The devices have the bios by
+ * then: none of them waits until a batch has its checksums.
  */
 static void worker_round(struct cow_engine *engine)
 {
@@ -176,6 +177,8 @@ static void worker_round(struct cow_engine *engine)
 	list_for_each_entry_safe(done, next, &dones, list)
 		done->finish(engine, done);
 	admit_all(engine);
+	blk_finish_plug(&plug);
+	blk_start_plug(&plug);
 	cow_store_run(&engine->store);
 	admit_all(engine);
 	/* a write to a snapshot may have all that it needs */

@@ -267,14 +267,30 @@ static void *pool_take(mempool_t *pool, size_t bytes)
 	return p;
 }
 
+/* With the header that it has had before, if it is a spare one. */
 static struct cow_batch *io_batch_new(struct cow_store *store)
 {
 	struct cow_engine *engine = cow_engine_of(store);
-	struct cow_kbatch *batch = pool_take(&engine->batch_pool, sizeof(*batch));
+	struct cow_kbatch *batch;
+	struct page *header;
 
+	if (engine->nr_spare_batches) {
+		batch = engine->spare_batches[--engine->nr_spare_batches];
+		header = batch->header;
+		memset(batch, 0, sizeof(*batch));
+	} else {
+		batch = pool_take(&engine->batch_pool, sizeof(*batch));
+		header = mempool_alloc(&engine->header_pool, GFP_NOIO);
+	}
 	batch->engine = engine;
-	batch->header = mempool_alloc(&engine->header_pool, GFP_NOIO);
+	batch->header = header;
 	return &batch->core;
+}
+
+static void free_kbatch(struct cow_engine *engine, struct cow_kbatch *batch)
+{
+	mempool_free(batch->header, &engine->header_pool);
+	mempool_free(batch, &engine->batch_pool);
 }
 
 static void io_batch_free(struct cow_store *store, struct cow_batch *core)
@@ -282,8 +298,10 @@ static void io_batch_free(struct cow_store *store, struct cow_batch *core)
 	struct cow_kbatch *batch = container_of(core, struct cow_kbatch, core);
 	struct cow_engine *engine = batch->engine;
 
-	mempool_free(batch->header, &engine->header_pool);
-	mempool_free(batch, &engine->batch_pool);
+	if (engine->nr_spare_batches < COW_SPARE_BATCHES)
+		engine->spare_batches[engine->nr_spare_batches++] = batch;
+	else
+		free_kbatch(engine, batch);
 }
 
 static void batch_finish(struct cow_engine *engine, struct cow_done *done)
@@ -486,6 +504,8 @@ void cow_io_exit(struct cow_engine *engine)
 	while (engine->nr_spare_pages)
 		mempool_free(engine->spare_pages[--engine->nr_spare_pages], &engine->page_pool);
 	mempool_exit(&engine->page_pool);
+	while (engine->nr_spare_batches)
+		free_kbatch(engine, engine->spare_batches[--engine->nr_spare_batches]);
 	mempool_exit(&engine->batch_pool);
 	mempool_exit(&engine->header_pool);
 	mempool_exit(&engine->meta_pool);
