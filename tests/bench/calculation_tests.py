@@ -224,6 +224,12 @@ class Counting(unittest.TestCase):
         self.assertEqual(cell.raised({"failed": "fio"}, 100_000), 200_000)
         self.assertEqual(cell.raised({"iops": 0}, 100_000), 200_000)
 
+    def test_a_delay_is_raised_by_no_more_than_a_step_where_a_calibration_is_the_same_each_time(self):
+        cell = dataclasses.replace(cell_named("fast-16"), counted=True)
+        # 80,000 a second would be all, 72,000 are enough
+        self.assertEqual(cell.raised({"iops": 71_900}, 200_000), 210_000)
+        self.assertEqual(cell.raised({"iops": 66_000}, 200_000), 220_000)
+
 
 class Rounds(unittest.TestCase):
     def groups(self, *names):

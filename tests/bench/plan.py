@@ -36,7 +36,8 @@ BYTES = {"4k": 4 * KIB, "1m": KIB * KIB}
 REACHED = 0.9
 # When the delay is chosen, for in the cell itself the machine may do worse; one that counts instructions does the same again.
 CALIBRATED = 0.95
-# One that is too short for the plain device is raised by this factor at least, to a multiple of the step.
+# One that is too short for the plain device is raised to a multiple of the step, and where a calibration is not the same each time, by
+# this factor at least.
 LEAST_RAISE = 1.1
 STEP_NS = 10_000
 CALIBRATION_SECONDS = 2
@@ -137,8 +138,8 @@ class Cell:
         reached = self.reached(record, delay_ns)
         if not reached:
             return 2 * delay_ns
-        factor = max(LEAST_RAISE, self._enough / reached)
-        return math.ceil(round(delay_ns * factor / STEP_NS, 6)) * STEP_NS
+        factor = max(1 if self.counted else LEAST_RAISE, self._enough / reached)
+        return max(delay_ns + STEP_NS, math.ceil(round(delay_ns * factor / STEP_NS, 6)) * STEP_NS)
 
     def reached(self, record, delay_ns):
         """Which part of that a measurement of the plain device has; none of it, if it has failed."""
