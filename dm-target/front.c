@@ -157,7 +157,7 @@ static void forget_watched(struct cow_guard *guard)
 	spin_unlock_irq(&guard->lock);
 }
 
-static u32 crc_of(struct cow_guard *guard, sector_t sector, sector_t end)
+static u32 crc_by_parts(struct cow_guard *guard, sector_t sector, sector_t end)
 {
 	u32 crc = 0, bytes;
 
@@ -166,6 +166,23 @@ static u32 crc_of(struct cow_guard *guard, sector_t sector, sector_t end)
 		read_or_zero(guard, sector, bytes);
 		crc = cow_crc32c(crc, guard->buffer, bytes);
 	}
+	return crc;
+}
+
+/* In one read, if there is the memory: the origin may be stopped meanwhile. */
+static u32 crc_of(struct cow_guard *guard, sector_t sector, sector_t end)
+{
+	u32 bytes = (end - sector) << SECTOR_SHIFT, crc;
+	void *buffer = NULL;
+
+	if (bytes > LOOK_BYTES)
+		buffer = kmalloc(bytes, GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN);
+	/* what cannot be read is to be as small as it is without the memory */
+	if (buffer && !cow_io_sync(guard->bdev, sector, buffer, bytes, REQ_OP_READ | REQ_META))
+		crc = cow_crc32c(0, buffer, bytes);
+	else
+		crc = crc_by_parts(guard, sector, end);
+	kfree(buffer);
 	return crc;
 }
 

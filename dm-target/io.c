@@ -27,42 +27,56 @@ static struct page *page_of(const void *address)
 	return is_vmalloc_addr(address) ? vmalloc_to_page(address) : virt_to_page(address);
 }
 
-static int sync_chunk(struct block_device *bdev, sector_t sector, char *buffer, u32 bytes,
-		      blk_opf_t opf)
+/* What fits of the buffer; fewer than @bytes only when the bio is full. */
+static u32 fill_bio(struct bio *bio, char *buffer, u32 bytes)
 {
-	u32 pages = DIV_ROUND_UP(bytes, PAGE_SIZE);
-	struct bio *bio = bio_alloc(bdev, pages, opf, GFP_NOIO);
-	int r = -ENOMEM;
+	u32 left = bytes;
 
-	bio->bi_iter.bi_sector = sector;
-	while (bytes) {
-		u32 n = min_t(u32, bytes, PAGE_SIZE);
+	while (left) {
+		u32 n = min_t(u32, left, PAGE_SIZE);
 
 		if (bio_add_page(bio, page_of(buffer), n, offset_in_page(buffer)) != n)
-			goto out;
+			break;
 		buffer += n;
-		bytes -= n;
+		left -= n;
 	}
-	r = submit_bio_wait(bio);
-out:
-	bio_put(bio);
-	return r;
+	return bytes - left;
 }
 
-/* @buffer is page aligned, from kvmalloc. May sleep. */
+/*
+ * @buffer is page aligned, from kvmalloc. May sleep. In parts, all at the same time: each one is
+ * sent when the next one is had, so that it may come from the same reserve.
+ */
 int cow_io_sync(struct block_device *bdev, sector_t sector, void *buffer, u32 bytes, blk_opf_t opf)
 {
-	while (bytes) {
-		u32 n = min_t(u32, bytes, BIO_MAX_VECS * PAGE_SIZE / 2);
-		int r = sync_chunk(bdev, sector, buffer, n, opf);
+	struct bio *bio = NULL;
+	int r = 0;
 
-		if (r)
-			return r;
+	while (bytes) {
+		u32 pages = min_t(u32, DIV_ROUND_UP(bytes, PAGE_SIZE), BIO_MAX_VECS / 2);
+		struct bio *part = bio_alloc(bdev, pages, opf, GFP_NOIO);
+		u32 n = fill_bio(part, buffer, min_t(u32, bytes, pages * PAGE_SIZE));
+
+		if (!n) {
+			bio_put(part);
+			r = -ENOMEM;
+			break;
+		}
+		if (bio) {
+			bio_chain(bio, part);
+			submit_bio(bio);
+		}
+		part->bi_iter.bi_sector = sector;
+		bio = part;
 		buffer += n;
 		sector += n >> SECTOR_SHIFT;
 		bytes -= n;
 	}
-	return 0;
+	if (!bio)
+		return r;
+	r = submit_bio_wait(bio) ?: r;
+	bio_put(bio);
+	return r;
 }
 
 static int io_read(struct cow_store *store, u64 block, u32 blocks, void *buffer)

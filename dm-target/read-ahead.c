@@ -9,7 +9,7 @@
 
 #include "cowsnap.h"
 
-#define AHEAD_SLOTS 64
+#define AHEAD_SLOTS 128 /* two for each table that is read ahead */
 #define AHEAD_BLOCKS 2u /* the largest summary */
 
 struct ahead {

@@ -80,15 +80,21 @@ void cow_bitmap_set(struct cow_bitmap *bitmap, u64 block, u32 length)
 	}
 }
 
-void cow_bitmap_set_chunk(struct cow_bitmap *bitmap, u64 chunk, u16 bits)
+bool cow_bitmap_set_chunk(struct cow_bitmap *bitmap, u64 chunk, u16 bits)
 {
 	u64 block = chunk * COW_CHUNK_BLOCKS;
 	unsigned long *page = bitmap->page[block / COW_BITMAP_PAGE_BITS];
 	u32 bit = block % COW_BITMAP_PAGE_BITS;
-	unsigned long *word = &page[bit / WORD_BITS];
-	unsigned long mask = (unsigned long)bits << (bit % WORD_BITS);
+	unsigned long *word, mask;
 
-	bitmap->set += hweight16((mask & ~*word) >> (bit % WORD_BITS));
+	if (!page)
+		return false;
+	word = &page[bit / WORD_BITS];
+	mask = ((unsigned long)bits << (bit % WORD_BITS)) & ~*word;
+	if (!mask)
+		return true;
+	bitmap->set += hweight16(mask >> (bit % WORD_BITS));
 	/* whoever sees a bit sees what was done before it was set */
 	smp_store_release(word, *word | mask);
+	return true;
 }

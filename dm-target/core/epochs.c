@@ -724,9 +724,8 @@ static void sweep_chunk_end(struct sweep *sweep)
 
 	if (!bitmap || !sweep->seen || sweep->group != sweep->newest)
 		return;
-	if (cow_bitmap_has_page(bitmap, sweep->chunk * COW_CHUNK_BLOCKS))
-		cow_bitmap_set_chunk(bitmap, sweep->chunk, sweep->seen);
-	else if (sweep->missing == COW_NOT_FOUND)
+	if (!cow_bitmap_set_chunk(bitmap, sweep->chunk, sweep->seen) &&
+	    sweep->missing == COW_NOT_FOUND)
 		sweep->missing = sweep->chunk;
 }
 
@@ -760,7 +759,7 @@ static void sweep_dead(struct sweep *sweep, u64 epoch_number, u64 base, u16 dead
 }
 
 /* An entry of another chunk or epoch than the last one. */
-static noinline void sweep_turn(struct sweep *sweep, u64 chunk, u64 epoch)
+static inline void sweep_turn(struct sweep *sweep, u64 chunk, u64 epoch)
 {
 	u64 group = epoch == sweep->epoch ? sweep->group : group_of(sweep->origin, epoch);
 

@@ -8,7 +8,7 @@
  */
 #include "recover.h"
 
-#define COW_TABLES_AHEAD 16u
+#define COW_TABLES_AHEAD 64u
 
 /* ------------------------------------------------------- segment owners --- */
 

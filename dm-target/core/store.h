@@ -91,8 +91,8 @@ bool cow_bitmap_has_page(const struct cow_bitmap *bitmap, u64 block);
 void cow_bitmap_give(struct cow_bitmap *bitmap, u64 block, void *page);
 /* The pages must be there. */
 void cow_bitmap_set(struct cow_bitmap *bitmap, u64 block, u32 length);
-/* The same for the blocks of a chunk that have a bit in @bits. */
-void cow_bitmap_set_chunk(struct cow_bitmap *bitmap, u64 chunk, u16 bits);
+/* The same for the blocks of a chunk that have a bit in @bits; false: their page is not there. */
+bool cow_bitmap_set_chunk(struct cow_bitmap *bitmap, u64 chunk, u16 bits);
 
 /* ------------------------------------------------------------- segments --- */
 
