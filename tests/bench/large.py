@@ -21,7 +21,7 @@ BEFORE_S = 2.0
 # And at least for so long from its beginning on: with fewer writes chance would have a part in it.
 AT_LEAST_S = 0.25
 # Until memory that was given back is free.
-SETTLE_S = 1
+SETTLE_S = 3
 # How many blocks are compared.
 SAMPLE = 200
 ZEROS = bytes(BLOCK)
