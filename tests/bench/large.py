@@ -20,8 +20,10 @@ BETWEEN_S = 0.2
 BEFORE_S = 2.0
 # And at least for so long from its beginning on: with fewer writes chance would have a part in it.
 AT_LEAST_S = 0.25
-# Until memory that was given back is free.
+# Before something is timed: what was done before is not to take its time.
 SETTLE_S = 3
+# Until memory that was given back is free.
+FREE_S = 1
 # How many blocks are compared.
 SAMPLE = 200
 ZEROS = bytes(BLOCK)
@@ -85,6 +87,7 @@ def create(peer, tops, spec):
 
 def memory_used():
     """Bytes that the kernel cannot give back."""
+    time.sleep(FREE_S)
     pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
     words = {line.split(":")[0]: int(line.split()[1]) for line in pathlib.Path("/proc/meminfo").read_text().splitlines()}
     return 1024 * (words["MemTotal"] - words["MemFree"] - words["Buffers"] - words["Cached"] - words["SReclaimable"])

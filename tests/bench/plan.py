@@ -168,7 +168,7 @@ CELLS = [
     Cell("cached-32", "random 4K first writes, depth 32, volatile caches",
          {LINEAR: [0], SNAPSHOT_4K: [1], SNAPSHOT_64K: [1], THIN: [1], COW: [1]}, cache=True, durable=True),
     Cell("fast-16", "random 4K first writes, depth 16, on a fast device",
-         {LINEAR: [0], SNAPSHOT_4K: [1, 4, 8], THIN: [1, 8], COW: [1, 4, 8]}, depth=16, delay_ns=MS // 10),
+         {LINEAR: [0], SNAPSHOT_4K: [1, 4, 8], THIN: [1, 8], COW: [1, 4, 8]}, depth=16, delay_ns=MS // 10, counted=True),
     Cell("together-32", "random 4K first writes, depth 32, origin and store on one device", {LINEAR: [0], COW: [1]},
          together=True),
     Cell("origins-4", "random 4K first writes to 4 origins of one store, depth 32 each", {LINEAR: [0], COW: [1]}, origins=4,
