@@ -232,6 +232,32 @@ class Counting(unittest.TestCase):
         self.assertEqual(cell.raised({"iops": 66_000}, 200_000), 220_000)
 
 
+class Calibrations(unittest.TestCase):
+    class Machine:
+        """Reaches the limit from a delay on, of its kind."""
+        ENOUGH_NS = {False: 4_500_000, True: 150_000}
+
+        def __init__(self):
+            self.asked = []
+
+        def measure(self, groups, counted):
+            self.asked.append((counted, [group["devices"]["delay_ns"] for group in groups]))
+            return [{"iops": spec["depth"] / max(self.ENOUGH_NS[counted], group["devices"]["delay_ns"]) * 1e9}
+                    for group in groups for spec in group["measurements"]]
+
+    def test_each_cell_is_calibrated_in_the_kind_of_machine_that_it_is_measured_in(self):
+        machine = self.Machine()
+        cells = [cell_named(name) for name in ("first-32", "delete", "fast-16", "cpu")]
+        delays = the_program().calibrated(machine, cells)
+        # "delete" has the same plain device as "first-32", and "cpu" has no limit
+        self.assertEqual(machine.asked[0], (False, [4_000_000]))
+        self.assertIn((True, [100_000]), machine.asked)
+        self.assertEqual(delays["first-32"], delays["delete"])
+        self.assertTrue(4_000_000 < delays["first-32"] <= 4_500_000 / plan.CALIBRATED)
+        self.assertTrue(100_000 < delays["fast-16"] <= 150_000)
+        self.assertEqual(delays["cpu"], 0)
+
+
 class Rounds(unittest.TestCase):
     def groups(self, *names):
         cells = [cell_named(name) for name in names]
