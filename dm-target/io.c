@@ -27,7 +27,30 @@ static struct page *page_of(const void *address)
 	return is_vmalloc_addr(address) ? vmalloc_to_page(address) : virt_to_page(address);
 }
 
-/* What fits of the buffer; fewer than @bytes only when the bio is full. */
+struct sync_io {
+	struct completion ended;
+	atomic_t parts; /* that have not ended, and one until all are sent */
+	blk_status_t status; /* of one that has failed */
+};
+
+static void part_end(struct sync_io *sync)
+{
+	if (atomic_dec_and_test(&sync->parts))
+		complete(&sync->ended);
+}
+
+/* Interrupts. */
+static void sync_end_io(struct bio *bio)
+{
+	struct sync_io *sync = bio->bi_private;
+
+	if (bio->bi_status)
+		WRITE_ONCE(sync->status, bio->bi_status);
+	bio_put(bio);
+	part_end(sync);
+}
+
+/* What fits of the buffer: how many bytes. */
 static u32 fill_bio(struct bio *bio, char *buffer, u32 bytes)
 {
 	u32 left = bytes;
@@ -43,40 +66,44 @@ static u32 fill_bio(struct bio *bio, char *buffer, u32 bytes)
 	return bytes - left;
 }
 
+/* As long as it takes, which is not for the kernel to warn of. */
+static void wait_for_sync(struct sync_io *sync)
+{
+	while (!wait_for_completion_io_timeout(&sync->ended, 60 * HZ))
+		;
+}
+
 /*
- * @buffer is page aligned, from kvmalloc. May sleep. In parts, all at the same time: each one is
- * sent when the next one is had, so that it may come from the same reserve.
+ * @buffer is page aligned, from kvmalloc. May sleep. In parts, all under way at the same time.
+ * Each one is sent before the next one is had, so that the reserve of bios is enough; and each
+ * one's error is kept here, for drivers may overwrite what a chain left in another bio.
  */
 int cow_io_sync(struct block_device *bdev, sector_t sector, void *buffer, u32 bytes, blk_opf_t opf)
 {
-	struct bio *bio = NULL;
-	int r = 0;
+	struct sync_io sync = { .parts = ATOMIC_INIT(1) };
 
+	init_completion(&sync.ended);
 	while (bytes) {
 		u32 pages = min_t(u32, DIV_ROUND_UP(bytes, PAGE_SIZE), BIO_MAX_VECS / 2);
-		struct bio *part = bio_alloc(bdev, pages, opf, GFP_NOIO);
-		u32 n = fill_bio(part, buffer, min_t(u32, bytes, pages * PAGE_SIZE));
+		struct bio *bio = bio_alloc(bdev, pages, opf | REQ_SYNC, GFP_NOIO);
+		u32 n = fill_bio(bio, buffer, min_t(u32, bytes, pages * PAGE_SIZE));
 
+		bio->bi_iter.bi_sector = sector;
+		bio->bi_private = &sync;
+		bio->bi_end_io = sync_end_io;
+		atomic_inc(&sync.parts);
 		if (!n) {
-			bio_put(part);
-			r = -ENOMEM;
+			bio_io_error(bio);
 			break;
 		}
-		if (bio) {
-			bio_chain(bio, part);
-			submit_bio(bio);
-		}
-		part->bi_iter.bi_sector = sector;
-		bio = part;
+		submit_bio(bio);
 		buffer += n;
 		sector += n >> SECTOR_SHIFT;
 		bytes -= n;
 	}
-	if (!bio)
-		return r;
-	r = submit_bio_wait(bio) ?: r;
-	bio_put(bio);
-	return r;
+	part_end(&sync);
+	wait_for_sync(&sync);
+	return blk_status_to_errno(READ_ONCE(sync.status));
 }
 
 static int io_read(struct cow_store *store, u64 block, u32 blocks, void *buffer)

@@ -31,11 +31,14 @@ bool cow_nodes_reserve(struct cow_store *store, u32 nodes)
  */
 static bool memory_short(struct cow_store *store)
 {
-	if (store->memory_short || ++store->extents_since == COW_EXTENTS_UNASKED) {
-		store->memory_short = cow_memory_short();
-		store->extents_since = 0;
+	if (store->extents_unasked) {
+		store->extents_unasked--;
+		return false;
 	}
-	return store->memory_short;
+	if (cow_memory_short())
+		return true;
+	store->extents_unasked = COW_EXTENTS_UNASKED - 1;
+	return false;
 }
 
 /* Everything that publishing the run will need: the bitmap's page, nodes. */
@@ -79,7 +82,7 @@ static struct cow_extent *new_extent(struct cow_log *log, u64 block, u32 length)
 	extent = make_extent(log, block, length);
 	/* many may wait, and each one's try takes long: it has up to 32 pages before one lacks */
 	if (!extent)
-		log->store->memory_short = true;
+		log->store->extents_unasked = 0;
 	return extent;
 }
 

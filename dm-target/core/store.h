@@ -394,8 +394,7 @@ struct cow_store {
 	struct cow_node_pool pool;
 	struct list_head starved; /* waiters that found no extent or memory */
 	bool retry; /* something was freed that they may need */
-	bool memory_short; /* so cow_memory_short() is asked for each extent */
-	u32 extents_since; /* so many ago, while there was enough */
+	u32 extents_unasked; /* may be made before cow_memory_short() is asked again */
 	struct list_head active; /* logs with something to do */
 	struct list_head dying_overlays;
 	u64 damaged_blocks;

@@ -34,8 +34,9 @@ MILLION = 1_000_000
 BYTES = {"4k": 4 * KIB, "1m": KIB * KIB}
 # A cell counts only if the plain device reaches this part of what delay or limit allow: else the machine is measured.
 REACHED = 0.9
-# When the delay is chosen, for in the cell itself the machine may do worse; one that counts instructions does the same again.
+# When the delay is chosen, for in the cell itself the machine may do worse; one that counts instructions does nearly the same again.
 CALIBRATED = 0.95
+CALIBRATED_COUNTED = 0.905
 # One that is too short for the plain device is raised to a multiple of the step, and where a calibration is not the same each time, by
 # this factor at least.
 LEAST_RAISE = 1.1
@@ -130,7 +131,7 @@ class Cell:
 
     @property
     def _enough(self):
-        return REACHED if self.counted else CALIBRATED
+        return CALIBRATED_COUNTED if self.counted else CALIBRATED
 
     def raised(self, record, delay_ns):
         """The delay to try next, when in this calibration the plain device was not the limit: no longer than what the machine did there
