@@ -9,6 +9,10 @@ import plan
 FORMATS = {"svg": "svg size 800,500 dynamic background 'white'", "png": "pngcairo size 800,500"}
 NAMES = {plan.LINEAR: "no snapshots (linear)", plan.SNAPSHOT_4K: "dm-snapshot, 4 KiB", plan.SNAPSHOT_64K: "dm-snapshot, 64 KiB",
          plan.THIN: "dm-thin, 64 KiB", plan.COW: "cow-snap"}
+# Of each, the same in all plots: of its line, and of its points.
+STYLES = {NAMES[peer]: (f"lc rgb '{colour}' lw {width}", f"pt {point}") for peer, colour, width, point in (
+    (plan.LINEAR, "#707070", 1, 1), (plan.SNAPSHOT_4K, "#0060b0", 1, 4), (plan.SNAPSHOT_64K, "#50a8e0", 1, 8), (plan.THIN, "#d08000", 1, 6),
+    (plan.COW, "#b01030", 2, 7))}
 
 
 def _draw(directory, name, settings, curves):
@@ -21,10 +25,11 @@ def _draw(directory, name, settings, curves):
         script += [f"$data{number} << EOD", *(" ".join(f"{value:g}" for value in row) for row in rows), "EOD"]
     plots = []
     for number, (title, rows) in enumerate(curves.items()):
-        plots.append(f"$data{number} using 1:2 with linespoints lc {number + 1} title '{title}'" if len(rows[0]) > 2 or len(rows) < 30
-                     else f"$data{number} using 1:2 with lines lc {number + 1} title '{title}'")
+        line, points = STYLES[title]
+        style = f"linespoints {line} {points}" if len(rows[0]) > 2 or len(rows) < 30 else f"lines {line}"
+        plots.append(f"$data{number} using 1:2 with {style} title '{title}'")
         if len(rows[0]) > 2:
-            plots.append(f"$data{number} using 1:2:3:4 with yerrorbars lc {number + 1} notitle")
+            plots.append(f"$data{number} using 1:2:3:4 with yerrorbars {line} {points} notitle")
     for suffix, terminal in FORMATS.items():
         subprocess.run(["gnuplot"], text=True, check=True, input="\n".join(
             [f"set terminal {terminal}", f"set output '{directory / name}.{suffix}'", *script, "plot " + ", ".join(plots), ""]))
