@@ -78,6 +78,8 @@ def create(peer, tops, spec):
             messages.append((began, time.time()))
             time.sleep(BETWEEN_S)
     stalls = [background.longest(*window) for window in messages]
+    if not all(stalls):
+        raise Failed("no write was under way while a snapshot was made")
     blocks = written_blocks(background, spec["seed"])
     must_have_changed(tops[0], blocks)
     must_show(peer.newest(), blocks, lambda block: ZEROS)
