@@ -308,23 +308,17 @@ static void *pool_take(mempool_t *pool, size_t bytes)
 	return p;
 }
 
-/* With the header that it has had before, if it is a spare one. */
+/* A spare one has its header and its engine; the core sets all of what it is for. */
 static struct cow_batch *io_batch_new(struct cow_store *store)
 {
 	struct cow_engine *engine = cow_engine_of(store);
 	struct cow_kbatch *batch;
-	struct page *header;
 
-	if (engine->nr_spare_batches) {
-		batch = engine->spare_batches[--engine->nr_spare_batches];
-		header = batch->header;
-		memset(batch, 0, sizeof(*batch));
-	} else {
-		batch = pool_take(&engine->batch_pool, sizeof(*batch));
-		header = mempool_alloc(&engine->header_pool, GFP_NOIO);
-	}
+	if (engine->nr_spare_batches)
+		return &engine->spare_batches[--engine->nr_spare_batches]->core;
+	batch = pool_take(&engine->batch_pool, sizeof(*batch));
 	batch->engine = engine;
-	batch->header = header;
+	batch->header = mempool_alloc(&engine->header_pool, GFP_NOIO);
 	return &batch->core;
 }
 

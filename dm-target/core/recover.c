@@ -66,13 +66,11 @@ static void tables_ahead(struct cow_loader *loader, u64 i)
 	struct cow_store *store = loader->store;
 	u64 block;
 
-	if (!store->ops->read_ahead)
-		return;
 	for (; loader->ahead < min(store->nr_tables, i + COW_TABLES_AHEAD); loader->ahead++) {
 		block = cow_super_table_block(&store->super,
 					      store->tables[loader->ahead].first_segment);
-		store->ops->read_ahead(store, block, 1);
-		store->ops->read_ahead(store, block + 1, 1);
+		cow_store_read_ahead(store, block, 1);
+		cow_store_read_ahead(store, block + 1, 1);
 	}
 }
 

@@ -124,11 +124,9 @@ static void summaries_ahead(struct cow_loader *loader, u64 i)
 {
 	struct cow_store *store = loader->store;
 
-	if (!store->ops->read_ahead)
-		return;
 	for (; loader->ahead < min(loader->nr_found, i + COW_SUMMARIES_AHEAD); loader->ahead++)
-		store->ops->read_ahead(store, summary_block(loader, loader->ahead),
-				       COWSNAP_SUMMARY_BLOCKS(store->super.segment_blocks));
+		cow_store_read_ahead(store, summary_block(loader, loader->ahead),
+				     COWSNAP_SUMMARY_BLOCKS(store->super.segment_blocks));
 }
 
 /* The summary of found[@i], if it is valid and of this allocation. */

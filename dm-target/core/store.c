@@ -176,8 +176,8 @@ int cow_supers_repair(struct cow_store *store)
 	int r = found && image ? 0 : -ENOMEM;
 	u32 i;
 
-	for (i = 0; i < 2 && store->ops->read_ahead; i++)
-		store->ops->read_ahead(store, super_block[i], 1);
+	for (i = 0; i < 2; i++)
+		cow_store_read_ahead(store, super_block[i], 1);
 	for (i = 0; i < 2 && !r; i++) {
 		if (!store->ops->read(store, super_block[i], 1, image) &&
 		    !cow_super_decode(image, store->super.store_blocks, found) &&

@@ -633,6 +633,13 @@ bool cow_store_unpin(struct cow_store *store, u64 location);
 
 /* ----------------------------------------------------- between core's files --- */
 
+/* Of blocks that are going to be read, by a shell that can: not the simulator's. */
+static inline void cow_store_read_ahead(struct cow_store *store, u64 block, u32 blocks)
+{
+	if (store->ops->read_ahead)
+		store->ops->read_ahead(store, block, blocks);
+}
+
 /* store.c */
 int cow_supers_repair(struct cow_store *store);
 

@@ -26,7 +26,7 @@ TRACE = pathlib.Path("/sys/kernel/tracing/events/block/block_rq_issue")
 WARM_UP_S = 1.5
 # Times of fio's log are in whole ms.
 TICK_S = 0.001
-# No write in the background takes so long.
+# Writes in the background end before, and each one sooner.
 MOST_S = 3600
 
 
@@ -99,7 +99,7 @@ class Background:
     """Random writes for as long as the block of "with" takes; writes: all of them, afterwards."""
 
     def __init__(self, path, spec):
-        self._words = [*fio_words(spec), "--norandommap", "--time_based", "--runtime=3600", f"--write_lat_log={LOG}", "--log_offset=1",
+        self._words = [*fio_words(spec), "--norandommap", "--time_based", f"--runtime={MOST_S}", f"--write_lat_log={LOG}", "--log_offset=1",
                        "--log_unix_epoch=1", f"--name={path}", f"--filename={path}"]
         self.writes = []
 
